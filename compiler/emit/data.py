@@ -1,0 +1,280 @@
+"""`data.py`: how a program's data are read, divided among splits and cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from tdsl.compiler.emit.expression import constant, expression
+from tdsl.compiler.emit.render import layout, plain, render
+from tdsl.compiler.probe import SOURCES
+from tdsl.dsl.diagnostics import Diagnostic, ProgramError
+from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
+
+DTYPES = {
+    "float": "torch.float32",
+    "f64": "torch.float64",
+    "f32": "torch.float32",
+    "f16": "torch.float16",
+    "bf16": "torch.bfloat16",
+    "int": "torch.int64",
+    "i64": "torch.int64",
+    "i32": "torch.int32",
+    "i16": "torch.int16",
+    "i8": "torch.int8",
+    "u8": "torch.uint8",
+    "bool": "torch.bool",
+}
+# The splits, in the order in which they are told.
+SPLITS = ("train", "val", "test")
+# What the run time has of the language's names, each with the arguments it takes.
+SOURCE_ARGS = {name: {"path"} for name in SOURCES} | {
+    "idx": {"images", "labels"},
+    "text": {"path", "tokenizer", "window"},
+}
+TRANSFORMS = {"Normalize": {"mean", "std"}, "RandomCrop": {"size", "padding"}, "RandomHorizontalFlip": {"p"}}
+SETTINGS = frozenset({"shuffle", "drop_last", "resident"})
+PATHS = ("path", "images", "labels")
+# Attributes that every batch has beside its fields.
+BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
+
+
+@dataclass(frozen=True)
+class FieldText:
+    """One field: its `entry` in the dict of fields, where it was declared, and a line of documentation."""
+
+    entry: str
+    origin: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class SplitText:
+    """One split, and the expression for its rows."""
+
+    name: str
+    rows: str
+
+
+@dataclass(frozen=True)
+class DataText:
+    """All that varies in `data.py`: Python text, but for `program`, `doc`, `root` and the fields' `doc`.
+
+    `reads` are the statements that make the tensors of each source, `division` that which divides the rows of one.
+    """
+
+    program: str
+    doc: str
+    root: str
+    fields: tuple[FieldText, ...]
+    reads: tuple[str, ...]
+    division: str
+    splits: tuple[SplitText, ...]
+    transforms: Mapping[str, Mapping[str, tuple[str, ...]]]
+    imports: tuple[str, ...]
+    loading: tuple[str, ...]
+
+
+def emit_data(
+    spec: DataSpec, consts: Mapping[str, Constant], *, root: str = "../../..", allow_outside: bool = False
+) -> str:
+    """The text of `data.py`. `root` leads from the folder of `data.py` to the one that the paths are relative to.
+
+    Raises `ProgramError` for what the run time does not have; `unsupported` tells all of it.
+    """
+    for diagnostic in unsupported(spec):
+        raise ProgramError(diagnostic)
+    return render("scripts/data.py.jinja", data=data_text(spec, consts, root, allow_outside))
+
+
+def data_text(spec: DataSpec, consts: Mapping[str, Constant], root: str, allow_outside: bool) -> DataText:
+    """What the template shows."""
+    splits = _splits(spec)
+    transforms = {split.name: _transforms(spec, split.name) for split in splits}
+    used = {call.name for transform in spec.transforms for call in transform.calls}
+    return DataText(
+        program=plain(PurePath(spec.span.source.name).name),
+        doc=spec.doc,
+        root=root,
+        fields=tuple(_field(field, spec, consts) for field in spec.fields),
+        reads=tuple(line for split, call in spec.sources.items() for line in _reads(split, call, spec, allow_outside)),
+        division=_division(spec),
+        splits=splits,
+        transforms=transforms if any(transforms.values()) else {},
+        imports=tuple(sorted(used)),
+        loading=tuple(_loading(spec)),
+    )
+
+
+def _type(field: FieldSpec) -> str:
+    return f"{field.dtype}[{', '.join(map(str, field.shape))}]"
+
+
+def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> FieldText:
+    arguments = [constant(field.name), expression(field.value, consts), DTYPES[field.dtype], repr(field.shape)]
+    if _is_label(field, spec) and "num_classes" in spec.facts:
+        arguments.append(f"classes={spec.facts['num_classes']}")
+    doc = " ".join(field.doc.split())
+    return FieldText(
+        entry=layout(f"{constant(field.name)}: table.field", arguments, ",", indent=8),
+        origin=f"{plain(PurePath(field.span.source.name).name)}:{field.span.line}",
+        doc=f"{field.name}: {_type(field)}{f', {doc}' if doc else ''}",
+    )
+
+
+def _is_label(field: FieldSpec, spec: DataSpec) -> bool:
+    """Whether `num_classes` counts this field."""
+    found = label_field(spec)
+    return found is not None and found.name == field.name
+
+
+def label_field(spec: DataSpec) -> FieldSpec | None:
+    """The field whose classes `num_classes` counts: that called `label`, or else the only one with an integer a row."""
+    integers = [
+        each for each in spec.fields if each.dtype in ("int", "i64", "i32", "i16", "i8", "u8") and not each.shape
+    ]
+    named = [each for each in integers if each.name == "label"]
+    return named[0] if named else integers[0] if len(integers) == 1 else None
+
+
+def _reads(split: str, call: Call, spec: DataSpec, allow_outside: bool) -> Iterator[str]:
+    """The statements that bind the fields of a source to its name, and that which is divided to `table` as well."""
+    arguments = ["root", *(constant(call.args[name]) for name in PATHS if call.args.get(name) is not None)]
+    arguments += [f"window={constant(call.args['window'])}"] if "window" in call.args else []
+    arguments += ["allow_outside=True"] if allow_outside else []
+    if split == "source" and spec.split is not None:
+        yield layout(f"table = sources.{call.name}", arguments, "", indent=4)
+        yield "source = fields(table)"
+    else:
+        yield layout(f"{split} = fields(sources.{call.name}", arguments, ")", indent=4)
+
+
+def _division(spec: DataSpec) -> str:
+    """The call that divides the rows of `source`; empty where one split has them all."""
+    if spec.split is None:
+        return ""
+    args = {name: value for name, value in spec.split.args.items() if name != "by" and value is not None}
+    fractions = ", ".join(f"{name}={constant(value)}" for name, value in args.items())
+    return f"rows = splits.{spec.split.name}({_divided(spec)}, {fractions})"
+
+
+def _divided(spec: DataSpec) -> str:
+    """What is divided: a number of rows, or the labels to be kept in proportion."""
+    assert spec.split is not None
+    if spec.split.name != "stratified":
+        return "table.rows"
+    by = spec.split.args.get("by", "label")
+    return f"source[{constant(by)}]" if by in {field.name for field in spec.fields} else f"table.values({constant(by)})"
+
+
+def _splits(spec: DataSpec) -> tuple[SplitText, ...]:
+    return tuple(filter(None, (_split(name, spec) for name in SPLITS)))
+
+
+def _split(name: str, spec: DataSpec) -> SplitText | None:
+    if name in spec.sources:
+        return SplitText(name, f"Split.whole({name})")
+    if spec.split is None:
+        return SplitText(name, "Split.whole(source)") if name == "train" else None
+    return SplitText(name, f"Split(source, rows[{constant(name)}])") if spec.split.args.get(name) else None
+
+
+def _transforms(spec: DataSpec, split: str) -> dict[str, tuple[str, ...]]:
+    """The chains of a split by field; one that names the split wins over one that names none."""
+    chains = {each.field: each for each in spec.transforms if each.split is None}
+    chains |= {each.field: each for each in spec.transforms if each.split == split}
+    return {name: tuple(map(_transform, chain.calls)) for name, chain in chains.items() if chain.calls}
+
+
+def _transform(call: Call) -> str:
+    return f"{call.name}({', '.join(f'{name}={constant(value)}' for name, value in call.args.items())})"
+
+
+def _loading(spec: DataSpec) -> Iterator[str]:
+    """The arguments of `Batches` that the settings decide."""
+    if spec.settings.get("shuffle", True) is not False:
+        yield 'shuffle=split == "train"'
+    if spec.settings.get("drop_last"):
+        yield 'drop_last=split == "train"'
+    if spec.settings.get("resident", "auto") != "auto":
+        yield f"resident={constant(spec.settings['resident'])}"
+
+
+# What the run time does not have -------------------------------------------------------------------------------------
+
+
+def unsupported(spec: DataSpec) -> list[Diagnostic]:
+    """What of a dataset can't be run, each with its place and the way out."""
+    found = [diagnostic for look in _CHECKS for diagnostic in look(spec)]
+    return sorted(found, key=lambda diagnostic: diagnostic.span.start if diagnostic.span else 0)
+
+
+def _bad_sources(spec: DataSpec) -> Iterator[Diagnostic]:
+    for split, call in spec.sources.items():
+        if call.name not in SOURCES:
+            listed = ", ".join(sorted(SOURCES))
+            yield Diagnostic("E450", f"`{call.name}` can't be read", call.span, help=f"the sources are {listed}")
+            continue
+        for name in call.args.keys() - SOURCE_ARGS[call.name]:
+            yield Diagnostic("E450", f"`{call.name}` does not take `{name}`", call.span)
+        tokenizer = call.args.get("tokenizer")
+        if isinstance(tokenizer, Call) and tokenizer.name != "characters":
+            yield Diagnostic(
+                "E450", f"the tokenizer `{tokenizer.name}` can't be run", tokenizer.span, help="`characters()`"
+            )
+        if call.name == "text" and split != "source":
+            help = "one text has one vocabulary: divide `source` with `split`"
+            yield Diagnostic("E450", "a text of its own would number its characters anew", call.span, help=help)
+
+
+def _bad_settings(spec: DataSpec) -> Iterator[Diagnostic]:
+    for name in sorted(spec.settings.keys() - SETTINGS):
+        help = "remove it: rows are held in memory, and need no workers" if name in ("workers", "prefetch") else None
+        yield Diagnostic("E451", f"`{name}` has no effect on these data", spec.span, help=help)
+
+
+def _bad_fields(spec: DataSpec) -> Iterator[Diagnostic]:
+    for field in spec.fields:
+        if field.name in BATCH_ATTRIBUTES:
+            help = f"choose another name, such as `{field.name}_`"
+            yield Diagnostic("E452", f"every batch has an attribute `{field.name}`", field.span, help=help)
+
+
+def _bad_transforms(spec: DataSpec) -> Iterator[Diagnostic]:
+    shapes = {field.name: field.shape for field in spec.fields}
+    for transform in spec.transforms:
+        for call in transform.calls:
+            yield from _bad_transform(call, transform, shapes[transform.field])
+
+
+def _bad_transform(call: Call, transform: TransformSpec, shape: tuple[int, ...]) -> Iterator[Diagnostic]:
+    if call.name not in TRANSFORMS:
+        help = f"the transforms are {', '.join(sorted(TRANSFORMS))}"
+        yield Diagnostic("E453", f"the transform `{call.name}` can't be run", call.span, help=help)
+        return
+    for name in sorted(call.args.keys() - TRANSFORMS[call.name]):
+        yield Diagnostic("E453", f"`{call.name}` does not take `{name}`", call.span)
+    if len(shape) != 3:
+        yield Diagnostic(
+            "E454",
+            f"`{call.name}` needs images [channels, height, width]",
+            call.span,
+            f"`{transform.field}` has rows of shape {list(shape)}",
+        )
+        return
+    mean, size = call.args.get("mean"), call.args.get("size")
+    if isinstance(mean, tuple) and len(mean) not in (1, shape[0]):
+        yield Diagnostic("E454", f"{len(mean)} means for images of {shape[0]} channels", call.span)
+    window = size if isinstance(size, tuple) else (size, size)
+    if size is not None and window != shape[1:]:
+        label = f"the field is declared with images of {shape[1]} x {shape[2]}"
+        yield Diagnostic("E454", "the transform changes the shape of its field", call.span, label)
+
+
+_CHECKS: tuple[Callable[[DataSpec], Iterator[Diagnostic]], ...] = (
+    _bad_sources,
+    _bad_settings,
+    _bad_fields,
+    _bad_transforms,
+)

@@ -1,0 +1,128 @@
+"""A field's expression over columns, as PyTorch text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tdsl.compiler.ops import OPS
+from tdsl.dsl import ast
+from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Span
+from tdsl.dsl.program import Call, Constant
+
+# How tightly Python's operators bind; what binds tighter needs no parentheses within what binds looser.
+PRECEDENCE = dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), 1)
+PRECEDENCE |= {"+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5, "@": 5, "**": 7}
+UNARY, ATOM = 6, 9
+LOGICAL = {"and": "torch.logical_and", "or": "torch.logical_or", "not": "torch.logical_not"}
+CASTS = {"float": "float", "int": "long", "bool": "bool"}
+TABLE = ("column", "columns")
+
+
+def constant(value: Constant) -> str:
+    """A folded constant as Python text; several are a list."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(constant, value))}]"
+    assert not isinstance(value, Call)
+    return _string(value) if isinstance(value, str) else repr(value)
+
+
+def _string(value: str) -> str:
+    """A string literal in double quotes, as the formatter of emitted code has it."""
+    single = repr(value)
+    return single if single[0] == '"' or '"' in value else f'"{single[1:-1]}"'
+
+
+def expression(value: ast.Expr, consts: Mapping[str, Constant]) -> str:
+    """`columns("p*") / 16` as `table.columns("p*") / 16`.
+
+    Calls of ops become their PyTorch text. Raises a located `ProgramError` for what has no meaning over columns.
+    """
+    return _Printer(consts).text(value, 0)
+
+
+def _mistake(message: str, span: Span, help: str | None = None) -> ProgramError:
+    return ProgramError(Diagnostic("E455", message, span, help=help))
+
+
+class _Printer:
+    def __init__(self, consts: Mapping[str, Constant]) -> None:
+        self.consts = consts
+
+    def text(self, value: ast.Expr, outer: int) -> str:
+        """The text of `value` where the operator around it binds with strength `outer`."""
+        text, strength = self._visit(value)
+        return f"({text})" if strength < outer else text
+
+    def _visit(self, value: ast.Expr) -> tuple[str, int]:
+        match value:
+            case ast.Literal():
+                negative = isinstance(value.value, (int, float)) and value.value < 0
+                return constant(value.value), UNARY if negative else ATOM
+            case ast.Name(id=name) if name in self.consts:
+                return constant(self.consts[name]), ATOM
+            case ast.Unary():
+                return self._unary(value)
+            case ast.Binary():
+                return self._binary(value)
+            case ast.Call():
+                return self._call(value), ATOM
+            case ast.Index():
+                return f"{self.text(value.value, ATOM)}[{', '.join(map(self._item, value.items))}]", ATOM
+            case ast.ListExpr(items=items) | ast.TupleExpr(items=items):
+                return f"[{', '.join(self.text(item, 0) for item in items)}]", ATOM
+            case ast.Name(id=name):
+                raise _mistake(f"`{name}` is not known in a field", value.span, help=f'a column is `column("{name}")`')
+            case _:
+                raise _mistake("a field is an expression over columns", value.span)
+
+    def _unary(self, value: ast.Unary) -> tuple[str, int]:
+        if value.op == "not":
+            return f"{LOGICAL['not']}({self.text(value.operand, 0)})", ATOM
+        return f"{value.op}{self.text(value.operand, UNARY)}", UNARY
+
+    def _binary(self, value: ast.Binary) -> tuple[str, int]:
+        if value.op in LOGICAL:
+            return f"{LOGICAL[value.op]}({self.text(value.left, 0)}, {self.text(value.right, 0)})", ATOM
+        strength = PRECEDENCE[value.op]
+        # Power groups from the right, the others from the left; comparisons of comparisons always need parentheses.
+        left = strength + (value.op == "**" or strength == 1)
+        right = strength + (value.op != "**")
+        return f"{self.text(value.left, left)} {value.op} {self.text(value.right, right)}", strength
+
+    def _call(self, value: ast.Call) -> str:
+        match value.function:
+            case ast.Name(id=name) if name in TABLE:
+                return f"table.{name}({self._arguments(value)})"
+            case ast.Name(id=name):
+                return self._op(name, value, [])
+            case ast.Attribute(value=owner, name=name) if name in CASTS and not value.args:
+                return f"{self.text(owner, ATOM)}.{CASTS[name]}()"
+            case ast.Attribute(value=owner, name=name):
+                return self._op(name, value, [self.text(owner, ATOM)])
+            case _:
+                raise _mistake("this can't be called in a field", value.function.span)
+
+    def _op(self, name: str, value: ast.Call, owner: list[str]) -> str:
+        op = OPS.get(name)
+        if op is None or not isinstance(op.torch, str) or not op.torch.startswith(("torch.", "F.", ".")):
+            raise _mistake(f"`{name}` can't be used in a field", value.function.span)
+        given = [*owner, *([self._arguments(value)] if value.args else [])]
+        if op.torch.startswith("."):
+            first, *rest = given or [""]
+            return f"{first}{op.torch}({', '.join(rest)})"
+        return f"{op.torch.replace('F.', 'torch.nn.functional.', 1)}({', '.join(given)})"
+
+    def _arguments(self, value: ast.Call) -> str:
+        return ", ".join(
+            self.text(arg.value, 0) if arg.name is None else f"{arg.name}={self.text(arg.value, 0)}"
+            for arg in value.args
+        )
+
+    def _item(self, item: ast.Expr) -> str:
+        match item:
+            case ast.Ellipsis_():
+                return "..."
+            case ast.Slice(start=start, stop=stop, step=step):
+                parts = ["" if part is None else self.text(part, 0) for part in (start, stop)]
+                return ":".join(parts if step is None else [*parts, self.text(step, 0)])
+        return self.text(item, 0)

@@ -1,0 +1,56 @@
+"""Templates filled in: strings reach them as Python text, or through the filter `literal`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tdsl.compiler.emit.expression import constant
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# The longest line of emitted code.
+WIDTH = 120
+
+
+def render(template: str, **values: Any) -> str:
+    """The text of `templates/TEMPLATE` for the values given; a value that it lacks is an error."""
+    return _environment().get_template(template).render(values)
+
+
+def docstring(text: str) -> str:
+    """Text from outside, such as a comment of the program, as it may stand between the quotes of a docstring."""
+    escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f'{escaped[:-1]}\\"' if escaped.endswith('"') else escaped
+
+
+def plain(text: str) -> str:
+    """Text from outside, such as a file's name, on one line: as it may stand in a comment."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def layout(head: str, arguments: Sequence[str], tail: str, indent: int) -> str:
+    """`head(arguments)tail` on one line at that indentation, or with an argument a line where it would be too long."""
+    line = f"{head}({', '.join(arguments)}){tail}"
+    if indent + len(line) <= WIDTH:
+        return line
+    inner = " " * (indent + 4)
+    return "\n".join([f"{head}(", *(f"{inner}{argument}," for argument in arguments), f"{' ' * indent}){tail}"])
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    found = Environment(
+        loader=PackageLoader("tdsl.templates", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    found.filters |= {"literal": constant, "docstring": docstring}
+    return found

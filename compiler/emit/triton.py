@@ -1,0 +1,173 @@
+"""A canonical graph as lines of Triton: names, nesting, masks, and the forms that a schedule asks for."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tdsl.compiler.ir import Graph, Node, Operand, Scalar, Value
+from tdsl.compiler.kernel import Layout, layout_of
+from tdsl.compiler.ops.rows import COLS
+from tdsl.compiler.size import Size
+
+WIDTH = 108  # of a line of a kernel's body, less its indentation
+
+RESERVED = {"rows", "cols", "mask", "row_mask", "col_mask", "offsets", "seed", "n", "n_rows", "tl", "tm", "program"}
+RESERVED |= {"start", "first", "triton", "torch", "grid", "ctx", "shape", "tile", "launch", "random", "kernels"}
+
+# What a value without a name of the source is called, after the op that made it.
+NOUNS: Mapping[str, str] = {
+    "add": "sum",
+    "sub": "difference",
+    "mul": "product",
+    "div": "quotient",
+    "neg": "negated",
+    "where": "chosen",
+    "row_sum": "total",
+    "row_max": "top",
+    "row_min": "least",
+    "rsqrt": "inverse",
+    "sqrt": "root",
+    "expand": "repeated",
+    "uniform": "draw",
+    "gaussian": "draw",
+}
+
+
+@dataclass
+class Names:
+    """Hands out names, each once."""
+
+    taken: set[str] = field(default_factory=lambda: set(RESERVED))
+
+    def new(self, wish: str) -> str:
+        wish = re.sub(r"\W+", "_", wish).strip("_") or "value"
+        wish = f"{wish}_" if keyword.iskeyword(wish) or wish[0].isdigit() else wish
+        name, number = wish, 2
+        while name in self.taken:
+            name, number = f"{wish}_{number}", number + 1
+        self.taken.add(name)
+        return name
+
+
+@dataclass(frozen=True)
+class Text:
+    """An expression and how tightly its outermost operator binds: 3 for a call or name, 2 for `*`, 1 for `+`, 0 else."""
+
+    text: str
+    level: int = 3
+
+    def at(self, level: int) -> str:
+        return self.text if self.level >= level else f"({self.text})"
+
+
+_LEVELS = {"+": 1, "-": 1, "*": 2, "/": 2, "&": 0, "|": 0}
+
+
+def literal(value: object) -> Text:
+    """A number as Triton reads it."""
+    if isinstance(value, Size):
+        text = str(value).replace(str(COLS), "N_COLS")
+        return Text(text, 3 if value == COLS else 1)
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return Text(f'float("{value}")')
+    text = repr(float(value)) if isinstance(value, float) else repr(value)
+    return Text(text, 1 if text.startswith("-") else 3)
+
+
+class Body:
+    """Writes nodes as statements. Values used once are nested where they are used; the others get names."""
+
+    def __init__(self, graph: Graph, names: Names, scalars: Mapping[Scalar, str], hints: Mapping[Value, str]) -> None:
+        self.graph = graph
+        self.names = names
+        self.scalars = scalars
+        self.hints = hints
+        self.makers = graph.producers()
+        self.uses: dict[Value, int] = {}
+        for node in graph.nodes:
+            for value in node.values:
+                self.uses[value] = self.uses.get(value, 0) + 1
+        for value in graph.outputs:
+            self.uses[value] = self.uses.get(value, 0) + 1
+        self.texts: dict[Value, Text] = {}
+
+    def name(self, value: Value) -> str:
+        """A new name for a value, as the source or the op that made it calls it."""
+        wish = value.name or self.hints.get(value, "")
+        if not wish and value in self.makers:
+            op = self.makers[value].op.name
+            wish = NOUNS.get(op, op)
+        return self.names.new(wish)
+
+    def bind(self, value: Value, name: str) -> None:
+        self.texts[value] = Text(name)
+
+    def statements(self, nodes: Iterable[Node]) -> list[str]:
+        """Statements that make the results of `nodes`, nested ones left out."""
+        lines: list[str] = []
+        for node in nodes:
+            value = node.output
+            text = self.expression(node)
+            if self._nests(node, text):
+                self.texts[value] = text
+                continue
+            name = self.name(value)
+            lines.append(f"{name} = {text.text}")
+            self.bind(value, name)
+        return lines
+
+    def _nests(self, node: Node, text: Text) -> bool:
+        value = node.output
+        named = value.name or self.hints.get(value)
+        if node.op.name in ("stop",) or text.text.isidentifier():
+            return True
+        return not named and self.uses.get(value) == 1 and len(text.text) <= 60 and not node.op.name.startswith("row_")
+
+    def operand(self, operand: Operand) -> Text:
+        if isinstance(operand, Value):
+            return self.texts[operand]
+        return Text(self.scalars[operand]) if operand.text else literal(operand.value)
+
+    def expression(self, node: Node) -> Text:
+        """The node's Triton text over its operands' texts."""
+        operands = [self.operand(o) for o in node.inputs]
+        template = node.op.triton
+        infix = re.fullmatch(r"\{0\} (\S+) \{1\}", template)
+        if infix:
+            sign = infix[1]
+            level = _LEVELS.get(sign, 0)
+            loose = level if level else 1
+            right = loose + 1 if level else 1
+            return Text(f"{operands[0].at(loose)} {sign} {operands[1].at(right)}", level)
+        if template.startswith("-"):
+            return Text(f"-{operands[0].at(2)}", 1)
+        if template.startswith("1.0 /"):
+            return Text(f"1.0 / {operands[0].at(3)}", 2)
+        if template == "{0}":
+            return operands[0]
+        texts = [o.text for o in operands]
+        if node.op.name == "expand":
+            return Text(f"tl.broadcast_to({texts[0]}, [BLOCK_ROWS, BLOCK_COLS])")
+        if node.op.name in ("row_sum", "row_max", "row_min", "col_sum"):
+            texts[0] = self._masked(node, texts[0])
+        return Text(template.format(*texts, **{k: v for k, v in node.attrs.items() if isinstance(k, str)}))
+
+    def _masked(self, node: Node, text: str) -> str:
+        """What lies outside the tensor must not count."""
+        outside = {"row_max": 'float("-inf")', "row_min": 'float("inf")'}.get(node.op.name, "0.0")
+        by_row = layout_of(node.values[0].type.shape) is Layout.ROW
+        return f"tl.where({'row_mask' if by_row else 'mask'}, {text}, {outside})"
+
+
+def needed(graph: Graph, wanted: Iterable[Value], have: Iterable[Value]) -> list[Node]:
+    """The nodes that make `wanted` from `have`, in order."""
+    have_set, want = set(have), set(wanted)
+    found: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.output in want and node.output not in have_set:
+            found.append(node)
+            want.update(node.values)
+    return found[::-1]

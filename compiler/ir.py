@@ -1,0 +1,151 @@
+"""The intermediate representation: values, nodes, graphs. All of it is on this page, and all of it is frozen.
+
+A `Graph` is a list of nodes in SSA form, in an order in which each value is made before it is used. Values and nodes
+are compared by identity: a pass that changes a node keeps the `Value`s it makes, so their users need no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Union
+
+from tdsl.compiler.size import Size
+from tdsl.dsl.diagnostics import Span
+
+if TYPE_CHECKING:
+    from tdsl.compiler.ops.op import Op
+
+FLOATS = ("f64", "f32", "f16", "bf16", "float")
+INTS = ("i64", "i32", "i16", "i8", "u8")
+
+Shape = tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """`float[B, 64]`. `float` is the run's precision; `int` of the source is `i64` here.
+
+    The leading dimensions that a signature writes `...` are the one symbol `...`.
+    """
+
+    dtype: str
+    shape: Shape
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype in FLOATS
+
+    def __str__(self) -> str:
+        dtype = "int" if self.dtype == "i64" else self.dtype
+        return f"{dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor. `name` is the source's name for it, or empty."""
+
+    type: TensorType
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number beside the tensors: a literal, or, with `text`, Python that yields it where the graph is run.
+
+    `value` is what it is known to be at compile time (None where it is not known). A scalar with `text` (`self.eps`,
+    `0.1 if self.training else 0.0`, `x.shape[0]`) reaches a kernel as an argument, a literal as itself.
+    """
+
+    value: int | float | bool | Size | None
+    text: str = ""
+
+    @property
+    def dtype(self) -> str:
+        """Of the number alone: `bool`, `i64` or `float`."""
+        if isinstance(self.value, bool):
+            return "bool"
+        return "i64" if isinstance(self.value, (int, Size)) else "float"
+
+
+Operand = Union[Value, Scalar]
+# What an attribute may hold: plain data, sizes, and scalars. Never a tensor.
+Attr = Union[int, float, str, bool, None, Size, Scalar, tuple["Attr", ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation: `outputs = op(*inputs, **attrs)`.
+
+    `layer` is the path of the layer or submodule that it is the call of (`self.up(x)`), `origin` the name of the `fn` or
+    module that was inlined where it stands, `group` the fused body of a node that `fuse` made, whose inputs and outputs
+    are those of `group.body` in order, then `group.scalars`.
+    """
+
+    op: Op
+    inputs: tuple[Operand, ...]
+    attrs: Mapping[str, Attr]
+    outputs: tuple[Value, ...]
+    span: Span | None = None
+    layer: str = ""
+    origin: str = ""
+    group: Group | None = None
+
+    @property
+    def output(self) -> Value:
+        (only,) = self.outputs
+        return only
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """The inputs that are tensors."""
+        return tuple(v for v in self.inputs if isinstance(v, Value))
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Nodes that one kernel computes. `name` is the public function's name in `kernels.py`.
+
+    `body` is the source's own operations, `scalars` the numbers with `text` among its operands: arguments of the
+    kernel after the tensors.
+    """
+
+    name: str
+    body: Graph
+    scalars: tuple[Scalar, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """A tensor that a module holds, by its `state_dict` path below the module whose graph this is."""
+
+    path: str
+    value: Value
+    trainable: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """`outputs` from `inputs` and `params` by `nodes`. `tracked` are logged scalars by name."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    params: tuple[Parameter, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Value, ...]
+    tracked: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def results(self) -> tuple[Value, ...]:
+        """Everything that must be kept: the outputs and the tracked scalars."""
+        return (*self.outputs, *self.tracked.values())
+
+    def producers(self) -> dict[Value, Node]:
+        return {value: node for node in self.nodes for value in node.outputs}
+
+    def users(self) -> dict[Value, list[Node]]:
+        found: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.values):
+                found.setdefault(value, []).append(node)
+        return found

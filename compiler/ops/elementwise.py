@@ -1,0 +1,224 @@
+"""Pointwise ops: arithmetic, comparisons, mathematical functions, activations.
+
+VJPs name their operands as the formula does: `g` is the gradient of the result `y`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tdsl.compiler.ops.infer import like_input_float, pointwise, pointwise_bool, pointwise_float
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
+from tdsl.compiler.ops.trace import Expr, Tracer
+
+UNARY = signature("input: tensor")
+BINARY = signature("input: operand, other: operand")
+Infer = Callable[[Bound], Types]
+
+
+def unary(name: str, triton: str, vjp: Callable[..., Any] | None, infer: Infer = pointwise_float, **more: Any) -> None:
+    register(Op(name, Kind.POINTWISE, UNARY, infer, more.pop("torch", f"torch.{name}"), triton, vjp=vjp, **more))
+
+
+def binary(name: str, torch: str, triton: str, vjp: Callable[..., Any] | None, infer: Infer = pointwise) -> None:
+    register(Op(name, Kind.POINTWISE, BINARY, infer, torch, triton, vjp=vjp))
+
+
+def composite(name: str, arguments: str, lower: Callable[..., Expr], infer: Infer = like_input_float, **more: Any) -> None:
+    """An op made of others."""
+    torch = more.pop("torch", f"F.{name}")
+    register(Op(name, Kind.POINTWISE, signature(arguments), infer, torch, lower=lower, **more))
+
+
+# Arithmetic ----------------------------------------------------------------------------------------------------------
+
+binary("add", "+", "{0} + {1}", lambda t, g, y, a, b: (g, g))
+binary("sub", "-", "{0} - {1}", lambda t, g, y, a, b: (g, -g))
+binary("mul", "*", "{0} * {1}", lambda t, g, y, a, b: (g * b, g * a))
+binary("div", "/", "{0} / {1}", lambda t, g, y, a, b: (g / b, -g * y / b), pointwise_float)
+binary(
+    "maximum",
+    "torch.maximum",
+    "tm.maximum({0}, {1})",
+    lambda t, g, y, a, b: (g * _winner(t, a, b), g * _winner(t, b, a)),
+)
+binary(
+    "minimum",
+    "torch.minimum",
+    "tm.minimum({0}, {1})",
+    lambda t, g, y, a, b: (g * _winner(t, b, a), g * _winner(t, a, b)),
+)
+
+
+def _winner(t: Tracer, a: Expr, b: Expr) -> Expr:
+    """1 where `a` is the greater, a half where they tie, as PyTorch shares the gradient."""
+    return t.where(a > b, 1.0, t.where(t.eq(a, b), 0.5, 0.0))
+
+
+unary("neg", "-{0}", lambda t, g, y, x: (-g,), pointwise, torch="-x")
+unary("abs", "tl.abs({0})", lambda t, g, y, x: (g * t.sign(x),), pointwise)
+unary("sign", "tm.sign({0})", None, pointwise)
+
+
+def _pow(t: Tracer, x: Expr, exponent: Expr) -> Expr:
+    """Small integer powers by multiplication, which is exact for negative bases too."""
+    n = getattr(exponent.operand, "value", None)
+    if isinstance(n, (int, float)) and not isinstance(n, bool) and n in (0.5, -0.5, -1, 2, 3, 4):
+        if n < 1:
+            return t.sqrt(x) if n == 0.5 else t.rsqrt(x) if n == -0.5 else 1.0 / x
+        square = x * x
+        return square if n == 2 else square * x if n == 3 else square * square
+    return t.power(x, exponent)
+
+
+register(
+    Op(
+        "pow",
+        Kind.POINTWISE,
+        signature("input: operand, exponent: operand"),
+        pointwise,
+        "**",
+        lower=_pow,
+    )
+)
+register(
+    Op(
+        "power",
+        Kind.POINTWISE,
+        BINARY,
+        pointwise,
+        "torch.pow",
+        "tm.power({0}, {1})",
+        vjp=lambda t, g, y, x, p: (g * p * t.power(x, p - 1.0), g * y * t.log(x)),
+        doc="`pow` for any exponent, within kernels.",
+    )
+)
+
+# Comparisons ---------------------------------------------------------------------------------------------------------
+
+for _name, _sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
+    binary(_name, _sign, "{0} " + _sign + " {1}", None, pointwise_bool)
+binary("logical_and", "torch.logical_and", "{0} & {1}", None, pointwise_bool)
+binary("logical_or", "torch.logical_or", "{0} | {1}", None, pointwise_bool)
+unary("logical_not", "~{0}", None, pointwise_bool)
+unary("isnan", "{0} != {0}", None, pointwise_bool)
+
+# Functions -----------------------------------------------------------------------------------------------------------
+
+unary("exp", "tl.exp({0})", lambda t, g, y, x: (g * y,))
+unary("exp2", "tl.exp2({0})", lambda t, g, y, x: (g * y * math.log(2),))
+unary("expm1", "tm.expm1({0})", lambda t, g, y, x: (g * (y + 1.0),))
+unary("log", "tl.log({0})", lambda t, g, y, x: (g / x,))
+unary("log2", "tl.log2({0})", lambda t, g, y, x: (g / (x * math.log(2)),))
+unary("log10", "tm.log10({0})", lambda t, g, y, x: (g / (x * math.log(10)),))
+unary("log1p", "tm.log1p({0})", lambda t, g, y, x: (g / (x + 1.0),))
+unary("sqrt", "tl.sqrt_rn({0})", lambda t, g, y, x: (g * 0.5 / y,))
+unary("rsqrt", "tl.rsqrt({0})", lambda t, g, y, x: (g * -0.5 * y * y * y,))
+unary("reciprocal", "1.0 / {0}", lambda t, g, y, x: (-g * y * y,))
+unary("sin", "tl.sin({0})", lambda t, g, y, x: (g * t.cos(x),))
+unary("cos", "tl.cos({0})", lambda t, g, y, x: (-g * t.sin(x),))
+unary("tanh", "tm.tanh({0})", lambda t, g, y, x: (g * (1.0 - y * y),))
+unary("erf", "tl.erf({0})", lambda t, g, y, x: (g * (2 / math.sqrt(math.pi)) * t.exp(-(x * x)),))
+unary("sigmoid", "tl.sigmoid({0})", lambda t, g, y, x: (g * y * (1.0 - y),))
+unary("floor", "tl.floor({0})", None, pointwise)
+unary("ceil", "tl.ceil({0})", None, pointwise)
+composite("square", "input: tensor", lambda t, x: x * x, pointwise, torch="torch.square")
+
+# Choice --------------------------------------------------------------------------------------------------------------
+
+
+def _where_type(b: Bound) -> Types:
+    from tdsl.compiler.ir import TensorType
+    from tdsl.compiler.ops.infer import broadcast, promote, tensors
+
+    return (TensorType(promote(b.inputs[1:]), broadcast(tensors(b), "where", b.span)),)
+
+
+register(
+    Op(
+        "where",
+        Kind.POINTWISE,
+        signature("condition: tensor, input: operand, other: operand"),
+        _where_type,
+        "torch.where",
+        "tl.where({0}, {1}, {2})",
+        vjp=lambda t, g, y, c, a, b: (None, t.where(c, g, 0.0), t.where(c, 0.0, g)),
+    )
+)
+
+
+def _clamp(t: Tracer, x: Expr, low: Expr, high: Expr) -> Expr:
+    """By `where`: NaN stays NaN, and the gradient passes at the bounds, as in PyTorch."""
+    if getattr(low.operand, "value", 0.0) is not None:
+        x = t.where(x < low, low, x)
+    if getattr(high.operand, "value", 0.0) is not None:
+        x = t.where(x > high, high, x)
+    return x
+
+
+composite(
+    "clamp", "input: tensor, min: operand? = none, max: operand? = none", _clamp, pointwise, torch="torch.clamp"
+)
+composite(
+    "masked_fill",
+    "input: tensor, mask: tensor, value: operand",
+    lambda t, x, mask, value: t.where(mask, value, x),
+    lambda b: (b.type(0),),
+    torch=".masked_fill",
+)
+composite(
+    "lerp",
+    "input: tensor, end: tensor, weight: operand",
+    lambda t, a, b, w: a + w * (b - a),
+    pointwise_float,
+    torch="torch.lerp",
+)
+
+# Activations: the formulas of torch.nn.functional ----------------------------------------------------------------------
+
+
+def _gelu(t: Tracer, x: Expr, approximate: str) -> Expr:
+    if approximate == "tanh":
+        return 0.5 * x * (1.0 + t.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1.0 + t.erf(x * math.sqrt(0.5)))
+
+
+def _softplus(t: Tracer, x: Expr, beta: float, threshold: float) -> Expr:
+    scaled = x * beta
+    return t.where(scaled > threshold, x, t.log1p(t.exp(t.where(scaled > threshold, 0.0, scaled))) / beta)
+
+
+def _selu(t: Tracer, x: Expr) -> Expr:
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    return scale * t.where(x > 0.0, x, alpha * t.expm1(t.where(x > 0.0, 0.0, x)))
+
+
+composite("relu", "input: tensor", lambda t, x: t.where(x <= 0.0, 0.0, x), pointwise)
+composite("relu6", "input: tensor", lambda t, x: t.clamp(x, 0.0, 6.0), pointwise)
+composite(
+    "leaky_relu",
+    "input: tensor, negative_slope: float = 0.01",
+    lambda t, x, negative_slope: t.where(x > 0.0, x, negative_slope * x),
+)
+composite(
+    "elu",
+    "input: tensor, alpha: float = 1.0",
+    lambda t, x, alpha: t.where(x > 0.0, x, alpha * t.expm1(t.where(x > 0.0, 0.0, x))),
+)
+composite("selu", "input: tensor", _selu)
+composite(
+    "celu",
+    "input: tensor, alpha: float = 1.0",
+    lambda t, x, alpha: t.where(x > 0.0, x, alpha * t.expm1(t.where(x > 0.0, 0.0, x) / alpha)),
+)
+composite("gelu", 'input: tensor, *, approximate: str = "none"', _gelu, flops=8)
+composite("silu", "input: tensor", lambda t, x: x * t.sigmoid(x), flops=4)
+composite("mish", "input: tensor", lambda t, x: x * t.tanh(_softplus(t, x, 1.0, 20.0)), flops=8)
+composite("hardtanh", "input: tensor, min_val: float = -1.0, max_val: float = 1.0", lambda t, x, min_val, max_val: t.clamp(x, min_val, max_val))
+composite("hardsigmoid", "input: tensor", lambda t, x: t.clamp(x + 3.0, 0.0, 6.0) / 6.0)
+composite("hardswish", "input: tensor", lambda t, x: x * t.clamp(x + 3.0, 0.0, 6.0) / 6.0)
+composite("softplus", "input: tensor, beta: float = 1.0, threshold: float = 20.0", _softplus, flops=4)
+composite("softsign", "input: tensor", lambda t, x: x / (1.0 + t.abs(x)))
+composite("logsigmoid", "input: tensor", lambda t, x: -_softplus(t, -x, 1.0, 20.0))

@@ -1,0 +1,167 @@
+"""What an op is: one record, in one place, and the registry that holds them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tdsl.compiler.ir import Attr, Operand, Scalar, TensorType, Value
+from tdsl.dsl.diagnostics import Span
+
+
+class Kind(Enum):
+    """How an op fuses."""
+
+    POINTWISE = "pointwise"  # each element of the result from the same element of the (broadcast) inputs
+    REDUCTION = "reduction"  # trailing dimensions to one number a row
+    ROW = "row"  # softmax-like: a row of the result from a row of the input
+    RANDOM = "random"  # draws numbers; pointwise but for the seed
+    VIEW = "view"  # index arithmetic alone
+    LIBRARY = "library"  # left to PyTorch
+    STRUCTURED = "structured"  # its own kernel template
+
+
+@dataclass(frozen=True)
+class Arg:
+    """One argument of a signature.
+
+    `kind`: `tensor` (a Value), `operand` (a Value or a number), `tensors` (a list of Values), or an attribute: `int`,
+    `float`, `bool`, `str`, `size`, `sizes` (an int or several), `dtype`, `any`. A `?` after it allows `none`.
+    `variadic` takes the remaining positional arguments as a tuple, as `x.reshape(B, -1)` does.
+    """
+
+    name: str
+    kind: str
+    default: Any = None
+    required: bool = True
+    keyword_only: bool = False
+    optional: bool = False
+    variadic: bool = False
+
+    @property
+    def is_operand(self) -> bool:
+        return self.kind in ("tensor", "operand", "tensors")
+
+
+Signature = tuple[Arg, ...]
+
+_DEFAULTS: Mapping[str, Any] = {"none": None, "true": True, "false": False, "inf": float("inf")}
+
+
+def signature(text: str) -> Signature:
+    """Read `"input: tensor, dim: int = -1, *, keepdim: bool = false"`; `*shape: size` is variadic."""
+    found: list[Arg] = []
+    keyword_only = False
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        if part == "*":
+            keyword_only = True
+            continue
+        declared, has_default, default = part.partition("=")
+        name, _, kind = (p.strip() for p in declared.partition(":"))
+        found.append(
+            Arg(
+                name=name.lstrip("*"),
+                kind=kind.rstrip("?"),
+                default=_default(default.strip()) if has_default else None,
+                required=not has_default and not name.startswith("*"),
+                keyword_only=keyword_only,
+                optional=kind.endswith("?"),
+                variadic=name.startswith("*"),
+            )
+        )
+    return tuple(found)
+
+
+def _default(text: str) -> Any:
+    if text in _DEFAULTS:
+        return _DEFAULTS[text]
+    if text[0] == '"':
+        return text.strip('"')
+    return float(text) if any(c in text for c in ".e") else int(text)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A call whose arguments are matched with the signature: operands in its order, attributes by name, all filled in.
+
+    An optional operand that is not given is `Scalar(None)`.
+    """
+
+    op: Op
+    inputs: tuple[Operand, ...]
+    attrs: Mapping[str, Attr]
+    span: Span | None
+
+    def type(self, index: int) -> TensorType:
+        """Type of a tensor operand; a number is a zero-dimensional tensor of its own dtype."""
+        operand = self.inputs[index]
+        return operand.type if isinstance(operand, Value) else TensorType(operand.dtype, ())
+
+    def given(self, index: int) -> bool:
+        """Whether the optional operand is there."""
+        operand = self.inputs[index]
+        return isinstance(operand, Value) or operand.value is not None or bool(operand.text)
+
+
+Types = tuple[TensorType, ...]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation of the language.
+
+    - `signature`: PyTorch's arguments, names and defaults.
+    - `infer`: shape and dtype rule: the result types, or a located `ProgramError`.
+    - `torch`: PyTorch text. `torch.exp` and `F.gelu` are functions, `.chunk` a method, `+` an operator, `-x` a unary
+      one; a callable `(operand texts, attribute values) -> str` writes what none of these can.
+    - `triton`: for a primitive, the text for one element, `{0}`, `{1}` standing for its operands.
+    - `lower`: for an op that is not primitive, how it is made of others: `lower(t, *operands, **attrs)` with a
+      `Tracer`, on canonical [rows, columns] tensors, its reduction running over dimension 1.
+    - `vjp`: for a primitive, `vjp(t, g, y, *operands, **attrs)`: the gradients of its operands (None: none) from the
+      gradient `g` of its result `y`. It returns IR, which is then optimised as the forward is.
+    - `flops`: floating-point operations for an element of the result (of the input, for a reduction).
+    - `aliases`: other names for it.
+    """
+
+    name: str
+    kind: Kind
+    signature: Signature
+    infer: Callable[[Bound], Types]
+    torch: str | Callable[..., str]
+    triton: str = ""
+    lower: Callable[..., Any] | None = None
+    vjp: Callable[..., Any] | None = None
+    flops: float = 1
+    aliases: tuple[str, ...] = ()
+    doc: str = ""
+
+    @property
+    def fusible(self) -> bool:
+        """Whether a kernel of ours can compute it."""
+        return bool(self.triton or self.lower)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+OPS: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    """Add an op under its name and aliases."""
+    for name in (op.name, *op.aliases):
+        if name in OPS:
+            raise ValueError(f"op {name!r} is registered twice")
+        OPS[name] = op
+    return op
+
+
+def bind_plain(op: Op, operands: Iterable[Operand], attrs: Mapping[str, Attr], span: Span | None = None) -> Bound:
+    """Bind a call made by the compiler itself: operands in order, attributes by name, defaults filled in."""
+    given = tuple(operands)
+    wanted = [arg for arg in op.signature if arg.is_operand]
+    filled = given + (Scalar(None),) * (len(wanted) - len(given))
+    full = {arg.name: attrs.get(arg.name, arg.default) for arg in op.signature if not arg.is_operand}
+    return Bound(op, filled, full, span)

@@ -1,0 +1,239 @@
+"""Reductions over trailing dimensions, and what is made of them: softmax, norms.
+
+A lowering works on canonical [rows, columns] tensors: `row_sum` and its like are the primitives, [rows, 1] each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ops.infer import ONE, axis, like_input_float, promote, reduced, reduced_float, reduced_sum, same_shape
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
+from tdsl.compiler.ops.trace import Expr, Tracer
+from tdsl.compiler.size import Size, Symbol
+from tdsl.dsl.diagnostics import fail
+
+# The iteration space of a kernel, as sizes of canonical tensors.
+ROWS, COLS = Size.of(Symbol("rows")), Size.of(Symbol("cols"))
+N_COLS = Scalar(COLS)
+
+
+def _row(b: Bound) -> Types:
+    return (TensorType(b.type(0).dtype, (b.type(0).shape[0], ONE)),)
+
+
+def _row_primitive(name: str, triton: str, torch: str, vjp: Any) -> None:
+    register(Op(name, Kind.REDUCTION, signature("input: tensor"), _row, torch, triton, vjp=vjp))
+
+
+def _amax_vjp(t: Tracer, g: Expr, y: Expr, x: Expr) -> tuple[Expr]:
+    """Shared evenly among equal maxima, as `torch.amax` does."""
+    chosen = t.where(t.eq(x, y), 1.0, 0.0)
+    return (g * chosen / t.row_sum(chosen),)
+
+
+_row_primitive("row_sum", "tl.sum({0}, axis=1, keep_dims=True)", ".sum(1, keepdim=True)", lambda t, g, y, x: (t.expand(g),))
+_row_primitive("row_max", "tm.row_max({0})", ".amax(1, keepdim=True)", _amax_vjp)
+_row_primitive("row_min", "tm.row_min({0})", ".amin(1, keepdim=True)", _amax_vjp)
+register(
+    Op(
+        "col_sum",
+        Kind.REDUCTION,
+        signature("input: tensor"),
+        lambda b: (TensorType(b.type(0).dtype, (ONE, b.type(0).shape[1])),),
+        ".sum(0, keepdim=True)",
+        "tl.sum({0}, axis=0, keep_dims=True)",
+        doc="A number a column: the gradient of a vector, in a backward kernel.",
+    )
+)
+register(
+    Op(
+        "expand",
+        Kind.POINTWISE,
+        signature("input: tensor"),
+        lambda b: (TensorType(b.type(0).dtype, (ROWS, COLS)),),
+        ".expand",
+        "tl.broadcast_to({0}, {shape})",
+        vjp=lambda t, g, y, x: (g,),
+        doc="A row or column repeated over the whole space, within kernels.",
+    )
+)
+
+DIM = "input: tensor, dim: sizes? = none, keepdim: bool = false"
+
+
+def _mean(t: Tracer, x: Expr, **_: Any) -> Expr:
+    return t.row_sum(x) / N_COLS
+
+
+def _var(t: Tracer, x: Expr, correction: float, **_: Any) -> Expr:
+    centred = x - _mean(t, x)
+    return t.row_sum(centred * centred) / t.wrap(Scalar(COLS - int(correction)))
+
+
+def _norm(t: Tracer, x: Expr, p: float, **_: Any) -> Expr:
+    if p == 1:
+        return t.row_sum(t.abs(x))
+    if p == float("inf"):
+        return t.row_max(t.abs(x))
+    # The gradient of the length is x / length, and 0 for a row of zeros, as in PyTorch.
+    return t.length(t.row_sum(x * x)) if p == 2 else t.power(t.row_sum(t.power(t.abs(x), p)), 1.0 / p)
+
+
+def _length_vjp(t: Tracer, g: Expr, y: Expr, x: Expr) -> tuple[Expr]:
+    return (t.where(t.eq(y, 0.0), 0.0, g * 0.5 / y),)
+
+
+register(
+    Op(
+        "length",
+        Kind.POINTWISE,
+        signature("input: tensor"),
+        lambda b: (b.type(0),),
+        "torch.sqrt",
+        "tl.sqrt_rn({0})",
+        vjp=_length_vjp,
+        doc="`sqrt` with gradient 0 at 0, within kernels.",
+    )
+)
+
+
+def _reduction(name: str, lower: Any, infer: Any = reduced_float, arguments: str = DIM, **more: Any) -> None:
+    register(Op(name, Kind.REDUCTION, signature(arguments), infer, more.pop("torch", f".{name}"), lower=lower, **more))
+
+
+_reduction("sum", lambda t, x, **_: t.row_sum(x), reduced_sum)
+_reduction("mean", _mean)
+_reduction("amax", lambda t, x, **_: t.row_max(x), reduced)
+_reduction("amin", lambda t, x, **_: t.row_min(x), reduced)
+_reduction("var", _var, arguments=DIM + ", *, correction: float = 1")
+_reduction("std", lambda t, x, **a: t.length(_var(t, x, **a)), arguments=DIM + ", *, correction: float = 1")
+_reduction(
+    "norm",
+    _norm,
+    arguments="input: tensor, p: float = 2.0, dim: sizes? = none, keepdim: bool = false",
+    torch=lambda texts, attrs: _norm_text(texts, attrs),
+)
+_reduction(
+    "logsumexp",
+    lambda t, x, **_: _logsumexp(t, x),
+    arguments="input: tensor, dim: sizes, keepdim: bool = false",
+    torch="torch.logsumexp",
+)
+
+
+def _norm_text(texts: list[str], attrs: dict[str, Any]) -> str:
+    """`torch.linalg.vector_norm`: `torch.norm` is deprecated."""
+    order = "" if attrs["p"] == 2 else f", {attrs['p']!r}"
+    dim = "" if attrs["dim"] is None else f", dim={attrs['dim']}"
+    keep = ", keepdim=True" if attrs["keepdim"] else ""
+    return f"torch.linalg.vector_norm({texts[0]}{order}{dim}{keep})"
+
+
+# Softmax -------------------------------------------------------------------------------------------------------------
+
+
+def _shifted(t: Tracer, x: Expr) -> Expr:
+    """x less its row's maximum, through which no gradient need flow: it cancels."""
+    return x - t.stop(t.row_max(x))
+
+
+def _softmax(t: Tracer, x: Expr, **_: Any) -> Expr:
+    e = t.exp(_shifted(t, x))
+    return e / t.row_sum(e)
+
+
+def _log_softmax(t: Tracer, x: Expr, **_: Any) -> Expr:
+    shifted = _shifted(t, x)
+    return shifted - t.log(t.row_sum(t.exp(shifted)))
+
+
+def _logsumexp(t: Tracer, x: Expr) -> Expr:
+    top = t.stop(t.row_max(x))
+    # An infinite maximum would give inf - inf: shift by 0 there, as PyTorch does.
+    top = t.where(t.eq(t.abs(top), float("inf")), 0.0, top)
+    return t.log(t.row_sum(t.exp(x - top))) + top
+
+
+register(
+    Op(
+        "stop",
+        Kind.POINTWISE,
+        signature("input: tensor"),
+        lambda b: (b.type(0),),
+        ".detach",
+        "{0}",
+        vjp=lambda t, g, y, x: (None,),
+        doc="Lets no gradient through, within kernels.",
+    )
+)
+
+
+def _along(b: Bound) -> Types:
+    axis(b.attrs["dim"], len(b.type(0).shape), b)
+    return like_input_float(b)
+
+
+for _name, _lower in (("softmax", _softmax), ("log_softmax", _log_softmax)):
+    register(Op(_name, Kind.ROW, signature("input: tensor, dim: int"), _along, f"F.{_name}", lower=_lower, flops=5))
+
+# Norms ---------------------------------------------------------------------------------------------------------------
+
+
+def _normalized(b: Bound) -> Types:
+    """`normalized_shape` must be the trailing dimensions, and weight and bias of that shape."""
+    given = b.attrs["normalized_shape"]
+    wanted = tuple(Size.of(s) for s in (given if isinstance(given, tuple) else (given,)))  # type: ignore[arg-type]
+    x = like_input_float(b)[0]
+    if not same_shape(x.shape[-len(wanted) :], wanted):
+        fail("E203", f"`{b.op.name}` over {_sizes(wanted)} of another shape", b.span, str(x))
+    for index in range(1, len(b.inputs)):
+        if b.given(index) and not same_shape(b.type(index).shape, wanted):
+            fail("E203", f"`{b.op.name}` over {_sizes(wanted)} with a weight of another shape", b.span, str(b.type(index)))
+    return (TensorType(promote(b.inputs[:1]), x.shape),)
+
+
+def _sizes(sizes: tuple[Size, ...]) -> str:
+    return f"[{', '.join(map(str, sizes))}]"
+
+
+def _scaled(y: Expr, weight: Expr, bias: Expr | None = None) -> Expr:
+    for operand, by in ((weight, "mul"), (bias, "add")):
+        if operand is not None and getattr(operand.operand, "value", 0) is not None:
+            y = y * operand if by == "mul" else y + operand
+    return y
+
+
+def _layer_norm(t: Tracer, x: Expr, weight: Expr, bias: Expr, *, eps: Any, **_: Any) -> Expr:
+    centred = x - _mean(t, x)
+    return _scaled(centred * t.rsqrt(_mean(t, centred * centred) + eps), weight, bias)
+
+
+def _rms_norm(t: Tracer, x: Expr, weight: Expr, *, eps: Any, **_: Any) -> Expr:
+    # PyTorch's default for eps is the dtype's own epsilon.
+    return _scaled(x * t.rsqrt(_mean(t, x * x) + (1.1920928955078125e-07 if eps is None else eps)), weight)
+
+
+register(
+    Op(
+        "layer_norm",
+        Kind.ROW,
+        signature("input: tensor, normalized_shape: sizes, weight: tensor? = none, bias: tensor? = none, eps: float = 1e-5"),
+        _normalized,
+        "F.layer_norm",
+        lower=_layer_norm,
+        flops=8,
+    )
+)
+register(
+    Op(
+        "rms_norm",
+        Kind.ROW,
+        signature("input: tensor, normalized_shape: sizes, weight: tensor? = none, eps: float? = none"),
+        _normalized,
+        "F.rms_norm",
+        lower=_rms_norm,
+        flops=5,
+    )
+)

@@ -1,0 +1,143 @@
+"""Derive the backward of a lowered group from its ops' VJPs.
+
+Before: forward `y = x * r * w`, `r = rsqrt(mean(x * x) + eps)`.
+After:  also backward `(d_x, d_w)` from `x`, `w`, the gradient of `y`, and `r`, one saved number a row.
+
+What is cheap is computed again from the group's inputs, which exist anyway. What took a pass over a row is saved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tdsl.compiler.ir import Graph, Node, Value
+from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port, layout_of
+from tdsl.compiler.ops.trace import Expr, Tracer
+from tdsl.compiler.passes.lower import live
+
+
+def differentiate(kernel: Kernel) -> Kernel:
+    """The kernel with `backward`, `grads`, `gradients` and `saved`; unchanged where nothing in it has a gradient."""
+    grads = tuple(_grad_port(p) for p in kernel.outputs if p.type.is_float)
+    gradients, nodes = _Reverse(kernel, grads).run()
+    if not gradients:
+        return kernel
+    backward = live(Graph(kernel.name, (), (), nodes, tuple(g.value for g in gradients)))
+    saved = _saved(kernel, backward)
+    saved += _saved_outputs(kernel, live(_without_makers(backward, saved)))
+    inputs = (*(p.value for p in kernel.inputs), *saved, *(p.value for p in grads))
+    backward = live(_without_makers(replace(backward, inputs=inputs), saved))
+    rows = tuple(v for v in saved if v not in kernel.forward.outputs)
+    forward = replace(kernel.forward, outputs=(*kernel.forward.outputs, *rows))
+    return replace(kernel, forward=forward, backward=backward, grads=grads, gradients=gradients, saved=saved)
+
+
+def _grad_port(port: Port) -> Port:
+    name = f"d_{port.name}" if port.name else "d_out"
+    return Port(name, port.source, Value(port.value.type, name), port.layout)
+
+
+class _Reverse:
+    """Reverse mode over a canonical graph."""
+
+    def __init__(self, kernel: Kernel, grads: tuple[Port, ...]) -> None:
+        self.kernel = kernel
+        self.tracer = Tracer()
+        self.tracer.adopt(kernel.forward.nodes)
+        self.found: dict[Value, Expr] = {}
+        self.full: dict[Value, Expr] = {}
+        self.inputs = {p.value for p in kernel.inputs}
+        for port, grad in zip((p for p in kernel.outputs if p.type.is_float), grads):
+            self._add(port.value, self.tracer.wrap(grad.value))
+        self.active = self._active()
+
+    def _active(self) -> set[Value]:
+        """What depends on a floating-point input."""
+        found = {p.value for p in self.kernel.inputs if p.type.is_float}
+        for node in self.kernel.forward.nodes:
+            if node.output.type.is_float and any(v in found for v in node.values):
+                found.add(node.output)
+        return found
+
+    def run(self) -> tuple[tuple[Gradient, ...], tuple[Node, ...]]:
+        for node in reversed(self.kernel.forward.nodes):
+            if node.output in self.found and node.op.vjp is not None:
+                self._node(node, self.found[node.output])
+        found = (self._gradient(p) for p in self.kernel.inputs if p.type.is_float)
+        return tuple(g for g in found if g is not None), tuple(self.tracer.nodes)
+
+    def _node(self, node: Node, g: Expr) -> None:
+        t = self.tracer
+        t.span = node.span
+        operands = [t.wrap(o) for o in node.inputs]
+        assert node.op.vjp is not None
+        for operand, grad in zip(node.inputs, node.op.vjp(t, g, t.wrap(node.output), *operands, **node.attrs)):
+            if grad is not None and isinstance(operand, Value) and operand in self.active:
+                self._add(operand, self._reduced(grad, node.output, operand))
+
+    def _reduced(self, grad: Expr, result: Value, operand: Value) -> Expr:
+        """Sum the gradient over what was broadcast. A sum over rows waits until all contributions are there."""
+        have, want = layout_of(result.type.shape), layout_of(operand.type.shape)
+        if have is want or want is Layout.FULL:
+            return grad
+        if layout_of(grad.type.shape) is not have:
+            grad = self.tracer.expand(grad)
+        return self.tracer.row_sum(grad) if have is Layout.FULL and want in (Layout.ROW, Layout.SCALAR) else grad
+
+    def _add(self, value: Value, grad: Expr) -> None:
+        self.found[value] = self.found[value] + grad if value in self.found else grad
+
+    def _gradient(self, port: Port) -> Gradient | None:
+        grad = self.found.get(port.value)
+        if grad is None:
+            return None
+        if port.layout in (Layout.COL, Layout.SCALAR):
+            return Gradient(port, self.tracer.col_sum(grad).value, port.layout)
+        layout = Layout.ROW if port.layout is Layout.ROW else Layout.FULL
+        if grad.type.shape != layout.shape():
+            grad = self.tracer.expand(grad)
+        return Gradient(port, grad.value, layout)
+
+
+def _saved(kernel: Kernel, backward: Graph) -> tuple[Value, ...]:
+    """The numbers a row that the backward needs and that a reduction of the forward made."""
+    forward = set(kernel.forward.nodes)
+    reduced: set[Value] = set()
+    for node in kernel.forward.nodes:
+        is_row = layout_of(node.output.type.shape) is Layout.ROW
+        if is_row and (node.op.name.startswith("row_") or any(v in reduced for v in node.values)):
+            reduced.add(node.output)
+    return tuple(
+        value
+        for node in kernel.forward.nodes
+        for value in node.outputs
+        if value in reduced and any(_beyond(user, forward, reduced) for user in backward.nodes if value in user.values)
+    )
+
+
+def _saved_outputs(kernel: Kernel, backward: Graph) -> tuple[Value, ...]:
+    """Full results of the forward to read again, where that is fewer tensors than the inputs they were made from."""
+    chosen: tuple[Value, ...] = ()
+    best = _tensors_read(kernel, backward)
+    for port in kernel.outputs:
+        if port.layout is not Layout.FULL or port.value in chosen:
+            continue
+        trial = live(_without_makers(backward, (*chosen, port.value)))
+        if _tensors_read(kernel, trial) + len(chosen) + 1 < best:
+            chosen = (*chosen, port.value)
+            best = _tensors_read(kernel, trial) + len(chosen)
+    return chosen
+
+
+def _tensors_read(kernel: Kernel, backward: Graph) -> int:
+    used = {v for node in backward.nodes for v in node.values}
+    return sum(p.value in used for p in kernel.inputs if p.layout in (Layout.FULL, Layout.PARTIAL))
+
+
+def _beyond(user: Node, forward: set[Node], reduced: set[Value]) -> bool:
+    """Whether a user is not itself a number a row of the forward: then what it reads must be at hand."""
+    return user not in forward or user.output not in reduced
+
+
+def _without_makers(graph: Graph, given: tuple[Value, ...]) -> Graph:
+    return replace(graph, nodes=tuple(n for n in graph.nodes if n.output not in given))

@@ -1,0 +1,253 @@
+"""Group operations that one kernel can compute.
+
+Before: `%h = gelu(%u); %y = dropout(%h, 0.1)`.
+After:  `%y = group gelu_dropout(%u)`, its body the two.
+
+A group has one iteration space: rows by columns, the columns being the trailing dimensions that its reductions run
+over. Going through the nodes in order, each joins the groups of its producers where the spaces agree and no path leaves
+the group and comes back. Two operations or more make a group: a single one PyTorch computes as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Shape, Value
+from tdsl.compiler.kernel import Layout, Space
+from tdsl.compiler.ops.infer import ONE, axes, same_shape
+from tdsl.compiler.ops.op import Bound, Kind, Op, signature
+
+# More operations than this in one kernel cost registers and compile time, and save little.
+MOST_OPERATIONS = 48
+MOST_TENSORS = 16
+
+GROUP = Op("group", Kind.STRUCTURED, signature(""), lambda b: (), "kernels")
+
+FUSIBLE = (Kind.POINTWISE, Kind.REDUCTION, Kind.ROW, Kind.RANDOM)
+
+
+@dataclass(eq=False)
+class Cluster:
+    """A group while it grows. `trailing` is how many dimensions are columns, None while nothing has said."""
+
+    shape: Shape
+    trailing: int | None
+    members: list[int] = field(default_factory=list)
+    layouts: dict[Value, Layout] = field(default_factory=dict)
+
+    def space(self, trailing: int | None) -> Space:
+        k = len(self.shape) if trailing is None else trailing
+        return Space(self.shape[: len(self.shape) - k], self.shape[len(self.shape) - k :])
+
+
+def fuse(graph: Graph) -> Graph:
+    """Replace each set of nodes that one kernel can compute by a group node."""
+    clusters = _Fuser(graph).run()
+    return _rebuild(graph, [c for c in clusters if len(c.members) > 1])
+
+
+class _Fuser:
+    def __init__(self, graph: Graph) -> None:
+        self.nodes = graph.nodes
+        self.maker = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
+        self.cluster: dict[int, Cluster] = {}
+
+    def _sources(self, index: int) -> list[int]:
+        """The nodes that a node reads from."""
+        return [self.maker[v] for v in self.nodes[index].values if v in self.maker]
+
+    def run(self) -> list[Cluster]:
+        for i, node in enumerate(self.nodes):
+            shape = _full_shape(node)
+            if shape is None:
+                continue
+            self._place(i, Cluster(shape, _trailing(node)))
+            for j in self._sources(i):
+                if j in self.cluster and self.cluster[j] is not self.cluster[i]:
+                    self._merge(self.cluster[j], self.cluster[i])
+        return list(dict.fromkeys(self.cluster.values()))
+
+    def _place(self, i: int, cluster: Cluster) -> None:
+        cluster.members = [i]
+        space = cluster.space(cluster.trailing)
+        for value in self.nodes[i].outputs:
+            cluster.layouts[value] = _result_layout(self.nodes[i], space) or Layout.FULL
+        self.cluster[i] = cluster
+
+    def _merge(self, a: Cluster, b: Cluster) -> None:
+        """Join cluster `b` to its producer `a` where that is sound."""
+        joined = self._joined(a, b)
+        if joined is None or len(joined.members) > MOST_OPERATIONS or self._detour(a, b):
+            return
+        for i in joined.members:
+            self.cluster[i] = joined
+
+    def _detour(self, a: Cluster, b: Cluster) -> bool:
+        """Whether `b` also depends on `a` through something outside both: joined, they would wait for themselves."""
+        first = a.members[0]
+        seen: set[int] = set()
+        waiting = [j for i in b.members for j in self._sources(i)]
+        while waiting:
+            unit = self._unit(waiting.pop())
+            if unit[0] in seen or unit[-1] < first or unit[0] == b.members[0] or unit[0] == first:
+                continue
+            seen.add(unit[0])
+            sources = [j for i in unit for j in self._sources(i)]
+            if any(self.cluster.get(j) is a for j in sources):
+                return True
+            waiting += sources
+        return False
+
+    def _unit(self, index: int) -> list[int]:
+        """A node's cluster, or the node alone."""
+        return self.cluster[index].members if index in self.cluster else [index]
+
+    def _joined(self, a: Cluster, b: Cluster) -> Cluster | None:
+        if a.trailing is not None and b.trailing is not None and a.trailing != b.trailing:
+            return None
+        trailing = a.trailing if a.trailing is not None else b.trailing
+        shape = a.shape if len(a.shape) >= len(b.shape) else b.shape
+        joined = Cluster(shape, trailing, sorted(a.members + b.members), dict(a.layouts))
+        if not self._layouts(joined, a, b):
+            return None
+        return joined if len(self._operands(joined)) <= MOST_TENSORS else None
+
+    def _layouts(self, joined: Cluster, a: Cluster, b: Cluster) -> bool:
+        """Work out the layouts of the smaller cluster anew in the joint space; false where they do not fit."""
+        space = joined.space(joined.trailing)
+        kept = [c for c in (a, b) if c.trailing == joined.trailing and same_shape(c.shape, joined.shape)]
+        for cluster in kept:
+            joined.layouts.update(cluster.layouts)
+        anew = [i for c in (a, b) if c not in kept for i in c.members]
+        # Nodes of b read values of a: their operands are checked too, whichever cluster was kept.
+        for i in sorted({*anew, *b.members}):
+            layout = _result_layout(self.nodes[i], space)
+            if layout not in (Layout.FULL, Layout.ROW):
+                return False
+            for value in self.nodes[i].outputs:
+                joined.layouts[value] = layout
+            if not _operands_fit(self.nodes[i], space, layout, joined.layouts):
+                return False
+        return True
+
+    def _operands(self, cluster: Cluster) -> set[Value]:
+        return {v for i in cluster.members for v in self.nodes[i].values if v not in cluster.layouts}
+
+
+def _full_shape(node: Node) -> Shape | None:
+    """The shape that a fusible node iterates over; None for a node that is not fusible."""
+    if node.op.kind not in FUSIBLE or not node.op.fusible or len(node.outputs) != 1 or node.group is not None:
+        return None
+    shape = node.values[0].type.shape if node.op.kind in (Kind.REDUCTION, Kind.ROW) and node.values else node.output.type.shape
+    trailing = _trailing(node)
+    if trailing == -1 or not shape or all(s == ONE for s in shape):
+        return None
+    if "f64" in (v.type.dtype for v in (*node.values, *node.outputs)):
+        return None
+    return shape
+
+
+def _trailing(node: Node) -> int | None:
+    """How many trailing dimensions a node needs as columns: None for any, -1 where no kernel of ours does it."""
+    if node.op.kind not in (Kind.REDUCTION, Kind.ROW):
+        return None
+    rank = len(node.values[0].type.shape)
+    shape = node.attrs.get("normalized_shape")
+    if shape is not None:
+        count = len(shape) if isinstance(shape, tuple) else 1
+    else:
+        over = axes(node.attrs.get("dim"), Bound(node.op, node.inputs, node.attrs, node.span))
+        count = len(over) if over == tuple(range(rank - len(over), rank)) else -1
+    # A reduction to a single number has one row only: a second stage would be needed, which PyTorch's own has.
+    return count if 0 < count < rank and node.values[0].type.is_float else -1
+
+
+def _result_layout(node: Node, space: Space) -> Layout | None:
+    shape = node.output.type.shape
+    if node.op.kind is Kind.REDUCTION:
+        return Layout.ROW if same_shape(node.values[0].type.shape, space.shape) else None
+    if same_shape(shape, space.shape):
+        return Layout.FULL
+    if space.flat:
+        return None
+    kept = (*space.lead, *((ONE,) * len(space.trail)))
+    return Layout.ROW if same_shape(shape, kept) or same_shape(shape, space.lead) else None
+
+
+def _operands_fit(node: Node, space: Space, at: Layout, layouts: dict[Value, Layout]) -> bool:
+    """Whether each operand broadcasts to the space, those made inside with the layout they were made with."""
+    whole = Layout.FULL if node.op.kind in (Kind.REDUCTION, Kind.ROW) else at
+    for value in node.values:
+        layout = space.classify(value.type.shape, whole if len(node.output.type.shape) < len(space.shape) else Layout.FULL)
+        if layout is None or layouts.get(value, layout) is not layout:
+            return False
+        if at is Layout.ROW and node.op.kind is not Kind.REDUCTION and layout not in (Layout.ROW, Layout.SCALAR):
+            return False
+    return True
+
+
+def _rebuild(graph: Graph, clusters: list[Cluster]) -> Graph:
+    """The graph with each cluster's nodes replaced by one group node, in a valid order."""
+    users = graph.users()
+    kept = set(graph.results)
+    replaced: dict[int, Node] = {}
+    for cluster in clusters:
+        node = _group_node([graph.nodes[i] for i in cluster.members], users, kept, graph.name)
+        replaced.update(dict.fromkeys(cluster.members, node))
+    nodes = list(dict.fromkeys(replaced.get(i, node) for i, node in enumerate(graph.nodes)))
+    return replace(graph, nodes=_sorted(nodes))
+
+
+def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Value], where: str) -> Node:
+    made = {v for n in nodes for v in n.outputs}
+    inside = set(nodes)
+    inputs = tuple(dict.fromkeys(v for n in nodes for v in n.values if v not in made))
+    outputs = tuple(v for v in made_order(nodes) if v in kept or any(u not in inside for u in users.get(v, ())))
+    scalars = tuple(dict.fromkeys(s for n in nodes for s in _scalars(n) if s.text))
+    name = _name(nodes)
+    body = Graph(name, inputs, (), tuple(nodes), outputs)
+    operands: tuple[Operand, ...] = (*inputs, *scalars)
+    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars))
+
+
+def made_order(nodes: Iterable[Node]) -> list[Value]:
+    return [v for n in nodes for v in n.outputs]
+
+
+def _scalars(node: Node) -> list[Scalar]:
+    found = [o for o in node.inputs if isinstance(o, Scalar)]
+    return found + [a for a in node.attrs.values() if isinstance(a, Scalar)]
+
+
+_ARITHMETIC = {"sub", "mul", "div", "neg", "pow", "where", "lt", "le", "gt", "ge", "eq", "ne"}
+
+
+def _name(nodes: list[Node]) -> str:
+    """What a person would call it: the modules and functions it was written as, else its operations."""
+    words = list(dict.fromkeys(_snake(n.origin) if n.origin else n.op.name for n in nodes))
+    telling = [w for w in words if w not in _ARITHMETIC] or words
+    return "_".join(telling[:4])
+
+
+def _snake(name: str) -> str:
+    """`RMSNorm` -> `rms_norm`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _sorted(nodes: list[Node]) -> tuple[Node, ...]:
+    """Depth first from the first node on: each after the nodes it reads, else in the order given."""
+    maker = {v: n for n in nodes for v in n.outputs}
+    done: dict[Node, None] = {}
+    for root in nodes:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            waiting = [maker[v] for v in node.values if v in maker and maker[v] not in done]
+            if waiting:
+                stack.extend(reversed(waiting))
+                continue
+            stack.pop()
+            done[node] = None
+    return tuple(done)

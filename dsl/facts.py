@@ -1,0 +1,41 @@
+"""What the front end asks of data files. It reads none itself: the reader is handed to `load`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+
+class Column(Protocol):
+    """`kind` is `int`, `float`, `bool`, `text` or `other`; `shape` that of one row, None where it is not known."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...] | None: ...
+
+
+class Probe(Protocol):
+    """The files of one source. Asking a missing or damaged file raises what `Prober` raises."""
+
+    @property
+    def missing(self) -> tuple[str, ...]: ...
+    @property
+    def columns(self) -> Mapping[str, Column]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    def num_classes(self, column: str) -> int: ...
+
+
+class Prober(Protocol):
+    """Looks at the files of the source `kind(args)`, with paths relative to `base`.
+
+    Raises an exception with the attributes `message`, `file`, `row` and `help` for files that can't be used.
+    """
+
+    def __call__(
+        self, kind: str, args: Mapping[str, object], base: Path, *, allow_outside: bool = False
+    ) -> Probe: ...

@@ -1,0 +1,137 @@
+"""Tokens to syntax tree, by the LALR(1) tables that `tablegen` makes of the grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tdsl.dsl import ast
+from tdsl.dsl.build import Builder
+from tdsl.dsl.diagnostics import ProgramError, Reporter, Source, Span, fail
+from tdsl.dsl.lexer import SOFT_KEYWORDS, Token, tokenize
+from tdsl.dsl.syntax_error import Failure, explain
+from tdsl.dsl.tables import ACTIONS, END, GOTO, RULES, START
+
+# Deeper trees than this could exhaust the stack of a recursive visitor.
+MOST_DEPTH = 200
+MOST_REPORTED = 100
+
+
+class Entry(NamedTuple):
+    """One place of the parser's stack: a state, the value that led to it, its text's ends, its tree's depth."""
+
+    state: int
+    value: Any
+    start: int
+    end: int
+    depth: int
+
+
+def parse(source: Source, reporter: Reporter) -> ast.File:
+    """The syntax tree of a file, less the declarations that have syntax errors; those are reported.
+
+    `File.broken` names the declarations left out, as far as their names can be told.
+    """
+    imports: list[ast.Import] = []
+    declarations: list[ast.Declaration] = []
+    broken: list[str] = []
+    for chunk in tokenize(source, reporter):
+        try:
+            part = None if chunk.broken else _Parser(source, chunk.tokens).run()
+        except ProgramError as error:
+            reporter.add(error.diagnostic)
+            part = None
+        if part is None:
+            broken += [chunk.name] if chunk.name else []
+            if len(reporter.diagnostics) > MOST_REPORTED:
+                break
+            continue
+        imports += part.imports
+        declarations += part.declarations
+    return ast.File(tuple(imports), tuple(declarations), tuple(broken))
+
+
+def parse_value(source: Source) -> ast.Expr:
+    """One expression, alone in its source; raises ProgramError."""
+    reporter = Reporter()
+    chunks = tokenize(source, reporter)
+    if reporter.diagnostics:
+        raise ProgramError(reporter.diagnostics[0])
+    tokens = [token for chunk in chunks for token in chunk.tokens]
+    end = len(source.text)
+    value: ast.Expr = _Parser(source, tokens or [Token("NEWLINE", "", end, end)], "option").run()
+    return value
+
+
+class _Parser:
+    def __init__(self, source: Source, tokens: Sequence[Token], start: str = "start") -> None:
+        self.source = source
+        self.tokens = tokens
+        self.builder = Builder(source)
+        self.stack: list[Entry] = [Entry(START[start], None, tokens[0].start, tokens[0].start, 0)]
+        self.end = END[start]
+
+    def run(self) -> Any:
+        for i, token in enumerate(self.tokens):
+            self.take(i, token)
+        while self.stack[-1].state != self.end:
+            self.step(ACTIONS[self.stack[-1].state]["$END"], self.tokens[-1])
+        return self.stack[-1].value
+
+    def take(self, number: int, token: Token) -> None:
+        """Reduce as long as the token asks for it, then shift it."""
+        while True:
+            row = ACTIONS[self.stack[-1].state]
+            kind = token.kind
+            if kind == "NAME" and token.text in SOFT_KEYWORDS and token.text in row:
+                kind = "NAME" if "NAME" in row and self.tokens[number + 1].kind in ("=", ",") else token.text
+            target = row.get(kind)
+            if target is None:
+                states = [entry.state for entry in self.stack]
+                raise ProgramError(explain(Failure(self.source, self.tokens, number, states)))
+            if self.step(target, token):
+                return
+
+    def step(self, target: int, token: Token) -> bool:
+        """One action of the automaton; true where it took the token."""
+        if target >= 0:
+            self.stack.append(Entry(target, token, token.start, token.end, 0))
+            return True
+        self.reduce(~target)
+        return False
+
+    def reduce(self, rule: int) -> None:
+        symbol, length, action, kept = RULES[rule]
+        taken = self.stack[len(self.stack) - length :]
+        del self.stack[len(self.stack) - length :]
+        start, end, depth = self.extent(taken)
+        values = _values(taken, kept)
+        value: Any = values
+        if action:
+            depth += 1
+            span = Span(self.source, start, end)
+            if depth > MOST_DEPTH:
+                help = "name its parts: `a = ...`"
+                fail("E003", f"more than {MOST_DEPTH} operations within one another", span, help=help)
+            value = self.builder.action(action)(span, *values)
+        elif not symbol.startswith("_"):
+            (value,) = values
+        self.stack.append(Entry(GOTO[self.stack[-1].state][symbol], value, start, end, depth))
+
+    def extent(self, taken: list[Entry]) -> tuple[int, int, int]:
+        """Start, end and depth of what was taken; of nothing, the place after the symbol before."""
+        written = [entry for entry in taken if entry.end > entry.start]
+        if not written:
+            end = self.stack[-1].end
+            return end, end, 0
+        return written[0].start, written[-1].end, max(entry.depth for entry in taken)
+
+
+def _values(taken: list[Entry], kept: tuple[int, ...]) -> list[Any]:
+    values: list[Any] = []
+    for i in kept:
+        if i < 0:
+            values += taken[~i].value
+        else:
+            values.append(taken[i].value)
+    return values

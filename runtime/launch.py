@@ -1,0 +1,75 @@
+"""Launching emitted kernels: when they can run, and with what tiles."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# Programs that sum over rows each leave a row of partial sums. A constant, not the number of multiprocessors, so that
+# sums come out the same on every GPU; 264 is two for each of an H100's 132.
+MOST_PROGRAMS = 264
+# Rows that do not fit in registers are walked over in blocks of this many columns.
+CHUNK = 2048
+
+
+class Tile(NamedTuple):
+    """A tile of rows by columns (powers of two) and the warps that work on it."""
+
+    rows: int
+    cols: int
+    warps: int
+
+
+def interpreted() -> bool:
+    """Whether Triton runs kernels in its interpreter, on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def use_kernels(*tensors: Tensor) -> bool:
+    """Whether kernels can take these tensors: on a GPU (or in the interpreter), floats all of one supported dtype.
+
+    The interpreter computes bfloat16 wrongly, so there it goes to the reference.
+    """
+    floats = {t.dtype for t in tensors if t.is_floating_point()}
+    if len(floats) != 1 or not floats <= set(KERNEL_DTYPES):
+        return False
+    if interpreted():
+        return torch.bfloat16 not in floats
+    return all(t.is_cuda for t in tensors)
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is `n` or more (1 for 0)."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def flat_tile() -> Tile:
+    """For elementwise kernels: 16 bytes of float32 a thread and load, two loads in flight."""
+    return Tile(1, 1024, 4)
+
+
+def row_tile(n_cols: int, live: int, longest: int = 16384) -> Tile:
+    """For kernels that hold whole rows of `n_cols`: `live` is how many blocks of a row are in registers at once.
+
+    Narrow rows share a program, about 2,048 elements in it; wide ones get more warps, so that a thread holds about 64
+    values. Rows of more than `longest` columns are walked in blocks of that many.
+    """
+    cols = min(power_of_two(n_cols), longest)
+    rows = max(1, min(2048 // cols, 64))
+    warps = power_of_two(rows * cols * max(live, 1) // (32 * 64))
+    return Tile(rows, cols, max(1, min(warps, 16)))
+
+
+def column_tile(n_cols: int) -> Tile:
+    """For kernels without sums over a row: columns are split among programs."""
+    cols = min(power_of_two(n_cols), 1024)
+    return Tile(max(1, min(1024 // cols, 64)), cols, 4)
+
+
+def programs(n_rows: int, block_rows: int) -> int:
+    """How many programs share the rows where each sums over those it takes."""
+    return max(1, min(-(-n_rows // block_rows), MOST_PROGRAMS))
