@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import math
+import operator
+import re
 import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile
+
+Result = TypeVar("Result")
 
 # Records that a column's type is guessed from.
 SAMPLE = 100
@@ -174,8 +182,13 @@ class Array:
 
     @property
     def column(self) -> Column:
-        kind = NUMPY_KINDS.get(self.descr[1:2], "other") if isinstance(self.descr, str) else "other"
-        return Column(kind, self.shape[1:])
+        return Column(NUMPY_KINDS.get(self.element[0], "other"), self.shape[1:])
+
+    @property
+    def element(self) -> tuple[str, int]:
+        """NumPy's letter and the size in bytes of an element; no letter where it is no plain number."""
+        found = re.fullmatch(r"[<>|=]([a-zA-Z?])(\d*)", self.descr) if isinstance(self.descr, str) else None
+        return (found[1], int(found[2] or 0)) if found else ("", 0)
 
 
 def _array(opened: IO[bytes]) -> Array:
@@ -188,18 +201,19 @@ def _array(opened: IO[bytes]) -> Array:
     try:
         (length,) = struct.unpack(width, opened.read(struct.calcsize(width)))
         header = ast.literal_eval(opened.read(min(length, 1 << 16)).decode("utf-8").strip())
-        return Array(header["descr"], tuple(header["shape"]), bool(header["fortran_order"]))
+        shape = tuple(map(operator.index, header["shape"]))
+        return Array(header["descr"], shape, bool(header["fortran_order"]))
     except (struct.error, ValueError, SyntaxError, KeyError, TypeError, UnicodeDecodeError, MemoryError):
         raise Damaged("is not a NumPy file: its header can't be read") from None
 
 
 def _bounds(opened: IO[bytes], header: Array) -> tuple[int, int]:
     """The smallest and the largest of the integers that follow an array's header."""
-    letter, size = header.descr[1:2], int(header.descr[2:] or 0)
+    letter, size = header.element
     content = opened.read()
     if len(content) != math.prod(header.shape) * size:
         raise Damaged("is cut off: there are fewer values than its header tells")
-    values = integers(content, letter, size, header.descr[0] == ">")
+    values = integers(content, letter, size, header.descr[:1] == ">")
     return min(values), max(values)
 
 
@@ -212,12 +226,17 @@ class Npy:
             self.header = _array(opened)
         if not self.header.shape or not self.header.shape[0]:
             raise Damaged("holds no rows")
-        self.columns: Mapping[str, Column] = {"data": self.header.column}
-        if isinstance(self.header.descr, list):
-            self.columns = {
-                name: Array(descr, (0, *(shape[0] if shape else ())), False).column
-                for name, descr, *shape in self.header.descr
-            }
+        try:
+            self.columns: Mapping[str, Column] = dict(self._columns())
+        except (ValueError, TypeError):
+            raise Damaged("is not a NumPy file: its header can't be read") from None
+
+    def _columns(self) -> Iterator[tuple[str, Column]]:
+        if not isinstance(self.header.descr, list):
+            yield "data", self.header.column
+            return
+        for name, descr, *shape in self.header.descr:
+            yield name, Array(descr, (0, *(shape[0] if shape else ())), False).column
 
     def rows(self) -> int:
         return self.header.shape[0]
@@ -247,29 +266,30 @@ class Npz:
         self.columns: Mapping[str, Column] = {name: header.column for name, header in self.headers.items()}
 
     def _names(self) -> list[str]:
-        import zipfile
+        with self._archive("is not an .npz file, or is damaged") as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+    def _read(self, name: str, look: Callable[[IO[bytes]], Result]) -> Result:
+        with self._archive(f"its array `{name}` is damaged") as archive, archive.open(f"{name}.npy") as opened:
+            return look(opened)
+
+    @contextmanager
+    def _archive(self, complaint: str) -> Iterator[ZipFile]:
+        from zipfile import ZipFile
 
         try:
-            with zipfile.ZipFile(self.file) as archive:
-                return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        except zipfile.BadZipFile:
-            raise Damaged("is not an .npz file, or is damaged") from None
-
-    def _read(self, name: str, look: Any) -> Any:
-        import zipfile
-
-        try:
-            with zipfile.ZipFile(self.file) as archive, archive.open(f"{name}.npy") as opened:
-                return look(opened)
-        except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError):
-            raise Damaged(f"its array `{name}` is damaged") from None
+            with ZipFile(self.file) as archive:
+                yield archive
+        except (OSError, Damaged):
+            raise
+        except Exception:  # zipfile lists no errors for damaged files, and raises a dozen kinds
+            raise Damaged(complaint) from None
 
     def rows(self) -> int:
         return int(next(iter(self.headers.values())).shape[0])
 
     def labels(self, column: str) -> tuple[int, int]:
-        found: tuple[int, int] = self._read(column, lambda opened: _bounds(opened, _array(opened)))
-        return found
+        return self._read(column, lambda opened: _bounds(opened, _array(opened)))
 
 
 # IDX -----------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
-from tdsl.compiler.size import Size
+from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl.diagnostics import Span
 
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """`outputs` from `inputs` and `params` by `nodes`. `tracked` are logged scalars by name."""
+    """`outputs` from `inputs` and `params` by `nodes`.
+
+    `tracked` are logged scalars by name; `known` what the module parameters among its sizes are, at most, in the program.
+    """
 
     name: str
     inputs: tuple[Value, ...]
@@ -134,6 +137,7 @@ class Graph:
     nodes: tuple[Node, ...]
     outputs: tuple[Value, ...]
     tracked: Mapping[str, Value] = field(default_factory=dict)
+    known: Mapping[Symbol, int] = field(default_factory=dict)
 
     @property
     def results(self) -> tuple[Value, ...]:

@@ -41,12 +41,14 @@ class Parquet:
 
         try:
             values = parquet.ParquetFile(self.file).read([column]).column(column)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise Damaged(f"can't be read: {str(error).splitlines()[0]}") from None
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise Damaged(f"can't be read: {str(error)[:200]}") from None
         if not pa.types.is_integer(values.type) or values.null_count:
             raise Damaged(
                 f"labels are integers, and column `{column}` holds others", help="choose a column of integers"
             )
+        if not len(values):
+            raise Damaged("holds fewer rows than its footer tells")
         bounds = compute.min_max(values).as_py()
         return bounds["min"], bounds["max"]
 

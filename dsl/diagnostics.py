@@ -101,9 +101,13 @@ class Reporter:
     """Collects what is wrong, each once, so that one run tells every independent mistake."""
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    told: set[object] = field(default_factory=set, repr=False)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        if diagnostic not in self.diagnostics:
+        span = diagnostic.span
+        key = (diagnostic.code, diagnostic.message, span and (span.source.name, span.start, span.end))
+        if key not in self.told:
+            self.told.add(key)
             self.diagnostics.append(diagnostic)
 
     @property

@@ -36,6 +36,4 @@ class Prober(Protocol):
     Raises an exception with the attributes `message`, `file`, `row` and `help` for files that can't be used.
     """
 
-    def __call__(
-        self, kind: str, args: Mapping[str, object], base: Path, *, allow_outside: bool = False
-    ) -> Probe: ...
+    def __call__(self, kind: str, args: Mapping[str, object], base: Path, *, allow_outside: bool = False) -> Probe: ...

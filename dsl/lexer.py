@@ -12,11 +12,27 @@ MOST_CHARACTERS = 1 << 20
 MOST_NESTING = 64
 
 # Always keywords; each of the others is one only where the parser can take it.
-KEYWORDS = frozenset("import return for in if else and or not true false none".split())
+KEYWORDS = frozenset(["import", "return", "for", "in", "if", "else", "and", "or", "not", "true", "false", "none"])
 SOFT_KEYWORDS = frozenset(
-    "extern const fn module data train evaluate param buffer forward field transform track assume no_grad".split()
+    [
+        "extern",
+        "const",
+        "fn",
+        "module",
+        "data",
+        "train",
+        "evaluate",
+        "param",
+        "buffer",
+        "forward",
+        "field",
+        "transform",
+        "track",
+        "assume",
+        "no_grad",
+    ]
 )
-DECLARATIONS = frozenset("import extern const fn module data train evaluate".split())
+DECLARATIONS = frozenset(["import", "extern", "const", "fn", "module", "data", "train", "evaluate"])
 
 TOKEN = re.compile(
     r"""(?P<blank>[ \t\r]+|\#[^\n]*)
@@ -66,13 +82,13 @@ class Opener:
     suspect: bool = False
 
 
-def tokenize(source: Source, reporter: Reporter) -> list[Chunk]:
-    """Tokens of each declaration, the last always a NEWLINE; mistakes are reported and mark their chunk as broken."""
+def tokenize(source: Source, reporter: Reporter, start: int = 0) -> list[Chunk]:
+    """Tokens of each declaration from `start` on, the last a NEWLINE; mistakes mark their chunk as broken."""
     if len(source.text) > MOST_CHARACTERS:
-        start = Span(source, MOST_CHARACTERS, MOST_CHARACTERS + 1)
-        reporter.add(Diagnostic("E002", "the file is longer than 1 MiB", start, "the limit is here"))
+        limit = Span(source, MOST_CHARACTERS, MOST_CHARACTERS + 1)
+        reporter.add(Diagnostic("E002", "the file is longer than 1 MiB", limit, "the limit is here"))
         return []
-    return _Lexer(source, reporter).run()
+    return _Lexer(source, reporter).run(start)
 
 
 class _Lexer:
@@ -87,14 +103,14 @@ class _Lexer:
         self.indent = 0
         self.first = True  # nothing but blanks on this line yet
 
-    def run(self) -> list[Chunk]:
+    def run(self, start: int) -> list[Chunk]:
         text = self.source.text
-        position = 1 if text.startswith("\ufeff") else 0
-        while position < len(text):
+        position = start or int(text.startswith("\ufeff"))
+        while position < len(text) and len(self.openers) <= MOST_NESTING:
             match = TOKEN.match(text, position)
             assert match is not None
             position = match.end()
-            kind = match.lastgroup
+            kind = match.lastgroup or ""
             if kind == "blank":
                 continue
             if kind == "newline":
@@ -112,7 +128,7 @@ class _Lexer:
         if self.openers and self.is_declaration(match):
             self.unclosed(f"`{match.group()}` begins a new declaration here", match.start())
             self.end_chunk(match.start())
-        elif not self.openers and match.group() not in ("|>", "else"):
+        elif not self.openers and match.group() not in ("|>", "else", "{"):
             self.end_chunk(match.start())
 
     def is_declaration(self, match: re.Match[str]) -> bool:
@@ -148,7 +164,9 @@ class _Lexer:
         if not re.fullmatch(r"[0-9]+(_[0-9]+)*(\.[0-9]+(_[0-9]+)*)?([eE][-+]?[0-9]+)?", text):
             self.mistake("E008", f"`{text}` is not a number", start, end, help="numbers look like 12, 1_000, 0.5, 3e-4")
         elif text.replace("_", "").isdigit() and (len(text) > 40 or int(text) >= 1 << 63):
-            self.mistake("E004", "an integer has at most 64 bits", start, end, help="the largest is 9223372036854775807")
+            self.mistake(
+                "E004", "an integer has at most 64 bits", start, end, help="the largest is 9223372036854775807"
+            )
         elif len(text) > 400 or float(text) == float("inf"):
             self.mistake("E004", "the number is too large", start, end, help="the largest is about 1.8e308")
         self.add("NUMBER", text, start, end)
@@ -180,12 +198,16 @@ class _Lexer:
             self.unclosed("no `{` can stand within it", start, keep=True)
         self.openers.append(Opener(Token(text, text, start, end), self.indent))
         if len(self.openers) == MOST_NESTING + 1:
-            self.mistake("E003", f"more than {MOST_NESTING} levels of nesting", start, end, help="give inner parts a name")
+            self.mistake(
+                "E003", f"more than {MOST_NESTING} levels of nesting", start, end, help="give inner parts a name"
+            )
 
     def close(self, text: str, start: int, end: int) -> None:
         matching = [i for i, opener in enumerate(self.openers) if CLOSERS[opener.token.text] == text]
         if not matching:
-            self.mistake("E011", f"`{text}` closes nothing", start, end, help="remove it, or open it where it should begin")
+            self.mistake(
+                "E011", f"`{text}` closes nothing", start, end, help="remove it, or open it where it should begin"
+            )
             return
         while len(self.openers) > matching[-1] + 1:
             self.unclosed(f"`{text}` closes what is around it", start, keep=True)
@@ -224,7 +246,7 @@ class _Lexer:
         self.suspect = None
 
     def finish(self) -> None:
-        if self.openers:
+        if self.openers and len(self.openers) <= MOST_NESTING:
             self.unclosed("the file ends here", max(len(self.source.text.rstrip()) - 1, 0))
         self.end_chunk(len(self.source.text))
 

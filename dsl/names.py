@@ -6,18 +6,66 @@ import keyword
 from collections.abc import Iterable
 
 # Names that emitted modules bind or call: a declaration of the same name would change what they mean.
-EMITTED = frozenset("self super torch nn F math kernels triton tl Tensor".split())
+EMITTED = frozenset(["self", "super", "torch", "nn", "F", "math", "kernels", "triton", "tl", "Tensor"])
 
 # Attributes of `torch.nn.Module` (a test compares them with PyTorch's): a member of such a name would replace one.
 MODULE_ATTRIBUTES = frozenset(
-    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches
-    eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict
-    modules mtia named_buffers named_children named_modules named_parameters parameters register_backward_hook
-    register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
-    register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook
-    register_module register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
-    set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
-    """.split()
+    [
+        "T_destination",
+        "add_module",
+        "apply",
+        "bfloat16",
+        "buffers",
+        "call_super_init",
+        "children",
+        "compile",
+        "cpu",
+        "cuda",
+        "double",
+        "dump_patches",
+        "eval",
+        "extra_repr",
+        "float",
+        "forward",
+        "get_buffer",
+        "get_extra_state",
+        "get_parameter",
+        "get_submodule",
+        "half",
+        "ipu",
+        "load_state_dict",
+        "modules",
+        "mtia",
+        "named_buffers",
+        "named_children",
+        "named_modules",
+        "named_parameters",
+        "parameters",
+        "register_backward_hook",
+        "register_buffer",
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+        "register_load_state_dict_post_hook",
+        "register_load_state_dict_pre_hook",
+        "register_module",
+        "register_parameter",
+        "register_state_dict_post_hook",
+        "register_state_dict_pre_hook",
+        "requires_grad_",
+        "set_extra_state",
+        "set_submodule",
+        "share_memory",
+        "state_dict",
+        "to",
+        "to_empty",
+        "train",
+        "training",
+        "type",
+        "xpu",
+        "zero_grad",
+    ]
 )
 
 
@@ -45,7 +93,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if len(name) > 64:
         return None
     best = min(known, key=lambda other: (_distance(name.lower(), other.lower()), other), default=None)
-    limit = max(1, (len(name) + 1) // 3)
+    limit = 0 if len(name) < 3 else max(1, len(name) // 3)
     return best if best is not None and _distance(name.lower(), best.lower()) <= limit else None
 
 

@@ -51,10 +51,10 @@ def parse(source: Source, reporter: Reporter) -> ast.File:
     return ast.File(tuple(imports), tuple(declarations), tuple(broken))
 
 
-def parse_value(source: Source) -> ast.Expr:
-    """One expression, alone in its source; raises ProgramError."""
+def parse_value(source: Source, start: int = 0) -> ast.Expr:
+    """The one expression that a source holds from `start` on; raises ProgramError."""
     reporter = Reporter()
-    chunks = tokenize(source, reporter)
+    chunks = tokenize(source, reporter, start)
     if reporter.diagnostics:
         raise ProgramError(reporter.diagnostics[0])
     tokens = [token for chunk in chunks for token in chunk.tokens]

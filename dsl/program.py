@@ -18,7 +18,7 @@ Constant = Union[int, float, str, bool, None, "Call", tuple["Constant", ...]]
 
 @dataclass(frozen=True)
 class Call:
-    """`AdamW(lr=3e-3)`: a built-in's name and its arguments by name, defaults left out, in the order of the signature."""
+    """`AdamW(lr=3e-3)`: a built-in and its arguments by name, defaults left out, in the order of the signature."""
 
     name: str
     args: Mapping[str, Constant]
@@ -27,7 +27,7 @@ class Call:
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """A field of a dataset: values of `dtype` (`float`, `int`, `bool`, ...) and `shape` (one row, without the batch)."""
+    """A field of a dataset: values of `dtype` (`float`, `int`, ...) and `shape` (one row, without the batch)."""
 
     name: str
     dtype: str

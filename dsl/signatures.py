@@ -15,7 +15,7 @@ class Kind(NamedTuple):
     what: str
     accepts: Callable[[Any], bool]
     words: tuple[str, ...] = ()
-    calls: Mapping[str, Signature] = {}  # noqa: RUF012
+    calls: Mapping[str, Signature] = {}
     element: Kind | None = None
 
 
@@ -39,16 +39,20 @@ def signature(name: str, *args: Arg, variadic: Kind | None = None) -> tuple[str,
     return name, Signature(name, args, variadic)
 
 
-# Kinds ---------------------------------------------------------------------------------------------------------------
+# Kinds --------------------------------------------------------------------------------------------------------------
 
 
 def number(low: float | None = None, high: float | None = None, above: float | None = None) -> Kind:
     """A number from `low` to `high`, or greater than `above`."""
-    return Kind(f"a number{_limits(low, high, above)}", lambda value: _is_number(value) and _in(value, low, high, above))
+    return Kind(
+        f"a number{_limits(low, high, above)}", lambda value: _is_number(value) and _in(value, low, high, above)
+    )
 
 
 def integer(low: int | None = None) -> Kind:
-    return Kind(f"an integer{_limits(low, None, None)}", lambda value: _is_integer(value) and _in(value, low, None, None))
+    return Kind(
+        f"an integer{_limits(low, None, None)}", lambda value: _is_integer(value) and _in(value, low, None, None)
+    )
 
 
 def optional(kind: Kind) -> Kind:
@@ -125,7 +129,7 @@ SIZE = either(COUNT, many(COUNT))
 RANGE = either(NONNEGATIVE, many(REAL, 2))
 MONITOR = Arg("monitor", TEXT, "val/loss")
 
-# Optimizers ----------------------------------------------------------------------------------------------------------
+# Optimizers ---------------------------------------------------------------------------------------------------------
 
 LR = Arg("lr", NONNEGATIVE, 1e-3)
 EPS = Arg("eps", NONNEGATIVE, 1e-8)
@@ -138,7 +142,9 @@ DECOUPLED = Arg("decoupled_weight_decay", FLAG, False)
 OPTIMIZERS = dict((
     signature("SGD", LR, MOMENTUM, Arg("dampening", REAL, 0.0), DECAY, Arg("nesterov", FLAG, False), MAXIMIZE),
     signature("Adam", LR, ADAM_BETAS, EPS, DECAY, Arg("amsgrad", FLAG, False), MAXIMIZE, DECOUPLED),
-    signature("AdamW", LR, ADAM_BETAS, EPS, Arg("weight_decay", NONNEGATIVE, 0.01), Arg("amsgrad", FLAG, False), MAXIMIZE),
+    signature(
+        "AdamW", LR, ADAM_BETAS, EPS, Arg("weight_decay", NONNEGATIVE, 0.01), Arg("amsgrad", FLAG, False), MAXIMIZE,
+    ),
     signature(
         "RMSprop", Arg("lr", NONNEGATIVE, 1e-2), Arg("alpha", NONNEGATIVE, 0.99), EPS, DECAY, MOMENTUM,
         Arg("centered", FLAG, False), MAXIMIZE,
@@ -147,22 +153,26 @@ OPTIMIZERS = dict((
         "Adagrad", Arg("lr", NONNEGATIVE, 1e-2), Arg("lr_decay", NONNEGATIVE, 0.0), DECAY,
         Arg("initial_accumulator_value", NONNEGATIVE, 0.0), Arg("eps", NONNEGATIVE, 1e-10), MAXIMIZE,
     ),
-    signature("Adadelta", Arg("lr", NONNEGATIVE, 1.0), Arg("rho", UNIT, 0.9), Arg("eps", NONNEGATIVE, 1e-6), DECAY, MAXIMIZE),
+    signature(
+        "Adadelta", Arg("lr", NONNEGATIVE, 1.0), Arg("rho", UNIT, 0.9), Arg("eps", NONNEGATIVE, 1e-6), DECAY, MAXIMIZE,
+    ),
     signature("Adamax", Arg("lr", NONNEGATIVE, 2e-3), ADAM_BETAS, EPS, DECAY, MAXIMIZE),
     signature(
-        "NAdam", Arg("lr", NONNEGATIVE, 2e-3), ADAM_BETAS, EPS, DECAY, Arg("momentum_decay", NONNEGATIVE, 4e-3), DECOUPLED,
+        "NAdam", Arg("lr", NONNEGATIVE, 2e-3), ADAM_BETAS, EPS, DECAY, Arg("momentum_decay", NONNEGATIVE, 4e-3),
+        DECOUPLED,
         MAXIMIZE,
     ),
     signature("RAdam", LR, ADAM_BETAS, EPS, DECAY, DECOUPLED, MAXIMIZE),
     signature("Lion", Arg("lr", NONNEGATIVE, 1e-4), Arg("betas", BETAS, (0.9, 0.99)), DECAY),
     signature(
-        "Muon", LR, Arg("weight_decay", NONNEGATIVE, 0.1), Arg("momentum", NONNEGATIVE, 0.95), Arg("nesterov", FLAG, True),
+        "Muon", LR, Arg("weight_decay", NONNEGATIVE, 0.1), Arg("momentum", NONNEGATIVE, 0.95), Arg("nesterov", FLAG,
+        True),
         Arg("ns_coefficients", many(REAL, 3), (3.4445, -4.775, 2.0315)), Arg("eps", NONNEGATIVE, 1e-7),
         Arg("ns_steps", COUNT, 5), Arg("adjust_lr_fn", optional(choice("original", "match_rms_adamw")), None),
     ),
 ))  # fmt: skip
 
-# Schedulers; `per` says what they count: `none` is the unit of the run -------------------------------------------------
+# Schedulers; `per` says what they count: `none` is the unit of the run ----------------------------------------------
 
 PER = Arg("per", optional(choice("epoch", "step")), None)
 ETA_MIN = Arg("eta_min", REAL, 0.0)
@@ -181,7 +191,8 @@ SCHEDULERS = dict((
     signature("PolynomialLR", Arg("total_iters", COUNT, 5), Arg("power", POSITIVE, 1.0), PER),
     signature("ConstantLR", Arg("factor", UNIT, 1.0 / 3), Arg("total_iters", COUNT, 5), PER),
     signature(
-        "OneCycleLR", Arg("max_lr", POSITIVE), Arg("total_steps", optional(COUNT), None), Arg("epochs", optional(COUNT), None),
+        "OneCycleLR", Arg("max_lr", POSITIVE), Arg("total_steps", optional(COUNT), None), Arg("epochs",
+        optional(COUNT), None),
         Arg("steps_per_epoch", optional(COUNT), None), Arg("pct_start", UNIT, 0.3),
         Arg("anneal_strategy", choice("cos", "linear"), "cos"), CYCLE, Arg("base_momentum", UNIT, 0.85),
         Arg("max_momentum", UNIT, 0.95), Arg("div_factor", POSITIVE, 25.0), Arg("final_div_factor", POSITIVE, 1e4),
@@ -194,14 +205,16 @@ SCHEDULERS = dict((
         Arg("base_momentum", UNIT, 0.8), Arg("max_momentum", UNIT, 0.9), PER,
     ),
     signature(
-        "ReduceLROnPlateau", Arg("mode", choice("min", "max"), "min"), Arg("factor", UNIT, 0.1), Arg("patience", NATURAL, 10),
-        Arg("threshold", NONNEGATIVE, 1e-4), Arg("threshold_mode", choice("rel", "abs"), "rel"), Arg("cooldown", NATURAL, 0),
+        "ReduceLROnPlateau", Arg("mode", choice("min", "max"), "min"), Arg("factor", UNIT, 0.1), Arg("patience",
+        NATURAL, 10),
+        Arg("threshold", NONNEGATIVE, 1e-4), Arg("threshold_mode", choice("rel", "abs"), "rel"), Arg("cooldown",
+        NATURAL, 0),
         Arg("min_lr", NONNEGATIVE, 0.0), EPS, MONITOR,
     ),
     signature("WarmupCosine", Arg("warmup", NATURAL), Arg("min_lr", NONNEGATIVE, 0.0), PER),
 ))  # fmt: skip
 
-# Data ----------------------------------------------------------------------------------------------------------------
+# Data ---------------------------------------------------------------------------------------------------------------
 
 TOKENIZERS = dict((signature("characters"),))
 PATH = Arg("path", TEXT)
@@ -280,7 +293,7 @@ TRANSFORMS: dict[str, Signature] = dict((
 TRANSFORM = call("a transform", TRANSFORMS)
 TRANSFORMS["Compose"] = Signature("Compose", (Arg("transforms", many(TRANSFORM)),))
 
-# Metrics; of each, the key it is logged and monitored by; None where it is a curve or a table ---------------------------
+# Metrics; of each, the key it is logged and monitored by; None where it is a curve or a table -----------------------
 
 IGNORE = Arg("ignore_index", optional(INTEGER), None)
 THRESHOLD = Arg("threshold", UNIT, 0.5)
@@ -328,13 +341,13 @@ METRIC_KEYS = {
     "Perplexity": "perplexity",
 }
 
-# Settings and sections -------------------------------------------------------------------------------------------------
+# Settings and sections ----------------------------------------------------------------------------------------------
 
 EMAS = dict((signature("EMA", Arg("decay", UNIT, 0.999)),))
 STRATEGIES = dict((signature("ddp"), signature("fsdp")))
 EVERY = Arg("every", optional(COUNT), None)
 RESUME = word("auto", "none")._replace(
-    what='`auto`, `none` or a path as a string', accepts=lambda value: value is None or isinstance(value, str)
+    what="`auto`, `none` or a path as a string", accepts=lambda value: value is None or isinstance(value, str)
 )
 MODE = Arg("mode", word("auto", "min", "max"), "auto")
 
@@ -374,7 +387,10 @@ TRAIN_BLOCKS = ("loss",)
 
 # Those of the first table hold where they are not written, too.
 SECTIONS = dict((
-    signature("checkpoint", EVERY, Arg("keep", COUNT, 3), Arg("best", optional(TEXT), None), MODE, Arg("resume", RESUME, "auto")),
+    signature(
+        "checkpoint", EVERY, Arg("keep", COUNT, 3), Arg("best", optional(TEXT), None), MODE, Arg("resume", RESUME,
+        "auto"),
+    ),
     signature("validate", EVERY),
     signature("logging", Arg("every", COUNT, 10), Arg("tensorboard", FLAG, False), Arg("csv", FLAG, False)),
 ))  # fmt: skip
@@ -389,3 +405,5 @@ EVALUATE_SETTINGS = (
 EVALUATE_BLOCKS = ("compare", "predict")
 SPLIT_NAMES = ("train", "val", "test")
 FACTS = ("num_classes", "rows", "vocab_size")
+# Sources whose headers are read when a program is checked.
+READABLE = ("csv", "parquet", "npz", "npy", "idx", "text")

@@ -153,7 +153,7 @@ def _chain(failure: Failure) -> Diagnostic | None:
     """`a < b < c`."""
     if failure.token.kind != "COMPARE" or failure.accepts("="):
         return None
-    inside = any("COMPARE" == token.kind for token in failure.tokens[: failure.number])
+    inside = any(token.kind == "COMPARE" for token in failure.tokens[: failure.number])
     if not inside or not failure.accepts("and"):
         return None
     return Diagnostic("E024", "comparisons do not chain", failure.span, help="write `a < b and b < c`")
@@ -173,7 +173,9 @@ def _statement(failure: Failure) -> Diagnostic | None:
     """A call that stands alone, where only its result could matter."""
     if failure.accepts("=") and failure.accepts(",") and failure.token.kind in ("(", ".", "|>"):
         help = "name what it gives: `y = ...`, or `return` it"
-        return Diagnostic("E026", "a value that nothing uses", failure.span, "only `NAME = ...` can stand here", help=help)
+        return Diagnostic(
+            "E026", "a value that nothing uses", failure.span, "only `NAME = ...` can stand here", help=help
+        )
     return None
 
 

@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lark import Lark
-from lark.grammar import Rule, Symbol
+from lark.grammar import Rule, Symbol, Terminal
 from lark.lexer import PatternStr, TerminalDef
 from lark.parsers.lalr_analysis import IntParseTable, Shift
 
 HERE = Path(__file__).parent
 STARTS = ["start", "option"]
-HEADER = '''"""LALR(1) tables of dsl/grammar.lark, made by `python -m tdsl.dsl.tablegen`: change the grammar, not this file.
+HEADER = '''"""LALR(1) tables of dsl/grammar.lark, made by `python -m tdsl.dsl.tablegen`. Change that, not this.
 
 `RULES`: symbol made, number of symbols taken, action, and which of them the action is given (`~i` splices a list).
 `ACTIONS`: for each state, a terminal's successor state, or `~rule` to reduce by. `GOTO`: the same for symbols made.
 """
 
-# ruff: noqa: E501
+# ruff: noqa
+# fmt: off
 from __future__ import annotations
-
 '''
 
 
@@ -34,7 +34,9 @@ def main() -> None:
 
 def generate() -> str:
     """The text of `tables.py`."""
-    lark = Lark((HERE / "grammar.lark").read_text(encoding="utf-8"), parser="lalr", start=STARTS, maybe_placeholders=False)
+    lark = Lark(
+        (HERE / "grammar.lark").read_text(encoding="utf-8"), parser="lalr", start=STARTS, maybe_placeholders=False
+    )
     table: IntParseTable = lark.parser.parser._parse_table
     rules = _ordered(lark.rules)
     states = _renumbered(table)
@@ -105,7 +107,7 @@ def _kept(rule: Rule) -> tuple[int, ...]:
 
 
 def _is_kept(symbol: Symbol, rule: Rule) -> bool:
-    return not symbol.is_term or rule.options.keep_all_tokens or not symbol.filter_out
+    return not isinstance(symbol, Terminal) or rule.options.keep_all_tokens or not symbol.filter_out
 
 
 def _actions(

@@ -1,12 +1,12 @@
-"""LALR(1) tables of dsl/grammar.lark, made by `python -m tdsl.dsl.tablegen`: change the grammar, not this file.
+"""LALR(1) tables of dsl/grammar.lark, made by `python -m tdsl.dsl.tablegen`. Change that, not this.
 
 `RULES`: symbol made, number of symbols taken, action, and which of them the action is given (`~i` splices a list).
 `ACTIONS`: for each state, a terminal's successor state, or `~rule` to reduce by. `GOTO`: the same for symbols made.
 """
 
-# ruff: noqa: E501
+# ruff: noqa
+# fmt: off
 from __future__ import annotations
-
 
 RULES: tuple[tuple[str, int, str, tuple[int, ...]], ...] = (
     ('___entries{_data_entry}_star_8', 3, '', (-1, -2, -3)),
@@ -207,7 +207,7 @@ RULES: tuple[tuple[str, int, str, tuple[int, ...]], ...] = (
     ('negation', 1, '', (0,)),
     ('no_grad', 2, 'no_grad', (1,)),
     ('number', 1, 'number', (0,)),
-    ('option', 2, 'option', (0,)),
+    ('option', 2, '', (0,)),
     ('outputs', 3, 'outputs', (-2,)),
     ('outputs', 1, 'outputs', (0,)),
     ('param', 6, 'param', (1, 3, 5)),

@@ -11,7 +11,6 @@ import gzip
 import math
 import re
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -185,8 +184,6 @@ def _csv(file: Path, name: str) -> Mapping[str, Array]:
 
     try:
         table = read(True)
-    except UnicodeDecodeError:
-        raise DataError("its header is not UTF-8", file=name, help="save the file as UTF-8") from None
     except pa.ArrowInvalid:
         try:
             table = read(False)  # tells the row
@@ -209,16 +206,20 @@ def _parquet(file: Path, name: str) -> Mapping[str, Array]:
 
     try:
         table = reader.ParquetFile(file).read()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise DataError(f"is not a Parquet file that can be read: {str(error).splitlines()[0]}", file=name) from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"is not a Parquet file that can be read: {str(error)[:200]}", file=name) from None
     return _arrow_columns(table, name)
 
 
 def _arrow_columns(table: Any, name: str) -> Mapping[str, Array]:
-    for column in table.column_names:
-        if table.column_names.count(column) > 1:
+    try:
+        names = table.column_names
+    except UnicodeDecodeError:
+        raise DataError("its header is not UTF-8", file=name, help="save the file as UTF-8") from None
+    for column in names:
+        if names.count(column) > 1:
             raise DataError(f"has several columns of the name `{column}`", file=name, help="rename all but one")
-    return {column: _arrow(table.column(column), name, column) for column in table.column_names}
+    return {column: _arrow(table.column(at), name, column) for at, column in enumerate(names)}
 
 
 def _arrow(array: Any, name: str, column: str) -> Array:
@@ -254,14 +255,18 @@ def _npz(file: Path, name: str) -> Mapping[str, Array]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return {key: np.asarray(arrays[key]) for key in arrays.files}
-    except (ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy lists no errors for damaged files, and raises a dozen kinds
         raise _not_numpy(error, name, "an .npz") from None
 
 
 def _npy(file: Path, name: str) -> Mapping[str, Array]:
     try:
         array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except OSError:
+        raise
+    except Exception as error:
         raise _not_numpy(error, name, "an .npy") from None
     if not isinstance(array, np.ndarray):
         raise DataError("holds several arrays", file=name, help="read it with `npz(...)`")

@@ -41,21 +41,25 @@ class Normalize:
 
 
 class RandomCrop:
-    """A window of `size` at a place drawn for each image of [rows, C, H, W], of which `padding` zeros go around it.
+    """A window of `size` at a place drawn for each image of [rows, C, H, W], with `padding` zeros around the image.
 
-    Raises `ValueError` where the padded image is smaller than the window.
+    `size` is one number or height and width; `padding` one number, or those of left and right and of top and bottom, or
+    those of left, top, right and bottom. Raises `ValueError` where the padded image is smaller than the window.
     """
 
-    def __init__(self, size: int | tuple[int, int], padding: int = 0) -> None:
-        self.size = (size, size) if isinstance(size, int) else size
-        self.padding = padding
+    def __init__(self, size: int | Sequence[int], padding: int | Sequence[int] | None = None) -> None:
+        height, *width = [size] if isinstance(size, int) else size
+        self.size = (height, *(width or [height]))
+        left, *others = [padding or 0] if padding is None or isinstance(padding, int) else padding
+        top, right, bottom = {0: [left] * 3, 1: [*others, left, *others], 3: others}[len(others)]
+        self.padding = [left, right, top, bottom]
 
     def draw(self, rows: int, generator: Generator) -> Tensor | None:
         return torch.rand(rows, 2, generator=generator)
 
     def __call__(self, x: Tensor, drawn: Tensor | None) -> Tensor:
         assert drawn is not None
-        padded = F.pad(x, [self.padding] * 4)
+        padded = F.pad(x, self.padding)
         height, width = self.size
         room = torch.tensor([padded.shape[-2] - height, padded.shape[-1] - width], device=x.device)
         if room.min() < 0:

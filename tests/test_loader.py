@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ def split(rows: int = 103, start: int = 0) -> Split:
     return Split({"x": x, "row": torch.arange(rows + start)}, torch.arange(start, rows + start))
 
 
-def rows(batches: Batches, epoch: int = 0, start: int = 0) -> list[list[int]]:
-    return [batch.row.tolist() for batch in batches.epoch(epoch, start)]
+def rows(batches: Batches, epoch: int = 0) -> list[int]:
+    return torch.cat([batch.row for batch in batches.epoch(epoch)]).tolist()
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
@@ -39,11 +40,11 @@ def test_an_unshuffled_epoch_is_that_of_pytorchs_data_loader(batch_size: int, dr
 def test_a_shuffled_epoch_has_every_row_of_the_split_once() -> None:
     data = split(start=5)
     batches = Batches(data, 16, shuffle=True, seed=1)
-    epochs = [sum(rows(batches, e), []) for e in range(3)]
+    epochs = [rows(batches, e) for e in range(3)]
     assert all(sorted(each) == data.indices.tolist() for each in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert epochs[0] == sum(rows(Batches(data, 16, shuffle=True, seed=1)), [])
-    assert epochs[0] != sum(rows(Batches(data, 16, shuffle=True, seed=2)), [])
+    assert epochs[0] == rows(Batches(data, 16, shuffle=True, seed=1))
+    assert epochs[0] != rows(Batches(data, 16, shuffle=True, seed=2))
 
 
 def test_an_epoch_goes_on_from_any_position() -> None:
@@ -129,12 +130,13 @@ def test_normalize() -> None:
         Normalize([0.1], [0.0])
 
 
-@pytest.mark.parametrize(("size", "padding"), [(6, 2), (4, 0), ((3, 5), 1)])
-def test_every_random_crop_is_a_window_of_its_own_padded_image(size: int | tuple[int, int], padding: int) -> None:
+@pytest.mark.parametrize(("size", "padding"), [(6, 2), (4, 0), ((3, 5), 1), ([6], None)])
+def test_every_random_crop_is_a_window_of_its_own_padded_image(size: int | Sequence[int], padding: int | None) -> None:
     x = torch.rand(200, 2, 6, 6) + 1
     crop = RandomCrop(size, padding)
     drawn = crop.draw(len(x), torch.Generator().manual_seed(0))
-    height, width = size if isinstance(size, tuple) else (size, size)
+    height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
+    padding = padding or 0
     places = set()
     for image, out in zip(x, crop(x, drawn), strict=True):
         windows = F.pad(image, [padding] * 4).unfold(1, height, 1).unfold(2, width, 1)
@@ -142,6 +144,16 @@ def test_every_random_crop_is_a_window_of_its_own_padded_image(size: int | tuple
         assert same.sum() == 1
         places.add(tuple(same.nonzero()[0].tolist()))
     assert len(places) == (6 + 2 * padding - height + 1) * (6 + 2 * padding - width + 1)
+
+
+@pytest.mark.parametrize(
+    ("padding", "sides"), [([1], [1, 1, 1, 1]), ([1, 2], [1, 1, 2, 2]), ([1, 2, 3, 4], [1, 3, 2, 4])]
+)
+def test_padding_of_each_side_is_torchvisions(padding: list[int], sides: list[int]) -> None:
+    # torchvision: two numbers are left/right and top/bottom, four are left, top, right and bottom.
+    x = torch.rand(1, 1, 6, 6)
+    padded = F.pad(x, sides)
+    assert torch.equal(RandomCrop(padded.shape[-2:], padding)(x, torch.rand(1, 2)), padded)
 
 
 def test_a_crop_larger_than_its_image() -> None:

@@ -34,7 +34,8 @@ SOURCE_ARGS = {name: {"path"} for name in SOURCES} | {
     "text": {"path", "tokenizer", "window"},
 }
 TRANSFORMS = {"Normalize": {"mean", "std"}, "RandomCrop": {"size", "padding"}, "RandomHorizontalFlip": {"p"}}
-SETTINGS = frozenset({"shuffle", "drop_last", "resident"})
+# Settings that have no effect on rows held in memory, and the values at which they ask for none.
+IDLE = {"workers": 0, "prefetch": 2}
 PATHS = ("path", "images", "labels")
 # Attributes that every batch has beside its fields.
 BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
@@ -229,9 +230,10 @@ def _bad_sources(spec: DataSpec) -> Iterator[Diagnostic]:
 
 
 def _bad_settings(spec: DataSpec) -> Iterator[Diagnostic]:
-    for name in sorted(spec.settings.keys() - SETTINGS):
-        help = "remove it: rows are held in memory, and need no workers" if name in ("workers", "prefetch") else None
-        yield Diagnostic("E451", f"`{name}` has no effect on these data", spec.span, help=help)
+    for name, idle in IDLE.items():
+        if spec.settings.get(name, idle) != idle:
+            help = "remove it: the rows are held in memory, where no worker has to read them"
+            yield Diagnostic("E451", f"`{name}` has no effect on these data", spec.span, help=help)
 
 
 def _bad_fields(spec: DataSpec) -> Iterator[Diagnostic]:
@@ -266,8 +268,8 @@ def _bad_transform(call: Call, transform: TransformSpec, shape: tuple[int, ...])
     mean, size = call.args.get("mean"), call.args.get("size")
     if isinstance(mean, tuple) and len(mean) not in (1, shape[0]):
         yield Diagnostic("E454", f"{len(mean)} means for images of {shape[0]} channels", call.span)
-    window = size if isinstance(size, tuple) else (size, size)
-    if size is not None and window != shape[1:]:
+    height, *width = size if isinstance(size, tuple) else (size,)
+    if size is not None and (height, *(width or [height])) != shape[1:]:
         label = f"the field is declared with images of {shape[1]} x {shape[2]}"
         yield Diagnostic("E454", "the transform changes the shape of its field", call.span, label)
 

@@ -11,6 +11,7 @@ from tdsl.compiler.emit.reference import reference_lines
 from tdsl.compiler.emit.triton import Names
 from tdsl.compiler.ir import Graph, Group, Scalar, Value
 from tdsl.compiler.kernel import Kernel, Layout, Port
+from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
 from tdsl.compiler.passes.schedule import Form, Schedule, schedule
@@ -46,9 +47,10 @@ class Plan:
 
 def plan(group: Group) -> Plan:
     """Lower, differentiate and schedule a group."""
-    kernel = differentiate(lower(group))
-    backward = schedule(kernel, kernel.backward) if kernel.backward is not None else None
-    return Plan(kernel, schedule(kernel, kernel.forward), backward)
+    with knowing(group.body.known):
+        kernel = differentiate(lower(group))
+        backward = schedule(kernel, kernel.backward) if kernel.backward is not None else None
+        return Plan(kernel, schedule(kernel, kernel.forward), backward)
 
 
 def group_text(group: Group) -> GroupText:

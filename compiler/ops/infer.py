@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from tdsl.compiler.ir import Attr, Operand, Scalar, Shape, TensorType, Value
 from tdsl.compiler.ops.op import Bound, Types
@@ -15,6 +16,22 @@ ONE = Size.of(1)
 KNOWN: dict[Symbol, int] = {}
 # Sizes declared equal (`assume H == W`) while a body is built: each symbol's replacement. Set by the builder.
 ASSUMED: dict[Symbol, Size] = {}
+
+
+@contextmanager
+def knowing(known: Mapping[Symbol, int]) -> Iterator[None]:
+    """Prove with these module parameters known, and nothing assumed."""
+    before, assumed = dict(KNOWN), dict(ASSUMED)
+    KNOWN.clear()
+    ASSUMED.clear()
+    KNOWN.update(known)
+    try:
+        yield
+    finally:
+        KNOWN.clear()
+        ASSUMED.clear()
+        KNOWN.update(before)
+        ASSUMED.update(assumed)
 
 
 def same(left: Size, right: Size) -> bool:

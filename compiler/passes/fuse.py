@@ -194,20 +194,20 @@ def _rebuild(graph: Graph, clusters: list[Cluster]) -> Graph:
     kept = set(graph.results)
     replaced: dict[int, Node] = {}
     for cluster in clusters:
-        node = _group_node([graph.nodes[i] for i in cluster.members], users, kept, graph.name)
+        node = _group_node([graph.nodes[i] for i in cluster.members], users, kept, graph)
         replaced.update(dict.fromkeys(cluster.members, node))
     nodes = list(dict.fromkeys(replaced.get(i, node) for i, node in enumerate(graph.nodes)))
     return replace(graph, nodes=_sorted(nodes))
 
 
-def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Value], where: str) -> Node:
+def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Value], graph: Graph) -> Node:
     made = {v for n in nodes for v in n.outputs}
     inside = set(nodes)
     inputs = tuple(dict.fromkeys(v for n in nodes for v in n.values if v not in made))
     outputs = tuple(v for v in made_order(nodes) if v in kept or any(u not in inside for u in users.get(v, ())))
     scalars = tuple(dict.fromkeys(s for n in nodes for s in _scalars(n) if s.text))
     name = _name(nodes)
-    body = Graph(name, inputs, (), tuple(nodes), outputs)
+    body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars))
 

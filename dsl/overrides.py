@@ -1,0 +1,76 @@
+"""`--set KEY=VALUE`: edits of the syntax tree, so that an option is checked exactly as the program itself is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tdsl.dsl import ast
+from tdsl.dsl.diagnostics import Reporter, Source, Span, fail
+from tdsl.dsl.parser import parse_value
+
+OPTION = "--set"
+# Settings whose value is a call, and the arguments within reach of `optimizer.lr`.
+CALLS = ("model", "optimizer", "scheduler", "ema")
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
+
+
+def override(file: ast.File, overrides: Mapping[str, str], reporter: Reporter) -> ast.File:
+    """The file with the settings of its runs replaced; mistakes in the options are reported.
+
+    Keys are `batch_size` (a setting), `checkpoint.every` (a section's) and `optimizer.lr` (an argument).
+    """
+    for key, text in overrides.items():
+        with reporter.guard():
+            setting = _parse(key, text)
+            file = replace(file, declarations=tuple(_edited(each, key, setting) for each in file.declarations))
+    return file
+
+
+def _parse(key: str, text: str) -> ast.Setting:
+    source = Source(OPTION, f"{key}={text}")
+    where = Span(source, 0, len(key))
+    if not KEY.fullmatch(key):
+        fail("E321", f"`{key}` is not the name of a setting", where, help="such as `batch_size` or `optimizer.lr`")
+    value = parse_value(source, len(key) + 1)
+    name = key.rpartition(".")[2]
+    place = Span(source, len(key) - len(name), len(key))
+    return ast.Setting(Span(source, 0, len(source.text)), name, place, "", value)
+
+
+def _edited(declaration: ast.Declaration, key: str, setting: ast.Setting) -> ast.Declaration:
+    if not isinstance(declaration, ast.Train):
+        return declaration
+    owner = key.rpartition(".")[0]
+    if not owner:
+        settings = _put(declaration.settings, setting)
+        other = {"epochs": "steps", "steps": "epochs"}.get(setting.name)  # the one given replaces the one written
+        return replace(declaration, settings=tuple(each for each in settings if each.name != other))
+    if owner in CALLS:
+        return replace(declaration, settings=tuple(_argued(each, owner, setting) for each in declaration.settings))
+    sections = [each for each in declaration.sections if each.name == owner]
+    if sections:
+        new = replace(sections[0], settings=_put(sections[0].settings, setting))
+        return replace(
+            declaration, sections=tuple(new if each is sections[0] else each for each in declaration.sections)
+        )
+    place = Span(setting.span.source, 0, len(owner))
+    added = ast.Section(setting.span, owner, place, None, (setting,))
+    return replace(declaration, sections=(*declaration.sections, added))
+
+
+def _put(settings: tuple[ast.Setting, ...], setting: ast.Setting) -> tuple[ast.Setting, ...]:
+    return (*(each for each in settings if each.name != setting.name), setting)
+
+
+def _argued(setting: ast.Setting, owner: str, new: ast.Setting) -> ast.Setting:
+    """`optimizer = AdamW(...)` with one argument replaced or added."""
+    if setting.name != owner:
+        return setting
+    call = setting.value
+    if not isinstance(call, ast.Call):
+        fail("E321", f"`{owner}` is not one call whose argument could be set", new.span, help=f"set `{owner}` itself")
+    argument = ast.Argument(new.name_span.to(new.span), new.name, new.value)
+    others = tuple(each for each in call.args if each.name != new.name)
+    return replace(setting, value=replace(call, args=(*others, argument)))

@@ -1,0 +1,226 @@
+"""`data` declarations: settings, fields against the columns of their files, transforms."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from tdsl.dsl import ast
+from tdsl.dsl.constants import fold
+from tdsl.dsl.diagnostics import Diagnostic, Span, fail
+from tdsl.dsl.facts import Column, Probe
+from tdsl.dsl.names import did_you_mean
+from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
+from tdsl.dsl.scope import Scope
+from tdsl.dsl.signatures import DATA_SETTINGS, SPLIT_NAMES, TRANSFORM, many
+from tdsl.dsl.values import evaluate, unknown
+
+SOURCES = ("source", "val", "test")
+ROUNDING = 1e-6
+Shape = tuple[int, ...]
+
+
+def resolve_data(data: ast.Data, scope: Scope) -> DataSpec:
+    """The dataset that a declaration describes; mistakes are reported, and their settings left out."""
+    settings = _settings(data, scope)
+    split = settings.pop("split", None)
+    sources = {name: call for name in SOURCES if (call := scope.source(data, name)) is not None}
+    with scope.guard():
+        if not any(setting.name == "source" for setting in data.settings):
+            help = 'such as `source = csv("data.csv")`'
+            fail("E303", f"`data {data.name}` needs a `source`", data.name_span, help=help)
+    fields = _fields(data, scope)
+    if isinstance(split, Call):
+        _check_split(data, split, sources, fields, scope)
+    transforms = _transforms(data, {field.name for field in data.fields}, scope)
+    facts = scope.told.setdefault(data.name, {})
+    checked = split if isinstance(split, Call) else None
+    return DataSpec(data.name, sources, checked, fields, transforms, settings, facts, data.span, data.doc)
+
+
+def splits_of(data: DataSpec) -> list[str]:
+    """The splits that have rows."""
+    split = data.split.args if data.split else {"train": 1.0}
+    return [name for name in SPLIT_NAMES if name in data.sources or split.get(name)]
+
+
+def _settings(data: ast.Data, scope: Scope) -> dict[str, Constant]:
+    known = {arg.name: arg for arg in DATA_SETTINGS}
+    values: dict[str, Constant] = {}
+    for setting in data.settings:
+        with scope.guard():
+            if setting.name not in known:
+                unknown("setting", setting, known, "a dataset")
+            if setting.name not in SOURCES:
+                kind = known[setting.name].kind
+                values[setting.name] = evaluate(setting.value, kind, f"`{setting.name}`", scope.lookup)
+    return values
+
+
+def _check_split(
+    data: ast.Data, split: Call, sources: dict[str, Call], fields: tuple[FieldSpec, ...], scope: Scope
+) -> None:
+    shares = {name: value for name in SPLIT_NAMES if isinstance(value := split.args.get(name), (int, float))}
+    total = sum(shares.values())
+    with scope.guard():
+        if total > 1 + ROUNDING:
+            fail("E314", f"the fractions add up to {total:g}", split.span, "at most 1")
+        if total == 0:
+            fail("E314", "the split names no fraction", split.span, help=f"write `{split.name}(train=0.9, val=0.1)`")
+        for name in shares:
+            if name in sources:
+                fail("E315", f"`{name}` has a source of its own", split.span, help=f"remove `{name}=` from the split")
+    probe = scope.probed(data, "source")
+    if split.name == "stratified" and probe is not None and not probe.missing:
+        known = [*(field.name for field in fields), *probe.columns]
+        by = str(split.args.get("by"))
+        with scope.guard():
+            if by not in known:
+                fail("E402", f"no field or column `{by}`", split.span, help=did_you_mean(by, known))
+
+
+# Fields -------------------------------------------------------------------------------------------------------------
+
+
+def _fields(data: ast.Data, scope: Scope) -> tuple[FieldSpec, ...]:
+    found: list[FieldSpec] = []
+    probes = {name: probe for name in SOURCES if (probe := scope.probed(data, name)) is not None}
+    for name, probe in probes.items():
+        if probe.missing and not (name == "source" and data.name in scope.absent):
+            call = scope.source(data, name)
+            span = call.span if call else data.span
+            note = "the columns of its fields are not checked"
+            scope.reporter.add(Diagnostic("W401", f"no such file: {probe.missing[0]}", span, notes=(note,)))
+    for field in data.fields:
+        with scope.guard():
+            shape = tuple(_size(dim, scope) for dim in field.type.dims or ())
+            found.append(FieldSpec(field.name, field.type.dtype or "float", shape, field.value, field.span, field.doc))
+            for probe in probes.values():
+                if not probe.missing:
+                    _check_field(field, shape, probe, scope)
+    if not data.fields:
+        help = 'such as `field x: float[4] = columns("x*")`'
+        scope.reporter.add(Diagnostic("E303", f"`data {data.name}` has no field", data.name_span, help=help))
+    return tuple(found)
+
+
+def _size(dim: ast.Expr, scope: Scope) -> int:
+    if isinstance(dim, ast.Ellipsis_):
+        fail("E316", "the sizes of a field are known: `...` can't be one", dim.span)
+    size = fold(dim, scope.lookup)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        fail("E316", "a size is an integer of 0 or more", dim.span)
+    return size
+
+
+def _check_field(field: ast.Field, shape: Shape, probe: Probe, scope: Scope) -> None:
+    given = _Columns(probe, scope).shape(field.value)
+    if given is not None and _core(given) != _core(shape):
+        declared = f"{field.type.dtype or 'float'}{list(shape)}"
+        fail("E406", f"`{field.name}` is declared as {declared}, and its columns give {list(given)} a row",
+             field.type.span, help=f"write `{field.type.dtype or 'float'}{list(given)}`")  # fmt: skip
+
+
+def _core(shape: Shape) -> Shape:
+    """A shape without its sizes of 1: those are added and dropped freely, as a grey image's channel."""
+    return tuple(size for size in shape if size != 1)
+
+
+class _Columns:
+    """Checks the columns that an expression names, and tells the shape of its value where that is plain."""
+
+    def __init__(self, probe: Probe, scope: Scope) -> None:
+        self.probe = probe
+        self.scope = scope
+
+    def shape(self, expr: ast.Expr) -> Shape | None:
+        """The shape of one row; None where it is not known. Raises ProgramError for a column that is not there."""
+        if isinstance(expr, ast.Literal):
+            return () if isinstance(expr.value, (int, float)) else None
+        if isinstance(expr, ast.Unary):
+            return self.shape(expr.operand)
+        if isinstance(expr, ast.Binary):
+            return self.binary(expr)
+        reader = getattr(expr.function, "id", "") if isinstance(expr, ast.Call) else ""
+        if isinstance(expr, ast.Call) and reader in ("column", "columns"):
+            return self.read(expr, reader)
+        for part in _parts(expr):
+            self.shape(part)
+        return None
+
+    def binary(self, expr: ast.Binary) -> Shape | None:
+        left, right = self.shape(expr.left), self.shape(expr.right)
+        if expr.op == "@" or left is None or right is None:
+            return None
+        return left if right == () or left == right else right if left == () else None
+
+    def read(self, call: ast.Call, kind: str) -> Shape | None:
+        names = [(str(fold(arg.value, self.scope.lookup)), arg.value.span) for arg in call.args]
+        if not names or any(arg.name is not None for arg in call.args) or (kind == "column" and len(names) > 1):
+            fail("E302", f"`{kind}` takes the name of a column", call.span, help=f'write `{kind}("name")`')
+        found = [column for name, span in names for column in self.named(name, span, kind)]
+        for name, column, span in found:
+            if column.kind in ("text", "other"):
+                fail("E407", f"column `{name}` holds {column.kind}, not numbers", span)
+        shapes = {column.shape for _, column, _ in found}
+        if len(shapes) > 1:
+            fail("E406", "columns of several shapes can't be stacked", call.span)
+        (shape,) = shapes
+        return shape if kind == "column" or shape is None else (len(found), *shape)
+
+    def named(self, name: str, span: Span, kind: str) -> list[tuple[str, Column, Span]]:
+        columns = self.probe.columns
+        if name in columns:
+            return [(name, columns[name], span)]
+        if kind == "columns" and (matching := [each for each in columns if fnmatchcase(each, name)]):
+            return [(each, columns[each], span) for each in matching]
+        listed = ", ".join([*list(columns)[:8], *(["..."] if len(columns) > 8 else [])])
+        help = did_you_mean(name, columns) or f"the columns are {listed}"
+        return fail("E402", f"the file has no column `{name}`", span, help=help)
+
+
+def _parts(expr: ast.Expr) -> list[ast.Expr]:
+    if isinstance(expr, ast.Call):
+        inner = [expr.function.value] if isinstance(expr.function, ast.Attribute) else []
+        return [*inner, *(argument.value for argument in expr.args)]
+    if isinstance(expr, (ast.Index, ast.Attribute)):
+        return [expr.value]
+    if isinstance(expr, ast.Pipe):
+        return [expr.value, expr.stage]
+    return list(expr.items) if isinstance(expr, (ast.ListExpr, ast.TupleExpr)) else []
+
+
+# Transforms ---------------------------------------------------------------------------------------------------------
+
+
+def _transforms(data: ast.Data, fields: set[str], scope: Scope) -> tuple[TransformSpec, ...]:
+    found: list[TransformSpec] = []
+    for transform in data.transforms:
+        with scope.guard():
+            found.append(_transform(transform, fields, [(each.field, each.split) for each in found], scope))
+    return tuple(found)
+
+
+def _transform(
+    transform: ast.Transform, fields: set[str], earlier: list[tuple[str, str | None]], scope: Scope
+) -> TransformSpec:
+    if transform.field not in fields:
+        help = did_you_mean(transform.field, fields)
+        fail("E114", f"no field `{transform.field}`", transform.field_span, help=help)
+    if transform.split not in (None, *SPLIT_NAMES):
+        help = did_you_mean(str(transform.split), SPLIT_NAMES) or "the splits are train, val and test"
+        fail("E115", f"no split `{transform.split}`", transform.span, help=help)
+    if (transform.field, transform.split) in earlier:
+        fail("E101", f"a second `transform` of `{transform.field}`", transform.span, help="put all into one list")
+    calls = evaluate(transform.value, many(TRANSFORM), "a `transform`", scope.lookup)
+    assert isinstance(calls, tuple)
+    return TransformSpec(transform.field, transform.split, tuple(_flat(calls)), transform.span)
+
+
+def _flat(calls: tuple[Constant, ...]) -> list[Call]:
+    """The transforms in order; those within `Compose` are taken out of it."""
+    found: list[Call] = []
+    for call in calls:
+        assert isinstance(call, Call)
+        inner = call.args.get("transforms") if call.name == "Compose" else None
+        found += _flat(inner) if isinstance(inner, tuple) else [call]
+    return found

@@ -1,0 +1,219 @@
+"""What the names at the top of a program stand for, found out when asked, so that order does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from tdsl.dsl import ast
+from tdsl.dsl.constants import FUNCTIONS, fold
+from tdsl.dsl.diagnostics import ProgramError, Reporter, Span, fail
+from tdsl.dsl.facts import Probe, Prober
+from tdsl.dsl.names import did_you_mean
+from tdsl.dsl.program import Call, Constant
+from tdsl.dsl.signatures import DATA_SETTINGS, FACTS, READABLE
+from tdsl.dsl.values import evaluate
+
+INTEGERS = ("int", "i64", "i32", "i16", "i8", "u8")
+
+
+class Silent(Exception):
+    """A value that depends on a mistake which has been reported where it was made."""
+
+
+class Scope:
+    """Constants and facts of data by name. `broken` are names whose declaration is lost to a syntax error."""
+
+    def __init__(self, reporter: Reporter, folder: Path, probe: Prober | None, allow_outside: bool) -> None:
+        self.reporter = reporter
+        self.folder = folder
+        self.probe = probe
+        self.allow_outside = allow_outside
+        self.declarations: dict[str, ast.Declaration] = {}
+        self.prefixes: dict[str, str] = {}
+        self.broken: set[str] = set()
+        self.constants: dict[str, Constant | ProgramError] = {}
+        self.folding: list[str] = []
+        self.calls: dict[tuple[str, str], Call | None] = {}
+        self.probes: dict[tuple[str, str], Probe | None] = {}
+        self.told: dict[str, dict[str, int]] = {}
+        self.absent: set[str] = set()  # datasets whose missing file is an error already
+
+    # Constants
+
+    def lookup(self, expr: ast.Expr) -> Constant:
+        """The compile-time value of a name, an attribute or a call; raises ProgramError, or Silent."""
+        if isinstance(expr, ast.Name):
+            return self.name(expr)
+        if isinstance(expr, ast.Attribute) and isinstance(expr.value, ast.Name):
+            return self.attribute(expr, expr.value)
+        if isinstance(expr, ast.Call) and isinstance(expr.function, ast.Name):
+            help = did_you_mean(expr.function.id, FUNCTIONS)
+            fail("E120", f"`{expr.function.id}(...)` is not a compile-time value", expr.span, help=help)
+        return fail("E120", "this is not a compile-time value", expr.span)
+
+    def name(self, name: ast.Name) -> Constant:
+        if name.id in self.broken:
+            raise Silent
+        declaration = self.declarations.get(name.id)
+        if isinstance(declaration, ast.Const):
+            return self.constant(declaration, name.span)
+        if declaration is not None:
+            fail("E120", f"`{name.id}` is not a compile-time value", name.span, notes=(_declared(declaration),))
+        constants = [key for key, value in self.declarations.items() if isinstance(value, ast.Const)]
+        return fail("E110", f"unknown name `{name.id}`", name.span, help=did_you_mean(name.id, constants))
+
+    def constant(self, declaration: ast.Const, asked: Span) -> Constant:
+        name = declaration.name
+        if name in self.folding:
+            chain = " -> ".join([*self.folding[self.folding.index(name) :], name])
+            fail("E111", f"`{name}` is defined by itself", asked, notes=(chain,))
+        if name not in self.constants:
+            self.folding.append(name)
+            try:
+                self.constants[name] = fold(declaration.value, self.lookup)
+            except ProgramError as error:
+                self.reporter.add(error.diagnostic)
+                self.constants[name] = error
+            finally:
+                self.folding.pop()
+        value = self.constants[name]
+        if isinstance(value, ProgramError):
+            raise Silent
+        return value
+
+    # Facts of data
+
+    def attribute(self, expr: ast.Attribute, owner: ast.Name) -> int:
+        """`Digits.num_classes` and the like."""
+        if owner.id in self.broken:
+            raise Silent
+        data = self.declarations.get(owner.id)
+        if not isinstance(data, ast.Data):
+            known = [name for name, found in self.declarations.items() if isinstance(found, ast.Data)]
+            fail("E112", f"`{owner.id}` is no dataset", owner.span, help=did_you_mean(owner.id, known))
+        if expr.name not in FACTS:
+            help = did_you_mean(expr.name, FACTS) or f"a dataset knows {', '.join(FACTS)}"
+            fail("E113", f"a dataset has no `{expr.name}`", expr.name_span, help=help)
+        told = self.told.setdefault(owner.id, {})
+        if expr.name not in told:
+            told[expr.name] = self.fact(data, expr)
+        return told[expr.name]
+
+    def fact(self, data: ast.Data, expr: ast.Attribute) -> int:
+        probe = self.probed(data, "source")
+        if probe is None:
+            call = self.source(data, "source")
+            if call is None or call.name in READABLE:
+                raise Silent
+            fail("E404", f"`{expr.name}` of `{call.name}(...)` is not known before it is read", expr.span)
+        if probe.missing:
+            self.absent.add(data.name)
+            note = f"`{expr.name}` is read from the file when the program is checked"
+            fail("E401", f"no such file: {probe.missing[0]}", expr.span, notes=(note,))
+        try:
+            if expr.name == "rows":
+                return probe.rows
+            return probe.vocab_size if expr.name == "vocab_size" else probe.num_classes(self.label(data, expr))
+        except ProgramError:
+            raise
+        except Exception as error:
+            refused(error, expr.span)
+
+    def label(self, data: ast.Data, expr: ast.Attribute) -> str:
+        """The column whose classes are counted: of the field `label`, or of the only field with an integer a row."""
+        found = [field for field in data.fields if field.type.dtype in INTEGERS and field.type.dims == ()]
+        named = [field for field in found if field.name == "label"] or found
+        if len(named) != 1:
+            help = "call it `label`" if found else 'declare one: `field label: int[] = column("...")`'
+            fail("E405", f"`{data.name}` has {len(found)} fields that could be the label", expr.span, help=help)
+        column = column_of(named[0].value)
+        if column is None:
+            help = "count them in a `const`"
+            fail("E405", f"the classes of `{named[0].name}` are not those of a column", expr.span, help=help)
+        return column
+
+    # Sources
+
+    def source(self, data: ast.Data, which: str) -> Call | None:
+        """The source, or the `val` or `test` source, of a dataset; None where it has none, or a wrong one."""
+        key = data.name, which
+        if key not in self.calls:
+            self.calls[key] = None
+            kind = next(arg.kind for arg in DATA_SETTINGS if arg.name == which)
+            for setting in data.settings:
+                if setting.name == which:
+                    with self.guard():
+                        call = evaluate(setting.value, kind, f"`{which}`", self.lookup)
+                        self.calls[key] = self.placed(call, data.name) if isinstance(call, Call) else None
+        return self.calls[key]
+
+    def placed(self, call: Call, data: str) -> Call:
+        """A source with its paths relative to the program's folder, where another file declares it."""
+        prefix = self.prefixes.get(data, "")
+        moved = {key: f"{prefix}{value}" if key in ("path", "images", "labels") and value is not None else value
+                 for key, value in call.args.items()}  # fmt: skip
+        return Call(call.name, moved, call.span)
+
+    def probed(self, data: ast.Data, which: str) -> Probe | None:
+        """What the files of a source hold; None where they can't be told, the reason being reported."""
+        key = data.name, which
+        if key not in self.probes:
+            self.probes[key] = None
+            call = self.source(data, which)
+            if call is not None and self.probe is not None and call.name in READABLE:
+                with self.guard():
+                    self.probes[key] = self.ask(call, self.probe)
+        return self.probes[key]
+
+    def ask(self, call: Call, probe: Prober) -> Probe:
+        try:
+            return probe(call.name, call.args, self.folder, allow_outside=self.allow_outside)
+        except Exception as error:
+            refused(error, call.span)
+
+    def guard(self) -> Guard:
+        return Guard(self.reporter)
+
+
+class Guard:
+    """Reports the mistake that its body raises, and goes on after it."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, ProgramError):
+            self.reporter.add(error.diagnostic)
+        return isinstance(error, (ProgramError, Silent))
+
+
+def refused(error: Exception, span: Span) -> NoReturn:
+    """Raise what a prober says about files as a mistake of the program's; another exception goes on as it is."""
+    message = getattr(error, "message", None)
+    if message is None or not hasattr(error, "file"):
+        raise error
+    row = getattr(error, "row", None)
+    where = f"{error.file}{'' if row is None else f', row {row}'}"
+    fail("E403", f"{where}: {message}", span, help=getattr(error, "help", None))
+
+
+def column_of(expr: ast.Expr) -> str | None:
+    """The name in `column("name")`; None of another expression."""
+    if isinstance(expr, ast.Call) and isinstance(expr.function, ast.Name) and expr.function.id == "column":
+        value = expr.args[0].value if expr.args else None
+        if isinstance(value, ast.Literal) and isinstance(value.value, str):
+            return value.value
+    return None
+
+
+def _declared(declaration: ast.Declaration) -> str:
+    return f"`{declaration.name}` is declared at {declaration.name_span}"
+
+
+def declared(declarations: Mapping[str, ast.Declaration], kind: type[ast.Declaration]) -> list[str]:
+    return [name for name, found in declarations.items() if isinstance(found, kind)]

@@ -1,0 +1,306 @@
+"""Programs resolved: names, constants, settings, data, options; and malformed ones by the thousand."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tdsl.compiler.probe import probe
+from tdsl.dsl import signatures
+from tdsl.dsl.names import MODULE_ATTRIBUTES
+from tdsl.dsl.program import Program
+from tdsl.dsl.resolve import load
+from tdsl.dsl.signatures import Required
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+PROGRAMS = [*sorted((ROOT / "examples").glob("*.model")), *sorted((SHARED / "conformance").glob("*.model"))]
+
+BASE = """\
+const half = 1 / 2.0
+module Net(dim: int = 4) { l = Linear(dim, 1) }
+data Points {
+    source = csv("points.csv")
+    split  = random(train=0.8, val=0.1, test=0.1)
+    field x: float[2] = columns("a", "b") / 2
+    field label: int[] = column("kind")
+}
+train run {
+    model = Net(dim=2)
+    data = Points
+    loss(batch) {
+        track extra = batch.x.mean()
+        return cross_entropy(model(batch.x), batch.label)
+    }
+    optimizer = AdamW(lr=half)
+    epochs = 4
+    EXTRA
+}
+evaluate run {
+    compare(batch) { return model(batch.x), batch.label }
+    metrics = [Accuracy()]
+}
+"""
+Write = Callable[..., tuple[Program, list[str]]]
+
+
+@pytest.fixture
+def resolved(tmp_path: Path) -> Write:
+    (tmp_path / "points.csv").write_text("a,b,kind\n" + "".join(f"{i},{i}.5,{i % 3}\n" for i in range(30)))
+
+    def write(text: str, **options: Any) -> tuple[Program, list[str]]:
+        (tmp_path / "p.model").write_text(text)
+        program, reporter = load(tmp_path / "p.model", probe=probe, **options)
+        assert program is not None
+        return program, [each.code for each in reporter.diagnostics]
+
+    return write
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_programs_resolve(program: Path) -> None:
+    resolved, reporter = load(program, probe=probe)
+    assert reporter.diagnostics == []
+    assert resolved is not None
+    assert resolved.modules
+
+
+def test_values_are_folded_and_arguments_ordered(resolved: Write) -> None:
+    program, codes = resolved(
+        BASE.replace("EXTRA", "scheduler = LinearLR(total_iters=1) |> CosineAnnealingLR(3, eta_min=1e-5)")
+    )
+    run = program.runs["run"]
+    assert codes == []
+    assert program.consts == {"half": 0.5}
+    assert run.optimizer.args == {"lr": 0.5}
+    assert [(each.name, each.args) for each in run.schedulers] == [
+        ("LinearLR", {"total_iters": 1}), ("CosineAnnealingLR", {"T_max": 3, "eta_min": 1e-5}),
+    ]  # fmt: skip
+    assert run.settings["batch_size"] == 32
+    assert program.data["Points"].fields[0].shape == (2,)
+    assert program.evaluations["run"].metrics[0].name == "Accuracy"
+
+
+@pytest.mark.parametrize(("fact", "value"), [("rows", 30), ("num_classes", 3)])
+def test_facts_come_from_the_files(fact: str, value: int, resolved: Write) -> None:
+    program, codes = resolved(BASE.replace("Net(dim=2)", f"Net(dim=2 * Points.{fact})").replace("EXTRA", ""))
+    assert codes == []
+    assert program.data["Points"].facts == {fact: value}
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("epohcs = 3", ["E301"]),
+        ("steps = 3", ["E317"]),
+        ("batch_size = 0", ["E312"]),
+        ("precision = bf61", ["E311"]),
+        ("precision = bf16", []),
+        ("scheduler = StepLR(gamma=0.5)", ["E303"]),
+        ("scheduler = StepLR(1, gama=0.5)", ["E302"]),
+        ("scheduler = StepLR(1, step_size=2)", ["E304"]),
+        ("early_stopping { monitor = \"val/accuracy\" }", []),
+        ("early_stopping { monitor = \"val/extra\" }", []),
+        ("early_stopping { monitor = \"val/auroc\" }", ["E319"]),
+        ("logging { evry = 3 }", ["E301"]),
+        ("loging { every = 3 }", ["E301"]),
+        ("group \"*.bias\" { weight_decay = 0 }", []),
+        ("group \"*.bias\" { momentum = 0 }", ["E301"]),
+        ("teacher = Net(2)", []),
+        ("ema = EMA(decay=1.5)", ["E312"]),
+        ("ema = none", []),
+        ("freeze = [\"l.*\", 3]", ["E311"]),
+        ("distributed = ddp", ["E313"]),
+        ("checkpoint { resume = auto }", []),
+        ("seed = 1\n    seed = 2", ["E101"]),
+        ("epohcs = 3\n    batch_size = 0\n    ema = EMA(1.5)", ["E301", "E312", "E312"]),
+    ],
+)  # fmt: skip
+def test_settings_of_a_run(extra: str, expected: list[str], resolved: Write) -> None:
+    assert resolved(BASE.replace("EXTRA", extra))[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('column("kind")', 'column("kid")', "E402"),
+        ('columns("a", "b")', 'columns("z*")', "E402"),
+        ("float[2]", "float[3]", "E406"),
+        ("test=0.1", "test=0.3", "E314"),
+        ("AdamW(", "Adamw(", "E313"),
+        ("Accuracy()", "Acuracy()", "E313"),
+        ("evaluate run", "evaluate rum", "E116"),
+        ("data = Points", "data = Point", "E112"),
+        ("lr=half", "lr=haf", "E110"),
+        ("lr=half", "lr=-1", "E312"),
+        ("points.csv", "../points.csv", "W401"),
+        ("Net(dim: int = 4)", "Net(self: int = 4)", "E102"),
+        ("track extra =", "track lambda =", "E102"),
+        ("l = Linear", "train = Linear", "E102"),
+    ],
+)
+def test_mistakes(old: str, new: str, expected: str, resolved: Write) -> None:
+    assert resolved(BASE.replace("EXTRA", "").replace(old, new))[1] == [expected]
+
+
+def test_options_are_checked_as_the_program_is(resolved: Write) -> None:
+    text = BASE.replace("EXTRA", "checkpoint { keep = 2 }")
+    options = {"optimizer.lr": "1e-3", "steps": "7", "checkpoint.every": "1", "logging.csv": "true", "model.dim": "8"}
+    program, codes = resolved(text, overrides=options)
+    run = program.runs["run"]
+    assert codes == []
+    assert run.optimizer.args == {"lr": 1e-3}
+    assert (run.settings["steps"], run.settings["epochs"]) == (7, None)
+    assert (run.sections["checkpoint"]["every"], run.sections["checkpoint"]["keep"]) == (1, 2)
+    assert run.sections["logging"]["csv"] is True
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "code", "column"),
+    [
+        ("optimizer.rl", "1", "E302", 11),
+        ("batch_size", "0", "E312", 12),
+        ("batch_sise", "1", "E301", 1),
+        ("batch_size", "(", "E010", 12),
+        ("batch_size", "", "E012", 12),
+        ("a b", "1", "E321", 1),
+        ("x.y", "1", "E301", 1),
+    ],
+)
+def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, column: int, tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("a,b,kind\n1,2.5,0\n")
+    _, reporter = load(tmp_path / "p.model", text=BASE.replace("EXTRA", ""), overrides={key: value}, probe=probe)
+    (found,) = reporter.errors
+    assert found.code == code
+    assert found.span is not None
+    assert str(found.span) == f"--set:1:{column}"
+
+
+def test_imports(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "points.csv").write_text("x\n1.0\n2.0\n")
+    (tmp_path / "sub" / "d.model").write_text(
+        'import "../c.model"\ndata D {\n source = csv("points.csv")\n field x: float[] = column("x")\n}\n'
+    )
+    (tmp_path / "c.model").write_text("const c = 3\n")
+    program, reporter = load(
+        tmp_path / "m.model", text='import "sub/d.model"\nimport "c.model"\nconst n = D.rows + c\n', probe=probe
+    )
+    assert reporter.diagnostics == []
+    assert program is not None
+    assert program.consts["n"] == 5
+    assert program.data["D"].sources["source"].args["path"] == "sub/points.csv"
+
+
+def test_a_circle_of_imports(tmp_path: Path) -> None:
+    (tmp_path / "a.model").write_text('import "b.model"\n')
+    (tmp_path / "b.model").write_text('import "a.model"\n')
+    _, reporter = load(tmp_path / "a.model")
+    assert [each.code for each in reporter.diagnostics] == ["E103"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"const a = 1\n\xe9", b"\0\0\0"])
+def test_bytes_that_are_no_program(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "p.model").write_bytes(content)
+    _, reporter = load(tmp_path / "p.model")
+    assert reporter.errors
+    assert load(tmp_path)[0] is None
+    assert load(tmp_path / "absent.model")[1].errors[0].code == "E104"
+
+
+def test_a_syntax_error_hides_no_other_mistake(resolved: Write) -> None:
+    text = BASE.replace("EXTRA", "epohcs = 3").replace("const half = 1 / 2.0", "const half = 1 /")
+    assert resolved(text)[1] == ["E012", "E301"]
+
+
+# Signatures are PyTorch's -------------------------------------------------------------------------------------------
+
+OWN = {"per", "monitor", "optimizer", "params", "self", "last_epoch", "verbose"}
+# Arguments for speed or for callers in Python alone.
+LEFT_OUT = {
+    "foreach",
+    "capturable",
+    "differentiable",
+    "fused",
+    "decoupled_weight_decay",
+    "maximize",
+    "scale_fn",
+    "scale_mode",
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "home"),
+    [(signatures.OPTIMIZERS, torch.optim), (signatures.SCHEDULERS, torch.optim.lr_scheduler)],
+    ids=["optimizers", "schedulers"],
+)
+def test_defaults_are_those_of_torch(table: dict[str, signatures.Signature], home: Any) -> None:
+    for name, ours in table.items():
+        if not hasattr(home, name):
+            assert name in ("Lion", "WarmupCosine")
+            continue
+        theirs = inspect.signature(getattr(home, name)).parameters
+        known = {arg.name: arg.default for arg in ours.args if arg.name not in OWN}
+        assert known.keys() <= theirs.keys(), name
+        assert theirs.keys() - known.keys() - OWN - LEFT_OUT == set(), name
+        for key, default in known.items():
+            expected = theirs[key].default
+            assert default == (Required if expected is inspect.Parameter.empty else expected), f"{name}.{key}"
+
+
+def test_members_replace_nothing_of_a_module() -> None:
+    public = {name for name in dir(torch.nn.Module()) if not name.startswith("_")}
+    assert public <= MODULE_ATTRIBUTES
+
+
+# Malformed programs -------------------------------------------------------------------------------------------------
+
+TOKEN = re.compile(r"[A-Za-z_]\w*|[0-9.e-]+|\"[^\"\n]*\"|\s+|.")
+
+
+def mutated(rng: random.Random, text: str) -> str:
+    """A program with one to four slips: tokens dropped, doubled, swapped or replaced, text cut or garbled."""
+    tokens = TOKEN.findall(text)
+    for _ in range(rng.randrange(1, 5)):
+        i, j = rng.randrange(len(tokens)), rng.randrange(len(tokens))
+        kind = rng.randrange(6)
+        if kind == 0:
+            tokens[i] = ""
+        elif kind == 1:
+            tokens[i] *= rng.choice((2, 2, 100))
+        elif kind == 2:
+            tokens[i], tokens[j] = tokens[j], tokens[i]
+        elif kind == 3:
+            tokens[i] = tokens[j]
+        elif kind == 4:
+            tokens[i] = rng.choice(
+                ["\0", "é", '"', "{", "}", "(", "1e999", "9" * 30, "none", "-1", "\\", "lambda", "//", "_"]
+            )
+        else:
+            tokens = tokens[: max(i, 1)] if rng.random() < 0.2 else tokens
+    return "".join(tokens)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_malformed_programs(seed: int, tmp_path: Path) -> None:
+    """No exception for any of 2,000 mutated programs, and each mistake with its code, line and column."""
+    rng = random.Random(seed)
+    (tmp_path / "points.csv").write_text("a,b,kind\n1,2.5,0\n2,3.5,1\n")
+    texts = [
+        (tmp_path, BASE.replace("EXTRA", "")),
+        *((path.parent, path.read_text(encoding="utf-8")) for path in PROGRAMS),
+    ]
+    for _ in range(500):
+        folder, text = rng.choice(texts)
+        _, reporter = load(folder / "mutant.model", text=mutated(rng, text), probe=probe)
+        for each in reporter.diagnostics:
+            assert each.span is not None
+            assert re.fullmatch(r"[EW]\d{3}", each.code)
+            assert min(each.span.source.position(each.span.start)) >= 1
