@@ -97,7 +97,11 @@ class Size:
             return exact
         if self.constant is not None and divisor.constant:
             return Size.of(self.constant // divisor.constant)
-        return Size.of(Quotient("//", self, divisor))
+        # What divides exactly moves out: (H - 2) // 2 is H // 2 - 1.
+        whole = _canonical(dict(t for t in self.terms if Size((t,)).exact(divisor) is not None))
+        out = whole.exact(divisor)
+        assert out is not None
+        return out + Size.of(Quotient("//", self - whole, divisor))
 
     def __mod__(self, other: SizeLike) -> Size:
         divisor = Size.of(other)
@@ -110,6 +114,8 @@ class Size:
     def exact(self, divisor: SizeLike) -> Size | None:
         """The quotient where `divisor` is a monomial that divides every term, else None."""
         by = Size.of(divisor)
+        if not self.terms:
+            return self if by.terms else None
         if len(by.terms) != 1:
             return Size.of(1) if self == by and by.terms else None
         monomial, coefficient = by.terms[0]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tdsl.compiler.emit.kernels import KernelText, Tensor_, draws, kernel_text
 from tdsl.compiler.emit.reference import reference_lines
-from tdsl.compiler.emit.triton import Names
+from tdsl.compiler.emit.render import layout, plain
+from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Graph, Group, Scalar, Value
 from tdsl.compiler.kernel import Kernel, Layout, Port
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
 from tdsl.compiler.passes.schedule import Form, Schedule, schedule
+from tdsl.dsl.diagnostics import Span
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class GroupText:
     name: str
     class_name: str
     comment: tuple[str, ...]
-    parameters: str
+    parameters: tuple[str, ...]
     arguments: str
     tensors: str
     returns: str
     draws: bool
     reference: tuple[str, ...]
+    reference_head: str
+    public_head: str
     kernels: tuple[KernelText, ...]
     forward: tuple[str, ...]
     backward: tuple[str, ...]
@@ -88,8 +93,6 @@ class _GroupWriter:
         return [p for p in self.kernel.outputs if p.type.is_float]
 
     def _row_name(self, value: Value) -> str:
-        from tdsl.compiler.emit.triton import NOUNS
-
         op = self.kernel.forward.producers()[value].op.name
         return NOUNS.get(op, op)
 
@@ -110,12 +113,16 @@ class _GroupWriter:
             name=kernel.name,
             class_name="".join(w.capitalize() for w in kernel.name.split("_")),
             comment=tuple(self._comment()),
-            parameters=", ".join(parameters),
+            parameters=tuple(parameters),
             arguments=", ".join(arguments),
             tensors=", ".join(self.sources.values()),
             returns=returns,
             draws=self.draws,
             reference=tuple(reference_lines(kernel.group.body, self.sources, self.scalars)),
+            reference_head=layout(
+                f"def {kernel.name}_reference", parameters + (["seed: int"] if self.draws else []), f" -> {returns}:", 0
+            ),
+            public_head=layout(f"def {kernel.name}", parameters, f" -> {returns}:", 0),
             kernels=tuple(kernels),
             forward=tuple(self._forward_lines()),
             backward=backward,
@@ -125,12 +132,11 @@ class _GroupWriter:
     def _comment(self) -> list[str]:
         """Source lines and bytes moved."""
         spans = [n.span for n in self.kernel.group.body.nodes if n.span is not None]
-        places = dict.fromkeys(f"{s.source.name}:{s.line}" for s in spans)
-        lines = [f"# {self.kernel.name}: {', '.join(places)}"] if places else [f"# {self.kernel.name}"]
+        places = dict.fromkeys(f"{Path(s.source.name).name}:{s.line}" for s in spans)
+        lines = [f"# {self.kernel.name}: {plain(', '.join(places))}"] if places else [f"# {self.kernel.name}"]
         lines += [f"#     {text}" for text in dict.fromkeys(_source_line(s) for s in spans)]
-        lines.append(f"# Moves {self._moved(self.kernel.inputs, self.kernel.outputs)} an element forward"
-                     + self._moved_backward() + ".")
-        return lines
+        moved = f"{self._moved(self.kernel.inputs, self.kernel.outputs)} an element forward{self._moved_backward()}"
+        return [*lines, f"# Moves {moved}."]
 
     def _moved(self, reads: Sequence[Port], writes: Sequence[Port]) -> str:
         full = [p for p in (*reads, *writes) if p.layout in (Layout.FULL, Layout.PARTIAL)]
@@ -141,7 +147,8 @@ class _GroupWriter:
             return ""
         kernel = self.kernel
         full = sum(p.layout in (Layout.FULL, Layout.PARTIAL) for p in (*kernel.saved_inputs, *kernel.grads))
-        full += sum(v not in self.rows for v in kernel.saved) + len({g.value for g in kernel.gradients if g.layout is Layout.FULL})
+        full += sum(v not in self.rows for v in kernel.saved)
+        full += len({g.value for g in kernel.gradients if g.layout is Layout.FULL})
         return f", {4 * full} backward"
 
     # The kernels -----------------------------------------------------------------------------------------------------
@@ -155,7 +162,7 @@ class _GroupWriter:
         writes += [Tensor_(name, v, Layout.ROW) for v, name in self.rows.items()]
         plan_ = self.plan.forward
         return kernel_text(
-            self._kernel_name("forward"), self.kernel, self.kernel.forward, plan_, reads, _once(writes), self.scalars
+            self._kernel_name("forward"), self.kernel.forward, plan_, reads, _once(writes), self.scalars
         )
 
     def _backward_kernel(self) -> KernelText:
@@ -164,7 +171,7 @@ class _GroupWriter:
         assert plan_ is not None
         writes = [Tensor_(f"d_{self.ports[g.port]}", g.value, g.layout) for g in self.kernel.gradients]
         reads = [Tensor_(name, value, layout) for name, value, layout in self._backward_reads()]
-        return kernel_text(self._kernel_name("backward"), self.kernel, graph, plan_, reads, _once(writes), self.scalars)
+        return kernel_text(self._kernel_name("backward"), graph, plan_, reads, _once(writes), self.scalars)
 
     def _backward_reads(self) -> list[tuple[str, Value, Layout]]:
         found = [(self.ports[p], p.value, p.layout) for p in self.kernel.saved_inputs]
@@ -221,12 +228,12 @@ class _GroupWriter:
         seed = ["seed"] if draws(graph) else []
         kernel = self._kernel_name(direction)
         if plan_.form is Form.FLAT:
-            call = ", ".join([*tensors, "n", *scalars, *seed, "BLOCK=tile.cols", "num_warps=tile.warps"])
-            return ["n = shape.numel()", "if n:", "    tile = launch.flat_tile()",
-                    f"    {kernel}[(triton.cdiv(n, tile.cols),)]({call})"]
-        sizes = "N_COLS=n_cols, BLOCK_ROWS=tile.rows, BLOCK_COLS=tile.cols, num_warps=tile.warps"
-        call = ", ".join([*tensors, "n_rows", *scalars, *seed, sizes])
-        return ["if shape.numel():", f"    {kernel}[{self._grid(plan_)}]({call})"]
+            call = [*tensors, "n", *scalars, *seed, "BLOCK=tile.cols", "num_warps=tile.warps"]
+            head = f"{kernel}[(triton.cdiv(n, tile.cols),)]"
+            return ["n = shape.numel()", "if n:", "    tile = launch.flat_tile()", *_wrapped(head, call)]
+        sizes = ["N_COLS=n_cols", "BLOCK_ROWS=tile.rows", "BLOCK_COLS=tile.cols", "num_warps=tile.warps"]
+        call = [*tensors, "n_rows", *scalars, *seed, *sizes]
+        return ["if shape.numel():", *_wrapped(f"{kernel}[{self._grid(plan_)}]", call)]
 
     def _grid(self, plan_: Schedule) -> str:
         rows = "programs" if plan_.accumulate else "triton.cdiv(n_rows, tile.rows)"
@@ -296,8 +303,10 @@ class _GroupWriter:
         assert graph is not None
         assert plan_ is not None
         saved = self._saved_names()
-        lines = [f"{', '.join(saved)}{',' if len(saved) == 1 else ''} = ctx.saved_tensors"] if saved else []
-        lines += [f"{n} = ctx.{n}" for n in self._backward_scalars()] + (["seed = ctx.seed"] if self._backward_draws() else [])
+        targets = f"({saved[0]},)" if len(saved) == 1 else ", ".join(saved)
+        lines = [f"{targets} = ctx.saved_tensors"] if saved else []
+        lines += [f"{n} = ctx.{n}" for n in self._backward_scalars()]
+        lines += ["seed = ctx.seed"] if self._backward_draws() else []
         lines.append("shape = ctx.shape")
         used = [n for p, n in self.grads.items() if self._used(p.value)]
         lines.append(self._contiguous(used))
@@ -368,8 +377,11 @@ def _once(tensors: Sequence[Tensor_]) -> list[Tensor_]:
     return list(found.values())
 
 
-def _source_line(span: object) -> str:
-    from tdsl.dsl.diagnostics import Span
+def _wrapped(head: str, arguments: Sequence[str]) -> list[str]:
+    """A launch, within the `if` of an autograd function's method."""
+    first, *rest = layout(head, arguments, "", 12).split("\n")
+    return [f"    {first}", *(f"    {line[12:]}" for line in rest)]
 
-    assert isinstance(span, Span)
-    return span.source.line(span.line).strip()
+
+def _source_line(span: Span) -> str:
+    return plain(span.source.line(span.line).strip())

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tdsl.compiler.emit.render import layout
 from tdsl.compiler.emit.triton import Body, Names, needed
 from tdsl.compiler.ir import Graph, Node, Scalar, Value
-from tdsl.compiler.kernel import Kernel, Layout, Port, layout_of
+from tdsl.compiler.kernel import Layout, layout_of
 from tdsl.compiler.passes.schedule import Form, Schedule
 
-BLOCK = ", BLOCK: tl.constexpr"
-TILE = ", N_COLS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr"
+BLOCK = ("BLOCK: tl.constexpr",)
+TILE = ("N_COLS: tl.constexpr", "BLOCK_ROWS: tl.constexpr", "BLOCK_COLS: tl.constexpr")
 
 
 @dataclass(frozen=True)
 class KernelText:
-    """One `@triton.jit` function."""
+    """One `@triton.jit` function: its head, wrapped where it is long, and its body."""
 
-    name: str
-    arguments: str
+    head: str
     lines: tuple[str, ...]
 
 
@@ -34,7 +34,6 @@ class Tensor_:
 
 def kernel_text(
     name: str,
-    kernel: Kernel,
     graph: Graph,
     plan: Schedule,
     reads: Sequence[Tensor_],
@@ -53,7 +52,8 @@ def kernel_text(
     used = {o for node in graph.nodes for o in node.inputs if isinstance(o, Scalar) and o.text}
     plain = ["n" if plan.form is Form.FLAT else "n_rows", *(scalars[s] for s in scalars if s in used)]
     plain += ["seed"] if draws(graph) else []
-    return KernelText(name, ", ".join(pointers + plain) + (BLOCK if plan.form is Form.FLAT else TILE), tuple(body))
+    sizes = BLOCK if plan.form is Form.FLAT else TILE
+    return KernelText(layout(f"def {name}", [*pointers, *plain, *sizes], ":", 0), tuple(body))
 
 
 def draws(graph: Graph) -> bool:
@@ -181,9 +181,9 @@ class _Writer:
         join = {"row_sum": "{0} + {1}", "row_max": "tm.maximum({0}, {1})", "row_min": "tm.minimum({0}, {1})"}
         for node, name in totals.items():
             lines.append(f"{name} = tl.full([BLOCK_ROWS, BLOCK_COLS], {start[node.op.name]}, tl.float32)")
-        inner = self._compute([n.values[0] for n in sums], done, within=True)
+        inner = self._compute([n.values[0] for n in sums], done)
         for node, name in totals.items():
-            masked = self.body._masked(node, self.body.texts[node.values[0]].text)
+            masked = self.body.masked(node, self.body.texts[node.values[0]].text)
             inner.append(f"{name} = {join[node.op.name].format(name, masked)}")
         lines += self._chunks(inner)
         for node, name in totals.items():
@@ -202,7 +202,7 @@ class _Writer:
         vectors = [n for n in self.sums if self._written(n.output).layout is Layout.COL]
         if not full and not vectors:
             return lines
-        inner = self._compute([*(w.value for w in full), *(n.values[0] for n in vectors)], done, within=True)
+        inner = self._compute([*(w.value for w in full), *(n.values[0] for n in vectors)], done)
         inner += [self._store(w) for w in full]
         for node in vectors:
             inner += self._add_to_partial(node)
@@ -246,16 +246,13 @@ class _Writer:
 
     # Loads, statements, stores ---------------------------------------------------------------------------------------
 
-    def _compute(self, wanted: list[Value], done: Iterable[Value] = (), within: bool = False) -> list[str]:
+    def _compute(self, wanted: list[Value], done: Iterable[Value] = ()) -> list[str]:
         """Loads, then statements, for `wanted`, from what is at hand."""
         stop = {*done, *self.reads}
         nodes = [n for n in needed(self.graph, wanted, stop) if n.op.name != "col_sum"]
         used = {v for n in nodes for v in n.values} | set(wanted)
         loads = [self._load(t) for v, t in self.reads.items() if v in used and v not in self.body.texts]
-        lines = loads + self.body.statements(nodes)
-        if within:
-            return lines
-        return lines
+        return loads + self.body.statements(nodes)
 
     def _written(self, value: Value) -> Tensor_:
         return next(w for w in self.writes if w.value is value)
@@ -287,6 +284,3 @@ class _Writer:
             return f"tl.store({place}, {text}, mask=col_mask)"
         place, mask = self._place(tensor)
         return f"tl.store({place}, {text}, mask={mask})"
-
-
-

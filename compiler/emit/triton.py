@@ -152,10 +152,11 @@ class Body:
         if node.op.name == "expand":
             return Text(f"tl.broadcast_to({texts[0]}, [BLOCK_ROWS, BLOCK_COLS])")
         if node.op.name in ("row_sum", "row_max", "row_min", "col_sum"):
-            texts[0] = self._masked(node, texts[0])
-        return Text(template.format(*texts, **{k: v for k, v in node.attrs.items() if isinstance(k, str)}))
+            texts[0] = self.masked(node, texts[0])
+        stream = node.attrs.get("stream")
+        return Text(template.format(*texts, seed=f"seed + {stream}" if stream else "seed"))
 
-    def _masked(self, node: Node, text: str) -> str:
+    def masked(self, node: Node, text: str) -> str:
         """What lies outside the tensor must not count."""
         outside = {"row_max": 'float("-inf")', "row_min": 'float("inf")'}.get(node.op.name, "0.0")
         by_row = layout_of(node.values[0].type.shape) is Layout.ROW

@@ -7,11 +7,12 @@ from typing import Any
 from tdsl.compiler.ir import TensorType
 from tdsl.compiler.ops.infer import like_input, like_input_float
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
+from tdsl.compiler.ops.rows import COLS, ROWS
 from tdsl.compiler.ops.trace import Expr, Tracer
 
 
-def _like(b: Bound) -> Types:
-    return (TensorType("float", b.type(0).shape),)
+def _everywhere(b: Bound) -> Types:
+    return (TensorType("float", (ROWS, COLS)),)
 
 
 for _name in ("uniform", "gaussian"):
@@ -19,11 +20,10 @@ for _name in ("uniform", "gaussian"):
         Op(
             _name,
             Kind.RANDOM,
-            signature("like: tensor, *, stream: int = 0"),
-            _like,
+            signature("*, stream: int = 0"),
+            _everywhere,
             f"random.{_name}",
-            "tm." + _name + "(seed + {stream}, offsets)",
-            vjp=lambda t, g, y, like, stream: (None,),
+            "tm." + _name + "({seed}, offsets)",
             flops=40,
             doc="A draw an element, within kernels; `stream` tells the draws of one kernel apart.",
         )
@@ -32,7 +32,7 @@ for _name in ("uniform", "gaussian"):
 
 def _dropout(t: Tracer, x: Expr, p: Expr, *, stream: int) -> Expr:
     """`p` is 0 when not training, and everything is kept."""
-    kept = t.uniform(x, stream=stream) >= p
+    kept = t.uniform(stream=stream) >= p
     return t.where(kept, x / (1.0 - p), 0.0)
 
 
@@ -61,7 +61,7 @@ for _name, _draw in (("rand_like", "uniform"), ("randn_like", "gaussian")):
             signature("input: tensor"),
             like_input,
             f"torch.{_name}",
-            lower=lambda t, x, *, stream, draw=_draw: t(draw, x, stream=stream),
+            lower=lambda t, x, *, stream, draw=_draw: t(draw, stream=stream),
             flops=40,
         )
     )

@@ -219,7 +219,7 @@ register(
     Op(
         "layer_norm",
         Kind.ROW,
-        signature("input: tensor, normalized_shape: sizes, weight: tensor? = none, bias: tensor? = none, eps: float = 1e-5"),
+        signature("input: tensor, normalized_shape: shape, weight: tensor? = none, bias: tensor? = none, eps: float = 1e-5"),
         _normalized,
         "F.layer_norm",
         lower=_layer_norm,
@@ -230,7 +230,7 @@ register(
     Op(
         "rms_norm",
         Kind.ROW,
-        signature("input: tensor, normalized_shape: sizes, weight: tensor? = none, eps: float? = none"),
+        signature("input: tensor, normalized_shape: shape, weight: tensor? = none, eps: float? = none"),
         _normalized,
         "F.rms_norm",
         lower=_rms_norm,

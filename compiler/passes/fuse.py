@@ -170,7 +170,7 @@ def _result_layout(node: Node, space: Space) -> Layout | None:
         return Layout.ROW if same_shape(node.values[0].type.shape, space.shape) else None
     if same_shape(shape, space.shape):
         return Layout.FULL
-    if space.flat:
+    if space.flat or node.op.kind is Kind.RANDOM:
         return None
     kept = (*space.lead, *((ONE,) * len(space.trail)))
     return Layout.ROW if same_shape(shape, kept) or same_shape(shape, space.lead) else None
@@ -206,7 +206,7 @@ def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Val
     inputs = tuple(dict.fromkeys(v for n in nodes for v in n.values if v not in made))
     outputs = tuple(v for v in made_order(nodes) if v in kept or any(u not in inside for u in users.get(v, ())))
     scalars = tuple(dict.fromkeys(s for n in nodes for s in _scalars(n) if s.text))
-    name = _name(nodes)
+    name = _snake(graph.name) if len(nodes) == len(graph.nodes) else _name(nodes)
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars))

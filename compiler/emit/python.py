@@ -1,0 +1,296 @@
+"""A graph as statements of Python, as a person would have written them: the names of the source, nested where short.
+
+A value that the source names gets a statement of its own, one used once is nested where it is used while the line stays
+readable, any other gets a name after the op that made it. A name is bound again where nothing reads its older value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tdsl.compiler.emit.render import WIDTH, layout
+from tdsl.compiler.emit.sizes import Sizes
+from tdsl.compiler.emit.text import Text, call, identifier, literal, mentions, number_text, op_text, path_text, scalar_text
+from tdsl.compiler.emit.triton import NOUNS, Names
+from tdsl.compiler.ir import Attr, Graph, Node, Operand, Scalar, TensorType, Value
+from tdsl.compiler.ops.op import Kind
+from tdsl.compiler.size import Size
+
+# The longest line that nesting may make.
+READABLE = 110
+RESERVED = frozenset({"self", "torch", "nn", "F", "math", "kernels", "random", "seed", "Tensor", "_"})
+MODULE, LIST = "call_module", "call_list"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """`targets = text`; `comment` tells the shapes. Without targets it is evaluated for its effect."""
+
+    targets: tuple[str, ...]
+    text: Text
+    comment: str = ""
+
+    def lines(self, indent: int) -> list[str]:
+        head = f"{', '.join(self.targets)} = " if self.targets else ""
+        found = _fitted(head, self.text, indent)
+        if self.comment and len(found) == 1 and indent + len(found[0]) + 4 + len(self.comment) <= WIDTH:
+            found[0] += f"  # {self.comment}"
+        return found
+
+
+@dataclass(frozen=True)
+class Loop:
+    """`for variable in modules: statement`."""
+
+    variable: str
+    modules: str
+    statement: Statement
+
+    def lines(self, indent: int) -> list[str]:
+        inner = [f"    {line}" for line in self.statement.lines(indent + 4)]
+        return [f"for {self.variable} in {self.modules}:", *inner]
+
+
+def graph_lines(graph: Graph, *, owner: str = "self.", indent: int = 8) -> list[str]:
+    """The body of a function that computes `graph`, ending in a `return`; its inputs bear their values' names.
+
+    `owner` is how layers and parameters are reached, `indent` the columns that the caller puts before each line. Lines
+    that belong to one statement are indented relative to it.
+    """
+    return Writer(graph, owner=owner, indent=indent).lines()
+
+
+def block_lines(graph: Graph) -> list[str]:
+    """The body of `def loss(model, batch)`: layers begin with the name of a model. Tracked values follow the result."""
+    return graph_lines(graph, owner="", indent=4)
+
+
+def shape_comment(types: Sequence[TensorType]) -> str:
+    """`[B, hidden]`; the dtype only where it is not `float`; several that are equal once."""
+    texts = [str(t).removeprefix("float") for t in types]
+    return f"{texts[0]} each" if len(texts) > 1 and len(set(texts)) == 1 else ", ".join(texts)
+
+
+class Writer:
+    """Writes the nodes of one graph. A subclass says otherwise how scalars, sizes and random draws are written."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        owner: str = "self.",
+        indent: int = 8,
+        layers: bool = True,
+        comments: bool = True,
+        names: Mapping[Value, str] | None = None,
+        reserved: frozenset[str] = RESERVED,
+    ) -> None:
+        self.graph = graph
+        self.owner, self.indent, self.layers, self.comments = owner, indent, layers, comments
+        inputs = names if names is not None else {value: value.name for value in graph.inputs}
+        self.params = {p.value for p in graph.params}
+        self.nodes = _live(graph) if layers else list(graph.nodes)
+        self.last = _last_uses(graph, self.nodes, inputs)
+        self.uses = Counter(v for node in self.nodes for v in node.values) + Counter(graph.results)
+        self.sizes = Sizes(self._sized(), inputs, owner if names is None else None)
+        self.last |= {v: max(i, self.last.get(v, -1)) for v, i in self.sizes.read.items()}
+        self.texts = {value: Text(name) for value, name in inputs.items()}
+        self.texts |= {p.value: Text(path_text(owner, p.path)) for p in graph.params}
+        self.pending: dict[Value, Text] = {}
+        self.holders = {name: value for value, name in inputs.items()}
+        self.names = Names({*reserved, *self.sizes.names, *self._roots(inputs)})
+        self.statements: list[Statement | Loop] = []
+
+    def _sized(self) -> Iterator[tuple[int, Size]]:
+        """The sizes that are written, each with the index of its node."""
+        for i, node in enumerate(self.nodes):
+            if not self._is_call(node) and node.group is None:
+                written = (*node.inputs, *node.attrs.values())
+                yield from ((i, s) for attr in written if not isinstance(attr, Value) for s in _sizes(attr))
+
+    def _roots(self, inputs: Mapping[Value, str]) -> set[str]:
+        """Names that expressions begin with: no other value may have them."""
+        found = {name.partition(".")[0] for name in inputs.values()}
+        if not self.owner:
+            paths = (*(n.layer for n in self.nodes), *(p.path for p in self.graph.params))
+            found |= {path.partition(".")[0] for path in paths}
+        return found
+
+    def lines(self) -> list[str]:
+        for index, node in enumerate(self.nodes):
+            self._node(index, node)
+        self._return()
+        found = self.sizes.header()
+        return found + [line for s in self.statements for line in s.lines(self.indent)]
+
+    # Nodes -----------------------------------------------------------------------------------------------------------
+
+    def _node(self, index: int, node: Node) -> None:
+        if node.op.name == LIST:
+            self._loop(index, node)
+            return
+        text = self._expression(node)
+        if len(node.outputs) == 1 and self._nests(node.output):
+            self.texts[node.output] = self.pending[node.output] = text
+            return
+        self._order(text)
+        targets = tuple(self._target(value, node, index) for value in node.outputs)
+        named = any(v.name for v in node.outputs)
+        comment = shape_comment([v.type for v in node.outputs]) if named and self.comments else ""
+        used = any(target != "_" for target in targets)
+        self.statements.append(Statement(targets if used else (), text, comment if used else ""))
+
+    def _nests(self, value: Value) -> bool:
+        return not value.name and self.uses[value] == 1
+
+    def _expression(self, node: Node) -> Text:
+        """The node's text; what it would nest gets a statement first where the line would not stay readable."""
+        target = ", ".join(v.name or "_" for v in node.outputs)
+        taken = [v for v in dict.fromkeys(node.values) if v in self.pending]
+        text = self._text(node)
+        while taken and self.indent + len(target) + 3 + len(text.text) > READABLE:
+            longest = max(taken, key=lambda v: len(self.pending[v].text))
+            if len(self.pending[longest].text) < len("value"):
+                break
+            self._settle(longest)
+            taken.remove(longest)
+            text = self._text(node)
+        for value in taken:
+            del self.pending[value]
+        return text
+
+    def _text(self, node: Node) -> Text:
+        operands = [self.operand(o) for o in node.inputs]
+        if node.group is not None:
+            return call(f"kernels.{identifier(node.group.name)}", [o.text for o in operands], ordered=True)
+        if self._is_call(node):
+            return call(path_text(self.owner, node.layer), [o.text for o in self._given(node)], ordered=True)
+        if node.op.kind is Kind.RANDOM:
+            return self.draw(node, operands)
+        return op_text(node, operands, {name: self._attr(attr) for name, attr in node.attrs.items()})
+
+    def _is_call(self, node: Node) -> bool:
+        return node.op.name == MODULE or (self.layers and bool(node.layer))
+
+    def _given(self, node: Node) -> list[Text]:
+        """What a call is given: the layer has its own parameters, and its own numbers."""
+        if node.op.name == MODULE:
+            return [self.operand(o) for o in node.inputs]
+        first, *rest = node.inputs
+        return [self.operand(o) for o in (first, *(o for o in rest if isinstance(o, Value) and o not in self.params))]
+
+    def _loop(self, index: int, node: Node) -> None:
+        """`for block in self.blocks: x = block(x)`."""
+        first, *rest = [self.operand(o) for o in node.inputs]
+        for value in node.values:
+            self.pending.pop(value, None)
+        self._order(first)
+        value = node.output
+        wish = value.name or (first.text if first.text in self.holders else "x")
+        free = not any(o.mentions(wish) for o in rest) and self._is_free(wish, index)
+        target = self._bind(value, wish if free else self.names.new(wish))
+        if target != first.text:
+            self.statements.append(Statement((target,), first))
+        path = path_text(self.owner, node.layer)
+        variable = self.names.new(_singular(node.layer))
+        self.names.taken.discard(variable)
+        comment = shape_comment([value.type]) if self.comments else ""
+        body = Statement((target,), call(variable, [target, *(o.text for o in rest)]), comment)
+        self.statements.append(Loop(variable, path, body))
+
+    # Operands, as a subclass may write them otherwise ----------------------------------------------------------------
+
+    def operand(self, operand: Operand) -> Text:
+        if isinstance(operand, Value):
+            return self.texts[operand]
+        if operand.text:
+            return scalar_text(self.scalar(operand))
+        if isinstance(operand.value, Size):
+            return scalar_text(self.sizes.text(operand.value))
+        return number_text(operand.value)
+
+    def scalar(self, scalar: Scalar) -> str:
+        return scalar.text
+
+    def draw(self, node: Node, operands: list[Text]) -> Text:
+        """A node that draws random numbers."""
+        return op_text(node, operands, {name: self._attr(attr) for name, attr in node.attrs.items()})
+
+    def _attr(self, attr: Attr) -> Attr:
+        """An attribute with its sizes as text."""
+        if isinstance(attr, tuple):
+            return tuple(self._attr(a) for a in attr)
+        if isinstance(attr, Size):
+            return attr.constant if attr.constant is not None else Scalar(attr, self.sizes.text(attr))
+        return Scalar(attr.value, self.scalar(attr)) if isinstance(attr, Scalar) and attr.text else attr
+
+    # Names -----------------------------------------------------------------------------------------------------------
+
+    def _target(self, value: Value, node: Node, index: int) -> str:
+        if not self.uses[value]:
+            return "_"
+        wish = value.name or self._noun(value, node)
+        return self._bind(value, wish if value.name and self._is_free(wish, index) else self.names.new(wish))
+
+    def _bind(self, value: Value, name: str) -> str:
+        self.names.taken.add(identifier(name))
+        self.holders[name] = value
+        self.texts[value] = Text(name)
+        return name
+
+    def _is_free(self, name: str, index: int) -> bool:
+        """Whether a name may be bound: nobody has it, or nothing after node `index` reads the value that has."""
+        if name not in self.holders:
+            return name not in self.names.taken
+        if any(text.mentions(name) for text in self.pending.values()):
+            return False
+        return self.last.get(self.holders[name], -1) <= index
+
+    def _noun(self, value: Value, node: Node) -> str:
+        """What to call a value that the source does not name."""
+        if self.layers and node.layer:
+            return next((p for p in reversed(node.layer.split(".")) if not p.isdecimal()), "x")
+        maker = node.group.body.producers().get(value, node) if node.group is not None else node
+        return NOUNS.get(maker.op.name, maker.op.name)
+
+    def _settle(self, value: Value) -> None:
+        """Give a pending expression a statement of its own."""
+        text = self.pending.pop(value)
+        maker = next(n for n in self.nodes if value in n.outputs)
+        name = self.names.new(self._noun(value, maker))
+        self.statements.append(Statement((self._bind(value, name),), text))
+
+    def _order(self, text: Text) -> None:
+        """What is pending and ordered comes before a statement that is ordered too."""
+        for value in [v for v, t in self.pending.items() if t.ordered and text.ordered]:
+            self._settle(value)
+
+    # The end ---------------------------------------------------------------------------------------------------------
+
+    def _return(self) -> None:
+        outputs, tracked = self.graph.outputs, self.graph.tracked
+        while self.indent + 7 + len(self._results()) > READABLE and self.pending:
+            self._settle(max(self.pending, key=lambda v: len(self.pending[v].text)))
+        last = self.statements[-1] if self.statements else None
+        names = tuple(self.texts[v].text for v in outputs)
+        if isinstance(last, Statement) and last.targets == names and not tracked:
+            self.statements[-1] = Statement(("return",), last.text)
+            return
+        self.statements.append(Statement(("return",), Text(self._results(), ATOM_TUPLE)))
+
+    def _results(self) -> str:
+        results = [self.texts[v].text for v in self.graph.outputs]
+        if self.graph.tracked:
+            tracked = ", ".join(f"{literal(name)}: {self.texts[v].text}" for name, v in self.graph.tracked.items())
+            results.append(f"{{{tracked}}}")
+        return ", ".join(results)
+
+
+def _fitted(head: str, text: Text, indent: int) -> list[str]:
+    """`head text` as one line, or as several where it is too long for one."""
+    if indent + len(head) + len(text.text) <= WIDTH or text.call is None:
+        return [head + text.text]
+    first, *others = layout(head + text.call[0], text.call[1], "", indent).split("\n")
+    return [first, *(line[indent:] for line in others)]

@@ -1,0 +1,93 @@
+"""The passes, in order, over every graph of a program."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tdsl.compiler.build.unit import Unit
+from tdsl.compiler.ir import Graph, Group, Node
+from tdsl.compiler.passes.fuse import fuse
+from tdsl.compiler.passes.tidy import prune, share
+
+Pass = Callable[[Graph], Graph]
+Callback = Callable[[int, Pass, Graph, float], None]
+
+# Order is data. What belongs to one group (lowering, its backward, its schedule) happens as its text is made.
+PASSES: tuple[Pass, ...] = (share, prune, fuse)
+
+
+def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = None) -> Unit:
+    """Every pass over every graph; `after` sees each result: to dump, time or verify it."""
+    called = after or _dump_and_verify()
+    for number, step in enumerate(passes):
+
+        def apply(graph: Graph, number: int = number, step: Pass = step) -> Graph:
+            start = time.perf_counter()
+            changed = step(graph)
+            called(number, step, changed, time.perf_counter() - start)
+            return changed
+
+        unit = unit.map_graphs(apply)
+    return distinct(unit)
+
+
+def _dump_and_verify() -> Callback:
+    """The standard callback: with `TDSL_DUMP=dir` the IR after each pass is written there; always it is verified."""
+    from tdsl.compiler.verify import verify
+
+    folder = os.environ.get("TDSL_DUMP")
+
+    def called(number: int, step: Pass, graph: Graph, seconds: float) -> None:
+        if folder:
+            from tdsl.compiler.printer import dump
+
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            name = re.sub(r"\W+", "_", graph.name)
+            Path(folder, f"{number:02d}-{step.__name__}-{name}.ir").write_text(dump(graph), encoding="utf-8")
+        verify(graph)
+
+    return called
+
+
+def distinct(unit: Unit) -> Unit:
+    """Name groups apart: those that compute the same share a name, others of the same name get a number."""
+    names: dict[object, str] = {}
+    taken: set[str] = set()
+
+    def named(node: Node) -> Node:
+        if node.group is None:
+            return node
+        key = same_group(node.group)
+        if key not in names:
+            wish, number = node.group.name, 2
+            name = wish
+            while name in taken:
+                name, number = f"{wish}_{number}", number + 1
+            taken.add(name)
+            names[key] = name
+        return replace(node, group=replace(node.group, name=names[key]))
+
+    return unit.map_graphs(lambda graph: replace(graph, nodes=tuple(map(named, graph.nodes))))
+
+
+def same_group(group: Group) -> object:
+    """What two groups have in common that one kernel can serve: operations, layouts, and how their sizes are known."""
+    from tdsl.compiler.emit.groups import group_text
+
+    text = group_text(replace(group, name="group"))
+    return (text.reference, text.kernels, text.forward, text.backward, text.parameters)
+
+
+def groups(unit: Unit) -> list[Group]:
+    """Each group of a program once, in the order of its first use."""
+    found: dict[str, Group] = {}
+    for graph in unit.graphs():
+        for node in graph.nodes:
+            if node.group is not None:
+                found.setdefault(node.group.name, node.group)
+    return list(found.values())
