@@ -254,8 +254,9 @@ class _GroupWriter:
         lines.append(self._contiguous(list(self.ports.values())))
         lines += self._sizes(plan_)
         lines += [f"{name} = {self._empty(p)}" for p, name in self.outputs.items()]
-        for name in self.rows.values():
-            lines.append(f"{name} = {self._like()}.new_empty(n_rows, dtype=torch.float32)")
+        for value, name in self.rows.items():
+            dtype = "torch.float32" if value.type.is_float else _TORCH_DTYPES[value.type.dtype]
+            lines.append(f"{name} = {self._like()}.new_empty(n_rows, dtype={dtype})")
         lines += self._tile(plan_)
         writes = _once([Tensor_(n, p.value, p.layout) for p, n in self.outputs.items()])
         tensors = [*self.ports.values(), *(w.name for w in writes), *self.rows.values()]

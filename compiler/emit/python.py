@@ -41,6 +41,18 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Return:
+    """`return text`; `results` are the parts of a tuple."""
+
+    text: Text
+    results: tuple[str, ...] = ()
+
+    def lines(self, indent: int) -> list[str]:
+        broken = Text(self.text.text, call=("", self.results)) if len(self.results) > 1 else self.text
+        return _fitted("return ", broken, indent)
+
+
+@dataclass(frozen=True)
 class Loop:
     """`for variable in modules: statement`."""
 
@@ -94,14 +106,15 @@ class Writer:
         self.nodes = _live(graph) if layers else list(graph.nodes)
         self.last = _last_uses(graph, self.nodes, inputs)
         self.uses = Counter(v for node in self.nodes for v in node.values) + Counter(graph.results)
-        self.sizes = Sizes(self._sized(), inputs, owner if names is None else None)
+        bound = {value.name for node in self.nodes for value in node.outputs}
+        self.sizes = Sizes(self._sized(), inputs, bound, owner if names is None else None)
         self.last |= {v: max(i, self.last.get(v, -1)) for v, i in self.sizes.read.items()}
         self.texts = {value: Text(name) for value, name in inputs.items()}
         self.texts |= {p.value: Text(path_text(owner, p.path)) for p in graph.params}
         self.pending: dict[Value, Text] = {}
         self.holders = {name: value for value, name in inputs.items()}
         self.names = Names({*reserved, *self.sizes.names, *self._roots(inputs)})
-        self.statements: list[Statement | Loop] = []
+        self.statements: list[Statement | Loop | Return] = []
 
     def _sized(self) -> Iterator[tuple[int, Size]]:
         """The sizes that are written, each with the index of its node."""
@@ -270,22 +283,24 @@ class Writer:
     # The end ---------------------------------------------------------------------------------------------------------
 
     def _return(self) -> None:
-        outputs, tracked = self.graph.outputs, self.graph.tracked
-        while self.indent + 7 + len(self._results()) > READABLE and self.pending:
+        """Values made by the last statement are returned by it."""
+        while self.pending and self.indent + len("return ") + len(", ".join(self._results())) > READABLE:
             self._settle(max(self.pending, key=lambda v: len(self.pending[v].text)))
         last = self.statements[-1] if self.statements else None
-        names = tuple(self.texts[v].text for v in outputs)
-        if isinstance(last, Statement) and last.targets == names and not tracked:
-            self.statements[-1] = Statement(("return",), last.text)
-            return
-        self.statements.append(Statement(("return",), Text(self._results(), ATOM_TUPLE)))
+        results = self._results()
+        if isinstance(last, Statement) and last.targets == results:
+            self.statements[-1] = Return(last.text)
+        elif len(results) == 1:
+            self.statements.append(Return(self.texts[self.graph.outputs[0]]))
+        else:
+            self.statements.append(Return(Text(", ".join(results)), results))
 
-    def _results(self) -> str:
-        results = [self.texts[v].text for v in self.graph.outputs]
-        if self.graph.tracked:
-            tracked = ", ".join(f"{literal(name)}: {self.texts[v].text}" for name, v in self.graph.tracked.items())
-            results.append(f"{{{tracked}}}")
-        return ", ".join(results)
+    def _results(self) -> tuple[str, ...]:
+        results = tuple(self.texts[v].text for v in self.graph.outputs)
+        if not self.graph.tracked:
+            return results
+        tracked = ", ".join(f"{literal(name)}: {self.texts[v].text}" for name, v in self.graph.tracked.items())
+        return (*results, f"{{{tracked}}}")
 
 
 def _fitted(head: str, text: Text, indent: int) -> list[str]:
@@ -294,3 +309,50 @@ def _fitted(head: str, text: Text, indent: int) -> list[str]:
         return [head + text.text]
     first, *others = layout(head + text.call[0], text.call[1], "", indent).split("\n")
     return [first, *(line[indent:] for line in others)]
+
+
+def _singular(path: str) -> str:
+    """What one module of a list is called: `block` of `blocks`, else `layer`."""
+    name = path.rpartition(".")[2]
+    return name[:-1] if name.endswith("s") and not name.endswith("ss") and len(name) > 2 else "layer"
+
+
+def _live(graph: Graph) -> list[Node]:
+    """The nodes that the results need, and calls, which may change a module."""
+    wanted = set(graph.results)
+    found: list[Node] = []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs) or node.layer:
+            found.append(node)
+            wanted.update(node.values)
+    return found[::-1]
+
+
+def _last_uses(graph: Graph, nodes: Sequence[Node], inputs: Mapping[Value, str]) -> dict[Value, int]:
+    """The index of the last node that reads each value, by itself or in the text of a scalar."""
+    found: dict[Value, int] = {}
+    for i, node in enumerate(nodes):
+        found |= dict.fromkeys(node.values, i)
+        texts = [s.text for attr in (*node.inputs, *node.attrs.values()) for s in scalars(attr) if s.text]
+        found |= {value: i for value, name in inputs.items() if any(mentions(text, name) for text in texts)}
+    return found | dict.fromkeys(graph.results, len(nodes))
+
+
+def scalars(attr: Attr | Value) -> Iterator[Scalar]:
+    """The scalars in an operand or attribute."""
+    if isinstance(attr, Scalar):
+        yield attr
+    elif isinstance(attr, tuple):
+        for item in attr:
+            yield from scalars(item)
+
+
+def _sizes(attr: Attr) -> Iterator[Size]:
+    """The sizes in an operand or attribute that are written out."""
+    if isinstance(attr, Scalar) and not attr.text and isinstance(attr.value, Size):
+        yield attr.value
+    elif isinstance(attr, Size):
+        yield attr
+    elif isinstance(attr, tuple):
+        for item in attr:
+            yield from _sizes(item)

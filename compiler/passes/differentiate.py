@@ -107,12 +107,25 @@ def _saved(kernel: Kernel, backward: Graph) -> tuple[Value, ...]:
         is_row = layout_of(node.output.type.shape) is Layout.ROW
         if is_row and (node.op.name.startswith("row_") or any(v in reduced for v in node.values)):
             reduced.add(node.output)
-    return tuple(
+    wanted = {
         value
-        for node in kernel.forward.nodes
-        for value in node.outputs
-        if value in reduced and any(_beyond(user, forward, reduced) for user in backward.nodes if value in user.values)
-    )
+        for value in reduced
+        if any(_beyond(user, forward, reduced) for user in backward.nodes if value in user.values)
+    }
+    return tuple(v for v in _made(kernel) if v in wanted and not _follows(v, kernel, wanted - {v}, reduced))
+
+
+def _made(kernel: Kernel) -> list[Value]:
+    return [value for node in kernel.forward.nodes for value in node.outputs]
+
+
+def _follows(value: Value, kernel: Kernel, kept: set[Value], reduced: set[Value]) -> bool:
+    """Whether a number a row can be computed from others that are kept and made before it, without a pass over the row."""
+    node = kernel.forward.producers()[value]
+    if node.op.name.startswith("row_"):
+        return False
+    waiting = [v for v in node.values if v in reduced]
+    return all(v in kept or _follows(v, kernel, kept, reduced) for v in waiting)
 
 
 def _saved_outputs(kernel: Kernel, backward: Graph) -> tuple[Value, ...]:

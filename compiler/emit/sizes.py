@@ -1,0 +1,100 @@
+"""Sizes as Python reads them while a function runs: module parameters from the module, the others from its inputs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+
+from tdsl.compiler.ir import Value
+from tdsl.compiler.size import Size, Symbol
+
+# The leading dimensions that a signature writes `...`.
+DOTS = Size.of(Symbol("..."))
+
+
+class Sizes:
+    """The texts of the sizes that a function writes.
+
+    A size read once is read in place (`x.shape[0]`), one read more often gets its name in the first line
+    (`B, T, _ = x.shape`), as does one of an input whose name is bound again. `names` are those names; `read` tells the
+    last place where each input's shape is read otherwise.
+    """
+
+    def __init__(
+        self,
+        written: Iterable[tuple[int, Size]],
+        inputs: Mapping[Value, str],
+        bound: Collection[str],
+        owner: str | None,
+    ) -> None:
+        """`owner` is how a module parameter is reached, None where it too is read from the inputs."""
+        self.inputs, self.owner = inputs, owner
+        sizes = list(written)
+        counts = Counter(symbol for _, size in sizes for symbol in self._run_time(size))
+        self.sources = {symbol: self._source(symbol) for symbol in counts}
+        named = {s for s, at in self.sources.items() if at and (counts[s] > 1 or inputs[at[0]] in bound)}
+        self.names = {symbol.name for symbol in named}
+        self.named = sorted(named, key=lambda symbol: symbol.name)
+        self.read = {at[0]: i for i, size in sizes for at in self._read(size)}
+
+    def _run_time(self, size: Size) -> frozenset[Symbol]:
+        return frozenset(s for s in size.symbols() if self.owner is None or not s.param)
+
+    def _read(self, size: Size) -> list[tuple[Value, int]]:
+        found = [self.sources[s] for s in self._run_time(size) if s.name not in self.names]
+        return [at for at in found if at is not None]
+
+    def _source(self, symbol: Symbol) -> tuple[Value, int] | None:
+        """The input and dimension that is the symbol."""
+        return self._dimension(Size.of(symbol))
+
+    def _dimension(self, size: Size) -> tuple[Value, int] | None:
+        for value in self.inputs:
+            if size in value.type.shape:
+                return value, value.type.shape.index(size)
+        return None
+
+    def text(self, size: Size) -> str:
+        """A size; ValueError where no input tells it."""
+        if any(self.sources.get(s) is None for s in self._run_time(size)):
+            at = self._dimension(size)
+            if at is None:
+                raise ValueError(f"no input has the size {size}")
+            return self._shape(*at)
+        text = str(size)
+        for symbol in sorted(size.symbols(), key=lambda s: s.name):
+            text = re.sub(rf"(?<![\w.]){symbol.name}\b(?!\.)", self._symbol(symbol), text)
+        return text
+
+    def _symbol(self, symbol: Symbol) -> str:
+        if self.owner is not None and symbol.param:
+            return f"{self.owner}{symbol.name}"
+        if symbol.name in self.names:
+            return symbol.name
+        at = self.sources[symbol]
+        assert at is not None
+        return self._shape(*at)
+
+    def _shape(self, value: Value, index: int) -> str:
+        """One dimension, counted from the end where it is the last or follows leading ones that have no number."""
+        shape = value.type.shape
+        from_end = DOTS in shape[:index] or 0 < index == len(shape) - 1
+        return f"{self.inputs[value]}.shape[{index - len(shape) if from_end else index}]"
+
+    def header(self) -> list[str]:
+        """The statements that name sizes: `B, T, _ = x.shape`."""
+        wanted: dict[Value, set[Symbol]] = {}
+        for symbol in self.named:
+            at = self.sources[symbol]
+            assert at is not None
+            wanted.setdefault(at[0], set()).add(symbol)
+        return [self._unpacked(value, wanted[value]) for value in self.inputs if value in wanted]
+
+    def _unpacked(self, value: Value, symbols: set[Symbol]) -> str:
+        if len(symbols) == 1:
+            (symbol,) = symbols
+            return f"{symbol} = {self._shape(value, value.type.shape.index(Size.of(symbol)))}"
+        left = {Size.of(symbol): symbol.name for symbol in symbols}
+        names = ["*_" if size == DOTS else left.pop(size, "_") for size in value.type.shape]
+        return f"{', '.join(names)} = {self.inputs[value]}.shape"
