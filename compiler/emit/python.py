@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 from tdsl.compiler.emit.render import WIDTH, layout
 from tdsl.compiler.emit.sizes import Sizes
-from tdsl.compiler.emit.text import Text, call, identifier, literal, mentions, number_text, op_text, path_text, scalar_text
+from tdsl.compiler.emit.text import (
+    Text,
+    call,
+    identifier,
+    literal,
+    mentions,
+    number_text,
+    op_text,
+    path_text,
+    scalar_text,
+)
 from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Attr, Graph, Node, Operand, Scalar, TensorType, Value
 from tdsl.compiler.ops.op import Kind

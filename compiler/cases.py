@@ -1,0 +1,70 @@
+"""At which sizes `tdsl verify` runs each kernel: as declared, and at awkward ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from tdsl.compiler.ir import Group, Scalar
+from tdsl.compiler.size import Size, Symbol
+
+# Empty, one, around a power of two, a prime; and one long row.
+AWKWARD = (0, 1, 7, 8, 9, 13)
+LONG = 2049
+# What stands for the batch and other sizes of the run.
+USUAL = 5
+MOST_ELEMENTS = 1 << 15
+
+
+def cases(groups: Sequence[Group]) -> str:
+    """All cases as JSON: group, shapes and dtypes of its tensors, its scalars."""
+    found = [case for group in groups for case in _cases(group)]
+    return json.dumps(found, indent=1) + "\n"
+
+
+def _cases(group: Group) -> Iterator[dict[str, object]]:
+    seen = set()
+    for sizes in _assignments(group):
+        shapes = tuple(tuple(_number(s, sizes) for s in v.type.shape) for v in group.body.inputs)
+        if shapes in seen or any(_elements(s) > MOST_ELEMENTS for s in shapes):
+            continue
+        seen.add(shapes)
+        yield {
+            "group": group.name,
+            "shapes": shapes,
+            "dtypes": [v.type.dtype for v in group.body.inputs],
+            "scalars": [_value(s) for s in group.scalars],
+        }
+
+
+def _assignments(group: Group) -> Iterator[Mapping[Symbol, int]]:
+    symbols = {s for v in group.body.inputs for size in v.type.shape for s in size.symbols()}
+    run = [s for s in symbols if not s.param]
+    declared = {s: group.body.known.get(s, USUAL) for s in symbols}
+    yield declared
+    for n in AWKWARD:
+        yield {**declared, **dict.fromkeys(run, n)}
+    for n in AWKWARD[1:]:
+        yield {**dict.fromkeys(symbols, n), **dict.fromkeys(run, USUAL)}
+    yield {**dict.fromkeys(symbols, LONG), **dict.fromkeys(run, 2)}
+
+
+def _number(size: Size, sizes: Mapping[Symbol, int]) -> int:
+    found = size.substitute(sizes).constant
+    assert found is not None, size
+    return found
+
+
+def _elements(shape: Sequence[int]) -> int:
+    total = 1
+    for n in shape:
+        total *= n
+    return total
+
+
+def _value(scalar: Scalar) -> float:
+    """What is known of it, or a tenth: a rate of dropout."""
+    value = scalar.value
+    if isinstance(value, Size):
+        return float(value.constant or USUAL)
+    return float(value) if isinstance(value, (int, float)) else 0.1

@@ -1,0 +1,194 @@
+"""Compile every kernel of an emitted `kernels.py` ahead of time, for GPUs that need not be there.
+
+The launches are recorded as the autograd functions make them, on CPU tensors, then compiled for each target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from tdsl.runtime import launch
+from tdsl.runtime.verify import Case, cases, load
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float64: "*fp64",
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int16: "*i16",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+    torch.bool: "*i1",
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch: the kernel, its arguments in order, its constants by name, and its warps."""
+
+    kernel: Any
+    args: tuple[Any, ...]
+    constants: tuple[tuple[str, int], ...]
+    warps: int
+
+    @property
+    def name(self) -> str:
+        return str(self.kernel.__name__)
+
+    def key(self) -> object:
+        return (self.name, tuple(map(_kind, self.args)), self.constants, self.warps)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What came of a kernel on a target: registers and bytes spilled, where the target tells."""
+
+    kernel: str
+    target: str
+    dtype: str
+    registers: int
+    spilled: int
+
+
+class _Recorder:
+    """Stands for a kernel: `recorder[grid](*args, **constants)` is noted, not run."""
+
+    def __init__(self, kernel: Any, found: list[Launch]) -> None:
+        self.kernel = kernel
+        self.found = found
+
+    def __getitem__(self, grid: object) -> Callable[..., None]:
+        def note(*args: Any, num_warps: int = 4, **constants: int) -> None:
+            self.found.append(Launch(self.kernel, args, tuple(constants.items()), num_warps))
+
+        return note
+
+
+@contextmanager
+def _recording(module: ModuleType) -> Iterator[list[Launch]]:
+    """Within, the module's kernels are recorded instead of run."""
+    found: list[Launch] = []
+    kernels = {n: k for n, k in vars(module).items() if isinstance(k, triton.runtime.jit.JITFunction)}
+    usable = launch.use_kernels
+    try:
+        vars(module).update({n: _Recorder(k, found) for n, k in kernels.items() if n.startswith("_")})
+        launch.use_kernels = lambda *tensors: True
+        yield found
+    finally:
+        vars(module).update(kernels)
+        launch.use_kernels = usable
+
+
+def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]:
+    """The launches of one case, forward and backward."""
+    with _recording(module) as found:
+        tensors = [
+            torch.zeros(s, dtype=dtype, requires_grad=True) if d in ("float", "f32") else torch.zeros(s, dtype=torch.int64)
+            for s, d in zip(case.shapes, case.dtypes)
+        ]
+        outputs = getattr(module, case.group)(*tensors, *case.scalars)
+        floats = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
+        torch.autograd.backward(floats, [torch.zeros_like(o) for o in floats])
+    return found
+
+
+def _kind(arg: object) -> str:
+    if isinstance(arg, Tensor):
+        return POINTERS[arg.dtype]
+    if isinstance(arg, int):
+        return "i32" if -(1 << 31) <= arg < 1 << 31 else "i64"
+    return "fp32"
+
+
+def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
+    """Compile a launch for a target; pointers are taken to be aligned to 16 bytes, as PyTorch's are."""
+    names = [n for n in each.kernel.arg_names if n not in dict(each.constants)]
+    kinds = dict(zip(names, map(_kind, each.args)))
+    signature = {n: kinds.get(n, "constexpr") for n in each.kernel.arg_names}
+    constants = {(each.kernel.arg_names.index(n),): v for n, v in each.constants}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(each.kernel.arg_names) if signature[n][0] == "*"}
+    source = ASTSource(each.kernel, signature, constants, aligned)
+    binary = triton.compile(source, target=TARGETS[target], options={"num_warps": each.warps})
+    registers, spilled = _resources(binary)
+    return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled)
+
+
+def _resources(binary: Any) -> tuple[int, int]:
+    if "cubin" in binary.asm:
+        return _cuda_resources(binary.asm["cubin"])
+    text = binary.asm["amdgcn"]
+    registers = re.search(r"\.vgpr_count:\s*(\d+)", text)
+    spilled = re.search(r"\.vgpr_spill_count:\s*(\d+)", text)
+    scalar = re.search(r"\.sgpr_spill_count:\s*(\d+)", text)
+    assert registers is not None
+    assert spilled is not None
+    assert scalar is not None
+    return int(registers[1]), int(spilled[1]) + int(scalar[1])
+
+
+def _cuda_resources(cubin: bytes) -> tuple[int, int]:
+    """Registers and stack bytes, as `cuobjdump` of Triton's package reports them."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        ran = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
+    usage = re.search(r"REG:(\d+) STACK:(\d+)", ran.stdout)
+    assert usage is not None, ran.stdout
+    return int(usage[1]), int(usage[2])
+
+
+def compile_all(folder: Path, targets: Sequence[str], dtypes: Sequence[torch.dtype]) -> list[Compiled]:
+    """Each distinct launch of the folder's cases, for each target."""
+    module = load(folder / "kernels.py")
+    seen: dict[object, tuple[Launch, torch.dtype]] = {}
+    for case in cases(folder / "cases.json"):
+        if case.layout != "contiguous" or case.special:
+            continue
+        for dtype in dtypes:
+            for each in launches(module, case, dtype):
+                seen.setdefault((each.key(), dtype), (each, dtype))
+    return [compiled(each, target, dtype) for each, dtype in seen.values() for target in targets]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compile the kernels of a folder for all targets; 1 where one spills."""
+    parser = argparse.ArgumentParser(description="Compile kernels ahead of time.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--target", action="append", choices=list(TARGETS))
+    options = parser.parse_args(argv)
+    found = compile_all(options.folder, options.target or list(TARGETS), [torch.float32, torch.bfloat16])
+    spilled = [c for c in found if c.spilled]
+    for c in spilled:
+        print(f"spills: {c.kernel} {c.target} {c.dtype}: {c.spilled} bytes, {c.registers} registers")
+    kernels = len({c.kernel for c in found})
+    print(f"{kernels} kernels, {len(found)} variants compiled, {len(spilled)} spill, at most "
+          f"{max((c.registers for c in found), default=0)} registers")
+    return 1 if spilled else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

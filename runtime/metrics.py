@@ -1,0 +1,325 @@
+"""Metrics of torchmetrics, fed with what a model returns.
+
+Names, arguments, defaults and values are torchmetrics'. Three things are settled here, so that no batch is misread:
+
+- Scores are logits unless `from_logits=False` says that they are probabilities already. torchmetrics decides that for
+  each batch by whether all values lie in [0, 1], which logits sometimes do.
+- Everything is computed in float64, and curves rank by log-odds, so that confident predictions are not tied at 1.0.
+- What is undefined is NaN, not 0: the AUROC of a class without rows. Macro averages leave such classes out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar, Literal, Union
+
+import torch
+import torchmetrics
+from torch import Tensor
+from torchmetrics.text import Perplexity as _Perplexity
+
+Task = Literal["binary", "multiclass"]
+Value = Union[float, list[float]]
+
+# Log-odds beyond this are as good as certain; finite, as infinity has no rank.
+CERTAIN = 1e9
+
+
+class MetricError(Exception):
+    """Predictions or targets that can't be compared; the message says why, and what to do."""
+
+
+class Metric:
+    """One metric of torchmetrics.
+
+    `task="binary"`: scores and 0/1 targets (of any dtype), both [B, ...]. `task="multiclass"`: scores [B, C] or
+    [B, ..., C] with integer targets [B, ...]; where the classes are not the last dimension, `class_dim` says which. No
+    task (regression): values and targets of one shape. `args` are torchmetrics'.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    # What torchmetrics is given: `scores` as they are, `probabilities`, or `ranks` (in the order of the probabilities).
+    reads: ClassVar[Literal["scores", "probabilities", "ranks"]] = "scores"
+    # Whether one number (or one a class) sums it up.
+    scalar: ClassVar[bool] = True
+    # Whether it compares each class with the others, so that a class without rows leaves it undefined.
+    per_class: ClassVar[bool] = False
+    # Whether more is better; None where it is neither.
+    higher_is_better: ClassVar[bool | None] = True
+
+    def __init__(
+        self,
+        task: Task | None = None,
+        *,
+        num_classes: int | None = None,
+        from_logits: bool = True,
+        class_dim: int = -1,
+        **args: Any,
+    ) -> None:
+        self.task, self.classes = task, 2 if task == "binary" else num_classes or 0
+        self.from_logits, self.class_dim, self.args = from_logits, class_dim, args
+        self.counts = torch.zeros(self.classes, dtype=torch.int64)
+        self.metric = self._make().set_dtype(torch.float64)
+
+    def _make(self) -> torchmetrics.Metric:
+        make: Any = getattr(torchmetrics, type(self).__name__)
+        # Targets are checked here, with messages that say what to do.
+        given = {"task": self.task, "validate_args": False} if self.task else {}
+        given |= {"num_classes": self.classes} if self.task == "multiclass" else {}
+        found: torchmetrics.Metric = make(**given, **self.args)
+        return found
+
+    @property
+    def ignored(self) -> int | None:
+        """The target that is left out."""
+        index: int | None = self.args.get("ignore_index")
+        return index
+
+    @property
+    def ranks(self) -> bool:
+        """Whether scores are given by rank: where thresholds are asked for, they are probabilities."""
+        return self.reads == "ranks" and self.args.get("thresholds") is None
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Takes a batch. Raises `MetricError` for predictions that are NaN, and for targets of no class."""
+        if not len(target):
+            return
+        prediction, target = prediction.detach(), target.detach()
+        if prediction.isnan().any():
+            rows = int(prediction.flatten(1).isnan().any(1).sum() if prediction.ndim > 1 else prediction.isnan().sum())
+            raise MetricError(
+                f"{rows} of {len(prediction)} predictions of a batch are NaN: the parameters have diverged; "
+                "train with a lower learning rate, or evaluate an earlier checkpoint"
+            )
+        self.metric.to(prediction.device).update(*self._prepare(prediction.double(), target))
+
+    def _prepare(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        if self.task is None:
+            return _same_shape(prediction, target.double())
+        if self.task == "multiclass":
+            prediction = prediction.movedim(self.class_dim, -1).reshape(-1, self.classes)
+        else:
+            prediction, target = _same_shape(prediction.reshape(-1), target.reshape(-1))
+        target = self._labels(target.reshape(-1))
+        reads = self.reads if self.ranks or self.reads != "ranks" else "probabilities"
+        return self._scores(prediction, reads), target
+
+    def _labels(self, target: Tensor) -> Tensor:
+        """Targets as integers, counted."""
+        labels = target.long()
+        kept = labels if self.ignored is None else labels[target != self.ignored]
+        bad = (target != labels) | (labels < 0) | (labels >= self.classes)
+        if self.ignored is not None:
+            bad &= target != self.ignored
+        if bad.any():
+            help = "; `ignore_index=-100` leaves such rows out" if (target == -100).any() else ""
+            raise MetricError(f"the target {target[bad][0].item():g} is none of 0 to {self.classes - 1}{help}")
+        self.counts += kept.bincount(minlength=self.classes).cpu()
+        return labels
+
+    def _scores(self, prediction: Tensor, reads: str) -> Tensor:
+        if reads == "scores" and self.task == "multiclass":
+            return prediction
+        if not self.from_logits:
+            return prediction
+        if reads == "ranks":
+            odds = prediction if self.task == "binary" else log_odds(prediction)
+            odds = odds.clamp(-CERTAIN, CERTAIN)
+            return 0.5 + 0.5 * odds / (1 + odds.abs())
+        return prediction.sigmoid() if self.task == "binary" else prediction.softmax(-1)
+
+    def compute(self) -> Any:
+        """The value over all batches so far: a number, or a list with one a class (`average="none"`)."""
+        with warnings.catch_warnings():
+            # Told once, in the project's own words, by `Metrics.warnings`.
+            warnings.simplefilter("ignore")
+            return self._compute()
+
+    def _compute(self) -> Any:
+        try:
+            found: Tensor = self.metric.compute()
+        except ValueError as error:
+            raise MetricError(f"{self.title} can't be computed: {error}") from None
+        return found.cpu().tolist()
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        self.metric.reset()
+        self.counts.zero_()
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """log(p / (1 - p)) of p = softmax(logits), [N, C] to [N, C], exact where p rounds to 1."""
+    logs = logits.log_softmax(-1)
+    top = logs.argmax(-1, keepdim=True)
+    # Of one class, the largest, 1 - p may vanish: there it is summed from the others.
+    others = logs.scatter(-1, top, -torch.inf).logsumexp(-1, keepdim=True)
+    return (logs - torch.log1p(-logs.exp())).scatter(-1, top, logs.gather(-1, top) - others)
+
+
+def _same_shape(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if prediction.shape != target.shape:
+        shapes = f"{list(prediction.shape)} and {list(target.shape)}"
+        raise MetricError(f"predictions and targets have the shapes {shapes}: make them equal in `compare`")
+    return prediction, target
+
+
+class Accuracy(Metric):
+    key, title = "accuracy", "Accuracy"
+    reads = "scores"
+
+    def _scores(self, prediction: Tensor, reads: str) -> Tensor:
+        return super()._scores(prediction, "probabilities" if self.task == "binary" else reads)
+
+
+class Precision(Accuracy):
+    key, title = "precision", "Precision"
+
+
+class Recall(Accuracy):
+    key, title = "recall", "Recall"
+
+
+class F1Score(Accuracy):
+    key, title = "f1_score", "F1 score"
+
+
+class ConfusionMatrix(Accuracy):
+    """Rows are the true classes, columns the predicted ones."""
+
+    key, title = "confusion_matrix", "Confusion matrix"
+    scalar = False
+
+
+class _PerClass(Metric):
+    """A scalar of one class against the others, averaged over the classes that have both."""
+
+    reads = "ranks"
+    per_class = True
+
+    def _make(self) -> torchmetrics.Metric:
+        args, self.args = self.args, self.args | ({"average": "none"} if self.task == "multiclass" else {})
+        made = super()._make()
+        self.args = args
+        return made
+
+    def _defined(self) -> Tensor:
+        """Of each class, whether the metric means something."""
+        return (self.counts > 0) & (self.counts < self.counts.sum())
+
+    def _compute(self) -> Value:
+        if not self.counts.sum():
+            return float("nan")
+        found = self.metric.compute().double().cpu()
+        if self.task == "binary":
+            return float(found) if self._defined()[1] else float("nan")
+        found = found.masked_fill(~self._defined(), torch.nan)
+        average = self.args.get("average", "macro")
+        if average in ("none", None):
+            values: list[float] = found.tolist()
+            return values
+        weights = (self.counts if average == "weighted" else torch.ones_like(self.counts)) * self._defined()
+        return float((found.nan_to_num() * weights).sum() / weights.sum())
+
+
+class AUROC(_PerClass):
+    key, title = "auroc", "AUROC"
+
+
+class AveragePrecision(_PerClass):
+    key, title = "average_precision", "Average precision"
+
+    def _defined(self) -> Tensor:
+        return self.counts > 0
+
+
+class Curve(Metric):
+    """Three series of points for each class against the others, but for classes that lack rows for or against."""
+
+    reads = "ranks"
+    scalar = False
+
+    def _classes(self) -> list[tuple[int, Tensor, Tensor, Tensor]]:
+        """Of each class with rows for and against it: its number and the curve's three series."""
+        series = self.metric.compute()
+        if self.task == "binary":
+            series = [(None, each) for each in series]
+        rows: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        for label in [1] if self.task == "binary" else range(self.classes):
+            if 0 < self.counts[label] < self.counts.sum():
+                a, b, t = (each[label] if isinstance(each, (list, tuple)) or each.ndim > 1 else each for each in series)
+                rows.append((label, a.cpu(), b.cpu(), self._thresholds(t.cpu())))
+        return rows
+
+    def _thresholds(self, found: Tensor) -> Tensor:
+        """Ranks as the probabilities that they stand for."""
+        if not self.ranks or not self.from_logits:
+            return found
+        squashed = 2 * found - 1
+        return (squashed / (1 - squashed.abs())).sigmoid()
+
+
+class ROC(Curve):
+    """Of each class: `fpr`, `tpr` and `thresholds`."""
+
+    key, title = "roc", "ROC"
+
+    def _compute(self) -> list[dict[str, Any]]:
+        return [{"class": label, "fpr": x, "tpr": y, "thresholds": t} for label, x, y, t in self._classes()]
+
+
+class PrecisionRecallCurve(Curve):
+    """Of each class: `recall`, `precision` and `thresholds`, one fewer, as the last point has none."""
+
+    key, title = "precision_recall", "Precision and recall"
+
+    def _compute(self) -> list[dict[str, Any]]:
+        return [{"class": label, "recall": x, "precision": y, "thresholds": t} for label, y, x, t in self._classes()]
+
+
+class CalibrationError(Metric):
+    key, title = "calibration_error", "Calibration error"
+    reads = "probabilities"
+    higher_is_better = False
+
+    def bins(self) -> dict[str, list[float]]:
+        """Over the bins that have rows: mean `confidence`, `accuracy` and `rows`."""
+        sure, right = (torch.cat(list(each)).double().cpu() for each in (self.metric.confidences, self.metric.accuracies))
+        count = int(self.args.get("n_bins", 15))
+        number = (sure * count).long().clamp(max=count - 1)
+        rows = number.bincount(minlength=count)
+        sums = [number.bincount(each, minlength=count)[rows > 0] / rows[rows > 0] for each in (sure, right)]
+        return {"confidence": sums[0].tolist(), "accuracy": sums[1].tolist(), "rows": rows[rows > 0].tolist()}
+
+
+class MeanSquaredError(Metric):
+    key, title = "mean_squared_error", "Mean squared error"
+    higher_is_better = False
+
+
+class MeanAbsoluteError(Metric):
+    key, title = "mean_absolute_error", "Mean absolute error"
+    higher_is_better = False
+
+
+class R2Score(Metric):
+    key, title = "r2_score", "R²"
+
+
+class Perplexity(Metric):
+    """exp of the mean negative log-likelihood a token; scores [B, ..., C] with targets [B, ...]."""
+
+    key, title = "perplexity", "Perplexity"
+    higher_is_better = False
+
+    def _make(self) -> torchmetrics.Metric:
+        return _Perplexity(**self.args)
+
+    def _prepare(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        scores, labels = super()._prepare(prediction, target)
+        return scores[None], labels[None]
+
+    def _scores(self, prediction: Tensor, reads: str) -> Tensor:
+        # torchmetrics applies softmax, which leaves the logarithms of probabilities as they are.
+        return prediction if self.from_logits else prediction.log()

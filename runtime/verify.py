@@ -1,0 +1,265 @@
+"""Check every fused kernel of an emitted `kernels.py` against its reference in float64: `python -m tdsl.runtime.verify`.
+
+A result may err twice as much as plain PyTorch at the same precision (a gradient three times), plus a few units in the
+last place. Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must come out where the reference
+has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdsl.runtime import launch, random
+
+# What a kernel may add to the error of eager PyTorch, in units in the last place of the greatest result.
+FLOOR = 4.0
+FORWARD, BACKWARD = 2.0, 3.0
+DTYPES = {"float": None, "f32": None, "i64": torch.int64, "i32": torch.int32, "bool": torch.bool}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call: `shapes` and `dtypes` of the tensors, `scalars` after them, how inputs are laid out."""
+
+    group: str
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    scalars: tuple[float, ...]
+    layout: str = "contiguous"
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Greatest errors over the bound allowed, of results and of gradients; `problem` where something else is wrong."""
+
+    case: Case
+    precision: str
+    forward: float
+    backward: float
+    problem: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.problem and self.forward <= 1.0 and self.backward <= 1.0
+
+
+def load(path: Path) -> ModuleType:
+    """The module at a path, under a name of its own."""
+    spec = importlib.util.spec_from_file_location(f"_verified_{abs(hash(str(path)))}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> Outcome:
+    """Run one case in both directions."""
+    generator = torch.Generator().manual_seed(len(case.group) + sum(map(sum, case.shapes)))
+    made = [_tensor(s, d, dtype, case, generator) for s, d in zip(case.shapes, case.dtypes)]
+    tensors = [t.to(device) for t in made] if device != "cpu" else made
+    function, reference = getattr(kernels, case.group), getattr(kernels, f"{case.group}_reference")
+    seeds = _seeds(reference, generator)
+    seed = generator.initial_seed()
+    fused = _run(lambda *a: _seeded(function, a, seed), tensors, case, None)
+    with _same_seed(seed):
+        drawn = [random.next_seed()] if seeds else []
+    eager = _run(lambda *a: reference(*a, *drawn), tensors, case, None)
+    exact = _run(lambda *a: reference(*a, *drawn), tensors, case, torch.float64)
+    return _judged(case, dtype, fused, eager, exact)
+
+
+Results = tuple[list[Tensor], list[Tensor | None]]
+
+
+def _run(function: Callable[..., Any], tensors: Sequence[Tensor], case: Case, dtype: torch.dtype | None) -> Results:
+    """Results and gradients; the gradients of the results are expanded from one number, as `loss.sum()` hands them."""
+    inputs = [_leaf(t, dtype) for t in tensors]
+    found = function(*inputs, *case.scalars)
+    outputs = list(found) if isinstance(found, tuple) else [found]
+    floats = [o for o in outputs if o.is_floating_point() and o.requires_grad]
+    leaves = [t for t in inputs if t.requires_grad]
+    if not floats or not leaves:
+        return [o.detach() for o in outputs], []
+    grads = [_output_grad(o, case) for o in floats]
+    return [o.detach() for o in outputs], list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
+
+
+def _leaf(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    return (tensor.to(dtype) if dtype else tensor).detach().requires_grad_()
+
+
+def _output_grad(output: Tensor, case: Case) -> Tensor:
+    if case.layout == "expanded":
+        return torch.ones((), dtype=output.dtype, device=output.device).expand(output.shape)
+    generator = torch.Generator().manual_seed(output.numel())
+    return torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
+
+
+def _tensor(shape: tuple[int, ...], kind: str, dtype: torch.dtype, case: Case, generator: torch.Generator) -> Tensor:
+    """Random values in the case's memory layout."""
+    if kind == "bool":
+        return torch.rand(shape, generator=generator) < 0.5
+    if kind not in ("float", "f32"):
+        return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind])
+    if case.layout == "transposed" and len(shape) > 1:
+        swapped = (*shape[:-2], shape[-1], shape[-2])
+        return torch.randn(swapped, generator=generator).to(dtype).transpose(-1, -2)
+    if case.layout == "sliced" and shape:
+        wide = (*shape[:-1], 2 * shape[-1] + 1)
+        return torch.randn(wide, generator=generator).to(dtype)[..., 1::2]
+    if case.layout == "expanded" and len(shape) > 1:
+        return torch.randn((1, *shape[1:]), generator=generator).to(dtype).expand(shape)
+    values = torch.randn(shape, generator=generator).to(dtype)
+    if case.special and values.numel() > 2:
+        flat = values.view(-1)
+        flat[0], flat[values.numel() // 2] = float("nan"), float("inf")
+    return values
+
+
+def _seeds(reference: Callable[..., Any], generator: torch.Generator) -> bool:
+    return "seed" in reference.__annotations__
+
+
+class _same_seed:
+    """PyTorch's generator at a seed, and as it was afterwards."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.state = torch.get_rng_state()
+        torch.default_generator.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self.state)
+
+
+def _seeded(function: Callable[..., Any], args: Sequence[Any], seed: int) -> Any:
+    with _same_seed(seed):
+        return function(*args)
+
+
+def _judged(case: Case, dtype: torch.dtype, fused: Results, eager: Results, exact: Results) -> Outcome:
+    ratios = []
+    precision = str(dtype).removeprefix("torch.")
+    for factor, index in ((FORWARD, 0), (BACKWARD, 1)):
+        worst = 0.0
+        for a, b, c in zip(fused[index], eager[index], exact[index]):
+            if a is None or b is None or c is None:
+                if (a is None) != (b is None):
+                    return Outcome(case, precision, 0.0, 0.0, "a gradient is missing")
+                continue
+            problem, ratio = _ratio(a, b, c, factor, dtype)
+            if problem:
+                return Outcome(case, precision, ratio, ratio, problem)
+            worst = max(worst, ratio)
+        ratios.append(worst)
+    return Outcome(case, precision, *ratios)
+
+
+def _ratio(fused: Tensor, eager: Tensor, exact: Tensor, factor: float, dtype: torch.dtype) -> tuple[str, float]:
+    """The kernel's error over what it may err."""
+    if fused.shape != exact.shape:
+        return f"shape {tuple(fused.shape)}, not {tuple(exact.shape)}", 0.0
+    if not fused.numel():
+        return "", 0.0
+    if not fused.is_floating_point():
+        return ("" if torch.equal(fused, eager) else "other values"), 0.0
+    finite = torch.isfinite(eager) & torch.isfinite(exact)
+    # Where PyTorch's own precisions disagree (inf * 0 in one formula, not in another) either will do.
+    settled = torch.isnan(eager) == torch.isnan(exact)
+    if not torch.equal(torch.isnan(fused[settled]), torch.isnan(eager[settled])) or not fused[finite].isfinite().all():
+        return "NaN or infinity in other places", 0.0
+    a, b, c = fused[finite].double(), eager[finite].double(), exact[finite].double()
+    if not c.numel():
+        return "", 0.0
+    allowed = factor * (b - c).abs().max() + FLOOR * torch.finfo(dtype).eps * c.abs().max().clamp(min=1e-30)
+    return "", float((a - c).abs().max() / allowed)
+
+
+def cases(path: Path) -> list[Case]:
+    """The cases that the compiler wrote, each in every layout."""
+    found = []
+    for each in json.loads(path.read_text(encoding="utf-8")):
+        shapes = tuple(map(tuple, each["shapes"]))
+        for layout, special in _variants(shapes):
+            case = Case(each["group"], shapes, tuple(each["dtypes"]), tuple(each["scalars"]), layout, special)
+            found.append(case)
+    return found
+
+
+def _variants(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[str, bool]]:
+    yield "contiguous", False
+    if all(0 < n <= 64 for shape in shapes for n in shape):
+        yield from (("transposed", False), ("sliced", False), ("expanded", False), ("contiguous", True))
+
+
+def dtypes(device: str) -> list[torch.dtype]:
+    """What is checked there: the interpreter computes bfloat16 wrongly."""
+    low = [torch.bfloat16, torch.float16] if device == "cuda" else [torch.float16]
+    return [torch.float32, *low]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify a folder that holds `kernels.py` and `cases.json`; 1 where a kernel fails."""
+    parser = argparse.ArgumentParser(description="Check fused kernels against float64.")
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(argv).folder
+    device = "cuda" if torch.cuda.is_available() and not launch.interpreted() else "cpu"
+    if device == "cpu" and not launch.interpreted():
+        print("no GPU, and TRITON_INTERPRET is not 1: nothing to check", file=sys.stderr)
+        return 2
+    torch.manual_seed(0)
+    kernels = load(folder / "kernels.py")
+    outcomes = [verify(kernels, case, dtype, device) for case in cases(folder / "cases.json") for dtype in dtypes(device)]
+    _print(outcomes, device)
+    return 0 if all(o.passed for o in outcomes) else 1
+
+
+def _print(outcomes: Sequence[Outcome], device: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"kernels on {'the GPU' if device == 'cuda' else 'the interpreter'}, error over what is allowed")
+    for name in ("group", "precision", "cases", "forward", "backward", ""):
+        table.add_column(name, justify="right" if name in ("cases", "forward", "backward") else "left")
+    for (group, precision), rows in _by_group(outcomes).items():
+        failed = [o for o in rows if not o.passed]
+        verdict = "ok" if not failed else _told(failed[0])
+        worst = (max(o.forward for o in rows), max(o.backward for o in rows))
+        table.add_row(group, precision, str(len(rows)), f"{worst[0]:.2f}", f"{worst[1]:.2f}", verdict)
+    Console(width=None if os.isatty(1) else 120).print(table)
+    passed = sum(o.passed for o in outcomes)
+    print(f"{passed} of {len(outcomes)} cases agree")
+
+
+def _told(outcome: Outcome) -> str:
+    where = f"{outcome.case.layout} {' '.join('x'.join(map(str, s)) or 'scalar' for s in outcome.case.shapes)}"
+    return f"{outcome.problem or 'error too large'}: {where}"
+
+
+def _by_group(outcomes: Sequence[Outcome]) -> Mapping[tuple[str, str], list[Outcome]]:
+    found: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault((outcome.case.group, outcome.precision), []).append(outcome)
+    return found
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
