@@ -108,7 +108,7 @@ def _fits(arg: Arg, attr: Attr) -> bool:
     if attr is None:
         return not arg.required or arg.optional or arg.kind == "any"
     if arg.variadic:
-        return isinstance(attr, tuple) and all(KINDS["sizes"](a) or KINDS[arg.kind](a) for a in attr)
+        return isinstance(attr, tuple) and all(_is_sizes(a) or KINDS[arg.kind](a) for a in attr)
     return KINDS[arg.kind](attr)
 
 
@@ -120,6 +120,10 @@ def _number(attr: Attr) -> bool:
     return _integer(attr) or isinstance(attr, (float, Scalar))
 
 
+def _is_sizes(attr: Attr) -> bool:
+    return all(map(_integer, attr)) if isinstance(attr, tuple) else _integer(attr)
+
+
 KINDS: Mapping[str, Callable[[Attr], bool]] = {
     "int": _integer,
     "size": _integer,
@@ -127,7 +131,8 @@ KINDS: Mapping[str, Callable[[Attr], bool]] = {
     "bool": lambda attr: isinstance(attr, bool),
     "str": lambda attr: isinstance(attr, str),
     "dtype": lambda attr: isinstance(attr, str),
-    "sizes": lambda attr: all(map(_integer, attr)) if isinstance(attr, tuple) else _integer(attr),
+    "sizes": _is_sizes,
+    "shape": _is_sizes,
     "any": lambda attr: True,
 }
 

@@ -161,13 +161,17 @@ def _cuda_resources(cubin: bytes) -> tuple[int, int]:
     return int(usage[1]), int(usage[2])
 
 
-def compile_all(folder: Path, targets: Sequence[str], dtypes: Sequence[torch.dtype]) -> list[Compiled]:
-    """Each distinct launch of the folder's cases, for each target."""
+def compile_all(
+    folder: Path, targets: Sequence[str], dtypes: Sequence[torch.dtype], every_size: bool = False
+) -> list[Compiled]:
+    """Each distinct launch of the folder's cases, for each target: at the declared sizes, or at every size."""
     module = load(folder / "kernels.py")
     seen: dict[object, tuple[Launch, torch.dtype]] = {}
+    declared: set[str] = set()
     for case in cases(folder / "cases.json"):
-        if case.layout != "contiguous" or case.special:
+        if case.layout != "contiguous" or case.special or (case.group in declared and not every_size):
             continue
+        declared.add(case.group)
         for dtype in dtypes:
             for each in launches(module, case, dtype):
                 seen.setdefault((each.key(), dtype), (each, dtype))
@@ -179,8 +183,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compile kernels ahead of time.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", action="append", choices=list(TARGETS))
+    parser.add_argument("--every-size", action="store_true", help="at awkward sizes too")
     options = parser.parse_args(argv)
-    found = compile_all(options.folder, options.target or list(TARGETS), [torch.float32, torch.bfloat16])
+    targets = options.target or list(TARGETS)
+    found = compile_all(options.folder, targets, [torch.float32, torch.bfloat16], options.every_size)
     spilled = [c for c in found if c.spilled]
     for c in spilled:
         print(f"spills: {c.kernel} {c.target} {c.dtype}: {c.spilled} bytes, {c.registers} registers")

@@ -1,177 +1,144 @@
-"""One pass over a split: the loss, what is tracked, the metrics and how sure of them one can be."""
+"""What an evaluation script does around its pass over a split: options, the checkpoint, and what is written."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
+import argparse
+import csv
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metric, Value
+from tdsl.runtime import checkpoint, report
+from tdsl.runtime.checkpoint import Checkpoint
+from tdsl.runtime.files import MANIFEST, sha256
+from tdsl.runtime.metrics import MetricError
+from tdsl.runtime.results import Results
+from tdsl.runtime.run import Failure, choose_device
+from tdsl.runtime.settings import UsageError
+from tdsl.runtime.table import DataError
 
-# Resampling is done with at most so many scores, where it takes about a second.
-MOST_RESAMPLED = 100_000
-RESAMPLES = 400
-# A curve is written with at most so many points, the ends among them.
-MOST_POINTS = 500
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation: of which run (`out` is its folder), with which checkpoint, over which split, and where."""
+
+    name: str
+    out: Path
+    checkpoint: Checkpoint
+    split: str
+    device: torch.device
+    predictions: Path | None
+    began: float = field(default_factory=time.perf_counter)
+
+    def load(self, **models: nn.Module) -> None:
+        """Puts the checkpoint's weights into the models of the run, by name, and them on the device, to evaluate."""
+        for name, model in models.items():
+            checkpoint.load_model_weights(self.checkpoint, model, name)
+            model.to(self.device).eval()
+
+    def report(self, results: Results, model: nn.Module) -> None:
+        """Prints the results, and writes `metrics.json` and `report.html` into the run's folder."""
+        found = {"run": self.name, "split": self.split} | results.summary()
+        found["checkpoint"] = {
+            "path": _relative(self.checkpoint.path, self.out),
+            "step": self.checkpoint.step,
+            "sha256": sha256(self.checkpoint.path / MANIFEST),
+        }
+        found["environment"] = report.environment(self.device, model)
+        found["evaluated"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        found["seconds"] = round(time.perf_counter() - self.began, 3)
+        report.write(self.out, found)
+        report.show(found)
+        print(f"report: {self.out / 'report.html'}")
+
+    def write_predictions(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the CSV file that was asked for.
+
+        A tensor with more than one value a row has a column for each, `NAME.0` and on.
+        """
+        assert self.predictions is not None
+        with self.predictions.open("w", encoding="utf-8", newline="") as file:
+            writer, row = csv.writer(file), 0
+            for batch in batches:
+                parts = {name: value.detach().cpu().reshape(len(value), -1) for name, value in batch.items()}
+                if row == 0:
+                    writer.writerow(["row", *_columns(parts)])
+                for values in zip(*(part.tolist() for part in parts.values()), strict=True):
+                    row += 1
+                    writer.writerow([row, *(value for part in values for value in part)])
+        print(f"predictions: {self.predictions}")
 
 
-class Evaluation:
-    """What `add_loss` and `add` took, batch by batch, summed up by `results`.
+def _columns(parts: Mapping[str, Tensor]) -> list[str]:
+    return [
+        name if part.shape[1] == 1 else f"{name}.{i}" for name, part in parts.items() for i in range(part.shape[1])
+    ]
 
-    Every row counts once, whatever the batches: the loss is the mean over rows of what the batches' losses are.
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path as it may be told to others: below the folder where it lies there, else its name alone."""
+    path, folder = path.resolve(), folder.resolve()
+    return path.relative_to(folder).as_posix() if folder in path.parents else path.name
+
+
+def main(
+    name: str,
+    evaluate: Callable[[Job], None],
+    *,
+    out: Path,
+    split: str,
+    splits: Sequence[str],
+    predicts: bool = False,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run an evaluation script; the exit status: 0, 1 where the evaluation failed, 2 where the options are wrong.
+
+    `out` is the run's folder unless `--out` names another, `splits` those that the data have, `predicts` whether there
+    is a `predict` to write predictions with.
     """
-
-    def __init__(self, metrics: Sequence[Metric] = ()) -> None:
-        self.metrics = dict(zip(_keys(metrics), metrics, strict=True))
-        self.rows = 0
-        self._sums: dict[str, Tensor] = {}
-        # What is resampled; None where it is too much.
-        self._kept: list[tuple[Tensor, Tensor]] | None = []
-
-    def add_loss(self, loss: Tensor, tracked: Mapping[str, Tensor] | None = None, *, rows: int) -> None:
-        """Takes the mean loss of a batch of `rows` rows, and its tracked scalars."""
-        self.rows += rows
-        for name, value in {"loss": loss, **(tracked or {})}.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach().double() * rows
-
-    def add(self, prediction: Tensor, target: Tensor) -> None:
-        """Takes what `compare` returns for a batch. Raises `MetricError` for what can't be compared."""
-        for metric in self.metrics.values():
-            metric.update(prediction, target)
-        if self._kept is not None:
-            self._kept.append((prediction.detach().cpu(), target.detach().cpu()))
-            if sum(scores.numel() for scores, _ in self._kept) > MOST_RESAMPLED:
-                self._kept = None
-
-    def scalars(self) -> dict[str, Value]:
-        """The loss, what is tracked and the metrics that are numbers, by the names they are logged under."""
-        means: dict[str, Value] = {name: float(total) / max(self.rows, 1) for name, total in self._sums.items()}
-        return means | {key: metric.compute() for key, metric in self.metrics.items() if metric.scalar}
-
-    def results(self) -> dict[str, Any]:
-        """All of it as plain data for JSON, in which what is undefined is None.
-
-        `rows`, `loss`, what is `tracked`, the `metrics` that are numbers (or one number a class) and their 95%
-        `intervals`, `curves`, `calibration`, `confusion_matrix` [true class][predicted class], `support` (how many
-        targets each class has) and `warnings`.
-        """
-        scalars = self.scalars()
-        counts = self._counts()
-        return _plain(
-            {
-                "rows": self.rows,
-                "loss": scalars.get("loss"),
-                "tracked": {name: scalars[name] for name in self._sums if name != "loss"},
-                "metrics": {key: scalars[key] for key in self.metrics if key in scalars},
-                "intervals": self._intervals(scalars),
-                "curves": {k: [*map(_thinned, m.compute())] for k, m in self.metrics.items() if isinstance(m, Curve)},
-                "calibration": next((m.bins() for m in self.metrics.values() if isinstance(m, CalibrationError)), None),
-                "confusion_matrix": next(
-                    (m.compute() for m in self.metrics.values() if isinstance(m, ConfusionMatrix)), None
-                ),
-                "support": None if counts is None else counts.tolist(),
-                "warnings": list(self._warnings()),
-            }
-        )
-
-    def _intervals(self, scalars: Mapping[str, Value]) -> dict[str, list[float]]:
-        """Of each metric that is one number, where 95% of it lie over rows drawn again with replacement.
-
-        (The percentile bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.)
-        """
-        if not self._kept:
-            return {}
-        prediction, target = (torch.cat(each) for each in zip(*self._kept, strict=True))
-        single = {key: metric for key, metric in self.metrics.items() if _finite(scalars.get(key))}
-        found = {key: _bootstrap(metric, prediction, target) for key, metric in single.items()}
-        return {key: interval for key, interval in found.items() if interval}
-
-    def _counts(self) -> Tensor | None:
-        """How many targets each class has."""
-        found = [metric.counts for metric in self.metrics.values() if metric.task]
-        return found[0] if found else None
-
-    def _warnings(self) -> Iterator[str]:
-        counts = self._counts()
-        if not self.rows:
-            yield "the split has no rows"
-        elif counts is not None:
-            absent = [str(label) for label in range(len(counts)) if not counts[label]]
-            if absent:
-                yield f"no row has the class {', '.join(absent)}: what is undefined for it is left out"
-            if self._doubtful():
-                yield (
-                    "all predictions lie in [0, 1] and were taken for logits: if they are probabilities, let `compare` "
-                    "return what `sigmoid` or `softmax` was applied to"
-                )
-
-    def _doubtful(self) -> bool:
-        """Whether probabilities seem to be taken for logits."""
-        first = next(iter(self.metrics.values()))
-        if not self._kept or not first.from_logits:
-            return False
-        scores = torch.cat([prediction for prediction, _ in self._kept]).double()
-        if bool(((scores < 0) | (scores > 1)).any()):
-            return False
-        sums = scores.sum(first.class_dim) if first.task == "multiclass" else torch.ones(())
-        return bool(((sums - 1).abs() < 1e-3).all())
+    try:
+        evaluate(_job(name, _parser(name, out, split, predicts).parse_args(argv), splits))
+    except UsageError as error:
+        return _told(error, 2)
+    except (Failure, DataError, MetricError) as error:
+        return _told(error, 1)
+    except torch.OutOfMemoryError as error:
+        return _told(Failure(str(error).split(". ")[0], "evaluate on another device with `--device`"), 1)
+    except OSError as error:
+        return _told(Failure(f"{error.filename or name}: {error.strerror or error}"), 1)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
 
 
-def _keys(metrics: Sequence[Metric]) -> list[str]:
-    """A name for each metric: its own, or for a further one of that name, with its arguments."""
-    found: list[str] = []
-    for metric in metrics:
-        given = ", ".join(f"{name}={value}" for name, value in metric.args.items())
-        found.append(metric.key if metric.key not in found else f"{metric.key}({given})")
-    return found
+def _told(error: Exception, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status
 
 
-def _finite(value: Value | None) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _parser(name: str, out: Path, split: str, predicts: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=f"Evaluate `{name}`.", allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="the run's folder (default: %(default)s)")
+    parser.add_argument("--checkpoint", default="best", metavar="best|last|PATH", help="which one (default: best)")
+    parser.add_argument("--split", default=split, help="the split to evaluate on (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    if predicts:
+        parser.add_argument("--predict", type=Path, metavar="FILE.csv", help="write the predictions of the split, too")
+    return parser
 
 
-def _plain(value: Any) -> Any:
-    """Values of JSON, which has no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else None
-
-
-def _thinned(curve: Mapping[str, Any]) -> dict[str, Any]:
-    """A curve with at most MOST_POINTS points, evenly spread over those it has."""
-    count = max(len(series) for series in curve.values() if isinstance(series, Tensor))
-    kept = torch.linspace(0, count - 1, min(count, MOST_POINTS)).round().long()
-    return {
-        name: series[kept[kept < len(series)]].tolist() if isinstance(series, Tensor) else series
-        for name, series in curve.items()
-    }
-
-
-def _bootstrap(metric: Metric, prediction: Tensor, target: Tensor) -> list[float] | None:
-    """The 95% interval of a metric over resampled rows; None where too many samples lack what defines it."""
-    again = deepcopy(metric)
-    generator = torch.Generator().manual_seed(0)
-    found = []
-    for _ in range(RESAMPLES):
-        rows = torch.randint(len(target), (len(target),), generator=generator)
-        again.reset()
-        again.update(prediction[rows], target[rows])
-        if _complete(again, metric):
-            found.append(again.compute())
-    values = torch.tensor(found).double()
-    values = values[values.isfinite()]
-    if len(values) < RESAMPLES // 2:
-        return None
-    interval: list[float] = values.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
-    return interval
-
-
-def _complete(again: Metric, metric: Metric) -> bool:
-    """Whether a sample has the classes without which a metric means another thing."""
-    return not metric.per_class or bool(((again.counts > 0) == (metric.counts > 0)).all())
+def _job(name: str, given: argparse.Namespace, splits: Sequence[str]) -> Job:
+    if given.split not in splits:
+        raise UsageError(f"there is no split `{given.split}`", f"the data have {', '.join(splits)}")
+    device = choose_device(given.device)
+    found = checkpoint.find(given.out / "checkpoints", given.checkpoint)
+    options: dict[str, Any] = vars(given)
+    return Job(name, given.out, found, given.split, device, options.get("predict"))

@@ -191,6 +191,11 @@ class ConfusionMatrix(Accuracy):
     key, title = "confusion_matrix", "Confusion matrix"
     scalar = False
 
+    def _compute(self) -> list[list[float]]:
+        found: Tensor = self.metric.compute().cpu()
+        rows: list[list[float]] = (found if self.args.get("normalize") else found.long()).tolist()
+        return rows
+
 
 class _PerClass(Metric):
     """A scalar of one class against the others, averaged over the classes that have both."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -24,7 +25,7 @@ from tdsl.compiler.build.unit import (
 )
 from tdsl.compiler.emit.data import DTYPES
 from tdsl.compiler.emit.python import block_lines, graph_lines, shape_comment
-from tdsl.compiler.emit.render import WIDTH, layout, plain, render
+from tdsl.compiler.emit.render import WIDTH, docstring, layout, plain, render
 from tdsl.compiler.emit.text import identifier, literal, mentions, path_text
 from tdsl.compiler.ir import Attr, Graph, Scalar
 
@@ -32,8 +33,7 @@ from tdsl.compiler.ir import Attr, Graph, Scalar
 IMPORTS = (
     {"math": "import math"},
     {"torch": "import torch", "F": "import torch.nn.functional as F", "nn": "", "Tensor": ""},
-    {"kernels": "import kernels"},
-    {"nn_functions": "from tdsl.runtime import nn_functions"},
+    {"kernels": "import kernels", "nn_functions": "from tdsl.runtime import nn_functions"},
 )
 BODY = 8
 
@@ -43,7 +43,7 @@ class ClassText:
     """One class: its lines, and `buffers`, which are annotated since `register_buffer` tells no type."""
 
     name: str
-    doc: str
+    doc: tuple[str, ...]
     buffers: tuple[str, ...]
     init: str
     members: tuple[str, ...]
@@ -85,15 +85,15 @@ def _class(module: ModuleIR, read: frozenset[str]) -> ClassText:
         members += _member(identifier(name), member, module)
     members += [f"{path_text('self.', shared)} = {path_text('self.', source)}" for shared, source in module.ties]
     buffers = [n for n, m in module.members.items() if isinstance(m, TensorMember) and not m.trainable]
-    runs = bool(module.graph.outputs)
+    forward = _forward(module.graph) if module.graph.outputs else [""]
     return ClassText(
         name=identifier(module.class_name),
-        doc=module.doc,
+        doc=tuple(_doc(module.doc)),
         buffers=tuple(buffers),
         init=_init(module),
         members=tuple(line for member in members for line in _dedented(member)),
-        forward=_forward(module.graph) if runs else "",
-        body=tuple(graph_lines(module.graph)) if runs else (),
+        forward=forward[0],
+        body=tuple(forward[1:]),
     )
 
 
@@ -101,6 +101,12 @@ def _dedented(statement: str) -> list[str]:
     """The lines of a statement, those after the first less the indentation that the template puts before each."""
     first, *others = statement.split("\n")
     return [first, *(line[BODY:] for line in others)]
+
+
+def _doc(text: str) -> list[str]:
+    """The lines of a docstring, long ones broken."""
+    lines = docstring("\n".join(map(plain, text.splitlines()))).split("\n")
+    return [part for line in lines for part in textwrap.wrap(line, WIDTH - 10) or [""]] if text.strip() else []
 
 
 def _init(module: ModuleIR) -> str:
@@ -113,15 +119,18 @@ def _parameter(param: ParameterIR) -> str:
     return f"{identifier(param.name)}: {param.annotation}{optional}{default}"
 
 
-def _forward(graph: Graph) -> str:
-    """The head of `forward`, with the shapes of what goes in and out."""
+def _forward(graph: Graph) -> list[str]:
+    """`forward`, the shapes of what goes in and out beside its head, or below it where there is no room."""
     arguments = ["self", *(f"{identifier(v.name)}: Tensor" for v in graph.inputs)]
     count = len(graph.outputs)
     returns = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
     head = layout("def forward", arguments, f" -> {returns}:", 4)
     inputs = shape_comment([v.type for v in graph.inputs])
-    comment = f"  # {inputs} -> {shape_comment([v.type for v in graph.outputs])}"
-    return head + comment if "\n" not in head and 4 + len(head) + len(comment) <= WIDTH else head
+    comment = f"# {inputs} -> {shape_comment([v.type for v in graph.outputs])}"
+    body = graph_lines(graph)
+    if "\n" not in head and 4 + len(head) + 2 + len(comment) <= WIDTH:
+        return [f"{head}  {comment}", *body]
+    return [head, comment, *body] if BODY + len(comment) <= WIDTH else [head, *body]
 
 
 # Members -------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tdsl.compiler.emit.text import (
     op_text,
     path_text,
     scalar_text,
+    snake,
 )
 from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Attr, Graph, Node, Operand, Scalar, TensorType, Value
@@ -29,7 +30,7 @@ from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.size import Size
 
 # The longest line that nesting may make.
-READABLE = 110
+READABLE = 116
 RESERVED = frozenset({"self", "torch", "nn", "F", "math", "kernels", "random", "seed", "Tensor", "_"})
 MODULE, LIST = "call_module", "call_list"
 
@@ -173,7 +174,7 @@ class Writer:
         target = ", ".join(v.name or "_" for v in node.outputs)
         taken = [v for v in dict.fromkeys(node.values) if v in self.pending]
         text = self._text(node)
-        while taken and self.indent + len(target) + 3 + len(text.text) > READABLE:
+        while taken and self._is_long(text, len(target), nested=len(node.outputs) == 1 and self._nests(node.output)):
             longest = max(taken, key=lambda v: len(self.pending[v].text))
             if len(self.pending[longest].text) < len("value"):
                 break
@@ -183,6 +184,12 @@ class Writer:
         for value in taken:
             del self.pending[value]
         return text
+
+    def _is_long(self, text: Text, target: int, nested: bool) -> bool:
+        """Whether a line is; the call that a statement is made of may have a line an argument."""
+        if text.call is not None and not nested:
+            return any(self.indent + 4 + len(argument) > READABLE for argument in text.call[1])
+        return self.indent + target + len(" = ") + len(text.text) > READABLE
 
     def _text(self, node: Node) -> Text:
         operands = [self.operand(o) for o in node.inputs]
@@ -274,12 +281,17 @@ class Writer:
     def _noun(self, value: Value, node: Node) -> str:
         """What to call a value that the source does not name."""
         if self.layers and node.layer:
-            return next((p for p in reversed(node.layer.split(".")) if not p.isdecimal()), "x")
+            path = [part for part in node.layer.split(".") if not part.isdecimal()]
+            return path[-1] if self.owner or len(path) > 1 else "output"
         maker = node.group.body.producers().get(value, node) if node.group is not None else node
-        return NOUNS.get(maker.op.name, maker.op.name)
+        return snake(maker.origin) if maker.origin else NOUNS.get(maker.op.name, maker.op.name)
 
     def _settle(self, value: Value) -> None:
-        """Give a pending expression a statement of its own."""
+        """Give a pending expression a statement of its own, after those that it must not overtake."""
+        if self.pending[value].ordered:
+            ordered = [v for v, t in self.pending.items() if t.ordered]
+            for earlier in ordered[: ordered.index(value)]:
+                self._settle(earlier)
         text = self.pending.pop(value)
         maker = next(n for n in self.nodes if value in n.outputs)
         name = self.names.new(self._noun(value, maker))

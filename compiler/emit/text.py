@@ -16,8 +16,6 @@ from tdsl.compiler.size import Size
 
 COMPARISON = PRECEDENCE["=="]
 LOOSEST = 0
-# Arguments that PyTorch takes as a tuple only.
-TUPLES = frozenset({"normalized_shape"})
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,11 @@ def identifier(name: str) -> str:
     return name
 
 
+def snake(name: str) -> str:
+    """`RMSNorm` as `rms_norm`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
 def path_text(owner: str, path: str) -> str:
     """`blocks.0.weight` as `self.blocks[0].weight`."""
     parts = [f"[{part}]" if part.isdecimal() else f".{identifier(part)}" for part in path.split(".")]
@@ -72,6 +75,8 @@ def literal(value: object) -> str:
         return value.text or literal(value.value)
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
+    if isinstance(value, float):
+        return re.sub(r"e([+-])0", r"e\1", repr(value))
     return constant(value) if isinstance(value, str) else str(value) if isinstance(value, Size) else repr(value)
 
 
@@ -155,7 +160,7 @@ def _argument(arg: Arg, left: list[Text], attrs: Mapping[str, Attr]) -> str:
     value = attrs[arg.name]
     if arg.kind == "dtype" and isinstance(value, str):
         return DTYPES[value]
-    if arg.name in TUPLES and not isinstance(value, tuple):
+    if arg.kind == "shape" and not isinstance(value, tuple):
         value = (value,)
     return literal(value)
 

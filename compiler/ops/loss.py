@@ -51,7 +51,11 @@ def _classes(b: Bound) -> Types:
         fail("E205", f"`{b.op.name}` needs class scores float[B, classes, ...]", b.span, str(scores))
     axis = 0 if len(scores.shape) == 1 else 1
     wanted = scores.shape[:axis] + scores.shape[axis + 1 :]
+    if b.given(2) and not (len(b.type(2).shape) == 1 and same(b.type(2).shape[0], scores.shape[axis])):
+        fail("E203", f"`weight` of `{b.op.name}` has one number a class", b.span, str(b.type(2)))
     if target.is_float and b.op.name == "cross_entropy" and same_shape(target.shape, scores.shape):
+        if b.attrs["ignore_index"] != -100:
+            fail("E202", "`ignore_index` goes with classes, not with probabilities", b.span, f"the target is {target}")
         return _reduced(b, wanted)
     if target.is_float or target.dtype == "bool":
         fail("E205", f"`{b.op.name}` needs classes as integers", b.span, f"the target is {target}")
@@ -62,8 +66,6 @@ def _classes(b: Bound) -> Types:
             b.span,
             f"scores {scores} want a target int[{', '.join(map(str, wanted))}], not {target}",
         )
-    if b.given(2) and not (len(b.type(2).shape) == 1 and same(b.type(2).shape[0], scores.shape[axis])):
-        fail("E203", f"`weight` of `{b.op.name}` has one number a class", b.span, str(b.type(2)))
     return _reduced(b, wanted)
 
 

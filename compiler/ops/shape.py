@@ -26,7 +26,7 @@ def _dims(attr: Attr) -> tuple[Any, ...]:
 
 def _reshape(b: Bound) -> Types:
     """One size may be -1: what the others leave, which must come out exactly."""
-    wanted = [Size.of(s) for s in _dims(b.attrs["shape"])]
+    wanted = _wanted(b, "shape")
     x = b.type(0)
     total = product(x.shape)
     free = [i for i, s in enumerate(wanted) if s.constant == -1]
@@ -43,6 +43,16 @@ def _reshape(b: Bound) -> Types:
         shape = ", ".join(map(str, wanted))
         fail("E203", f"`{b.op.name}` to another number of elements", b.span, f"{x} to [{shape}]")
     return _typed(b, tuple(wanted))
+
+
+def _wanted(b: Bound, name: str) -> list[Size]:
+    wanted = [Size.of(s) for s in _dims(b.attrs[name])]
+    if not wanted:
+        fail("E202", f"`{b.op.name}` needs sizes", b.span, help="to a single number: `x.squeeze()` or `x[0]`")
+    negative = next((s for s in wanted if (known(s) or 0) < 0 and s.constant != -1), None)
+    if negative is not None:
+        fail("E203", f"`{b.op.name}` to a negative size", b.span, str(negative))
+    return wanted
 
 
 def _quotient(total: Size, by: Size) -> Size | None:
@@ -95,7 +105,9 @@ def _permute(b: Bound) -> Types:
 
 def _expand(b: Bound) -> Types:
     shape = b.type(0).shape
-    wanted = [Size.of(s) for s in _dims(b.attrs["sizes"])]
+    wanted = _wanted(b, "sizes")
+    if len(wanted) < len(shape) or any(s.constant == -1 for s in wanted[: len(wanted) - len(shape)]):
+        fail("E203", "`expand` to fewer dimensions", b.span, f"{b.type(0)} to {len(wanted)} sizes")
     padded = (ONE,) * (len(wanted) - len(shape)) + shape
     found = tuple(s if w.constant == -1 else w for s, w in zip(padded, wanted))
     for have, want in zip(padded, found):
@@ -112,10 +124,19 @@ _view("unsqueeze", "input: tensor, dim: int", _unsqueeze)
 _view("transpose", "input: tensor, dim0: int, dim1: int", _transpose)
 _view("permute", "input: tensor, *dims: int", _permute)
 _view("expand_to", "input: tensor, *sizes: size", _expand, ".expand")
+
+
+def _swap_last(b: Bound) -> Types:
+    shape = b.type(0).shape
+    if len(shape) < 2:
+        fail("E204", "`.T` swaps the last two dimensions", b.span, f"{b.type(0)} has {len(shape)}")
+    return _typed(b, (*shape[:-2], shape[-1], shape[-2]))
+
+
 _view(
     "swap_last",
     "input: tensor",
-    lambda b: _typed(b, (*b.type(0).shape[:-2], *b.type(0).shape[:-3:-1])),
+    _swap_last,
     lambda texts, attrs: f"{texts[0]}.mT",
 )
 
@@ -126,7 +147,8 @@ def _chunk(b: Bound) -> Types:
     shape = b.type(0).shape
     dim = axis(b.attrs["dim"], len(shape), b)
     count = b.attrs["chunks"]
-    assert isinstance(count, int)
+    if not isinstance(count, int) or count < 1:
+        fail("E208", "the number of chunks is a positive constant", b.span, str(count))
     part = _quotient(shape[dim], Size.of(count))
     if part is None:
         fail("E208", f"can't prove that {shape[dim]} divides into {count} equal chunks", b.span, str(b.type(0)))

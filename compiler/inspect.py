@@ -1,0 +1,200 @@
+"""What a model consists of: parameters by name, shape and count, and the memory that training takes. Without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from tdsl.compiler.build.layers import LAYERS
+from tdsl.compiler.build.unit import (
+    LayerMember,
+    ListMember,
+    Member,
+    ModuleIR,
+    ModuleMember,
+    RepeatMember,
+    RunIR,
+    SequentialMember,
+    TensorMember,
+    Unit,
+)
+from tdsl.compiler.ir import Attr, Graph, Scalar, Value
+from tdsl.compiler.size import Size, Symbol
+
+# Tensors of a parameter's size that an optimizer keeps beside it.
+STATES = {
+    "SGD": 0,
+    "Adam": 2,
+    "AdamW": 2,
+    "RMSprop": 1,
+    "Adagrad": 1,
+    "Adadelta": 2,
+    "Adamax": 2,
+    "NAdam": 2,
+    "RAdam": 2,
+    "Lion": 1,
+    "Muon": 1,
+}
+Sizes = Mapping[Symbol, int]
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """A parameter by its `state_dict` path."""
+
+    path: str
+    shape: tuple[int, ...]
+    trainable: bool = True
+
+    @property
+    def count(self) -> int:
+        return prod(self.shape)
+
+
+def parameters(unit: Unit, member: ModuleMember) -> list[ParameterInfo]:
+    """The parameters of a model, those that are shared once."""
+    return list(_module(unit, member, "", {}))
+
+
+def _module(unit: Unit, member: ModuleMember, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
+    ir = next(m for m in unit.modules if m.class_name == member.class_name)
+    inner = bound(ir, member, sizes)
+    shared = {name for name, _ in ir.ties}
+    for name, each in ir.members.items():
+        for found in _member(unit, each, name, inner):
+            if found.path not in shared:
+                yield ParameterInfo(f"{path}{found.path}", found.shape, found.trainable)
+
+
+def bound(ir: ModuleIR, member: ModuleMember, sizes: Sizes) -> dict[Symbol, int]:
+    """A module's integer parameters for the arguments of one instance."""
+    names = [p.name for p in ir.params]
+    found: dict[Symbol, int] = {}
+    for param in ir.params:
+        if isinstance(param.default, int) and not param.required:
+            found[Symbol(param.name, param=True)] = param.default
+    for i, (name, value) in enumerate(member.args):
+        number = _number(value, sizes)
+        if number is not None:
+            found[Symbol(name or names[i], param=True)] = number
+    return found
+
+
+def _number(value: Attr, sizes: Sizes) -> int | None:
+    if isinstance(value, Scalar):
+        return _number(value.value, sizes)
+    if isinstance(value, Size):
+        return value.substitute(sizes).constant
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _member(unit: Unit, member: Member, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
+    if isinstance(member, TensorMember):
+        shape = tuple(_number(s, sizes) or 0 for s in member.shape)
+        yield ParameterInfo(path, shape, member.trainable)
+    elif isinstance(member, LayerMember):
+        yield from _layer(member, path, sizes)
+    elif isinstance(member, ModuleMember):
+        yield from _module(unit, member, f"{path}.", sizes)
+    elif isinstance(member, (SequentialMember, ListMember)):
+        for i, element in enumerate(member.elements):
+            yield from _member(unit, element, f"{path}.{i}", sizes)
+    elif isinstance(member, RepeatMember):
+        for i in range(_number(member.count, sizes) or 0):
+            inner = {**sizes, Symbol(member.variable, param=True): i}
+            yield from _member(unit, member.element, f"{path}.{i}", inner)
+
+
+def _layer(member: LayerMember, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
+    record = LAYERS[member.path.removeprefix("nn.")]
+    positional = iter(arg.name for arg in record.signature)
+    given = {name or next(positional): value for name, value in member.args}
+    args = {arg.name: given.get(arg.name, arg.default) for arg in record.signature}
+    for name, make in record.params.items():
+        shape = make(args)
+        if shape is not None:
+            yield ParameterInfo(f"{path}.{name}", tuple(_number(s, sizes) or 0 for s in shape))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a run takes at its batch size; `activations` is what the forward keeps, an upper bound."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.parameters + self.gradients + self.optimizer + self.activations
+
+
+def memory(unit: Unit, run: RunIR) -> Memory:
+    """The memory of a run in float32."""
+    found = [p for member in run.models.values() for p in parameters(unit, member)]
+    held = 4 * sum(p.count for p in found)
+    trained = 4 * sum(p.count for p in found if p.trainable)
+    optimizer = run.spec.optimizer
+    states = STATES.get(optimizer.name, 2) + (1 if optimizer.name == "SGD" and optimizer.args.get("momentum") else 0)
+    batch = run.spec.settings.get("batch_size")
+    sizes = {Symbol("B"): batch if isinstance(batch, int) else 1}
+    kept = _graph(unit, run.loss, sizes, run.models)
+    return Memory(held, trained, states * trained, kept)
+
+
+def _graph(unit: Unit, graph: Graph, sizes: Sizes, models: Mapping[str, ModuleMember]) -> int:
+    """Bytes of every value that nodes make, those of the modules called included."""
+    total = 0
+    for node in graph.nodes:
+        if node.op.name == "call_module" and node.layer in models:
+            total += _called(unit, models[node.layer], node.values, sizes, {})
+        else:
+            total += sum(_bytes(v, sizes) for v in node.outputs)
+    return total
+
+
+def _called(unit: Unit, member: ModuleMember, values: Sequence[Value], sizes: Sizes, outer: Sizes) -> int:
+    """What a module keeps for inputs of these sizes."""
+    ir = next(m for m in unit.modules if m.class_name == member.class_name)
+    inner = bound(ir, member, {**sizes, **outer})
+    run = _matched(ir, values, {**sizes, **outer})
+    total = 0
+    for node in ir.graph.nodes:
+        total += _node(unit, ir, node.layer, node.values, node.outputs, {**run, **inner})
+    return total
+
+
+def _node(
+    unit: Unit, ir: ModuleIR, layer: str, inputs: Sequence[Value], outputs: Sequence[Value], sizes: Sizes
+) -> int:
+    member = ir.members.get(layer)
+    if isinstance(member, ModuleMember):
+        return _called(unit, member, inputs, sizes, {})
+    if isinstance(member, RepeatMember) and isinstance(member.element, ModuleMember):
+        return (_number(member.count, sizes) or 0) * _called(unit, member.element, inputs, sizes, {})
+    return sum(_bytes(v, sizes) for v in outputs)
+
+
+def _matched(ir: ModuleIR, values: Sequence[Value], sizes: Sizes) -> dict[Symbol, int]:
+    """The run-time sizes of a module's inputs, aligned from the right where it takes any leading dimensions."""
+    found: dict[Symbol, int] = {}
+    for formal, actual in zip(ir.graph.inputs, values):
+        shape = [s.substitute(sizes).constant or 1 for s in actual.type.shape]
+        lead = len(shape) - len(formal.type.shape) + 1
+        if formal.type.shape and str(formal.type.shape[0]) == "...":
+            shape = [prod(shape[:lead]), *shape[lead:]]
+        for size, number in zip(formal.type.shape, shape):
+            symbols = size.symbols()
+            if len(symbols) == 1 and size == Size.of(next(iter(symbols))):
+                found.setdefault(next(iter(symbols)), number)
+    return found
+
+
+_WIDTH = {"f64": 8, "i64": 8, "f16": 2, "bf16": 2, "i16": 2, "i8": 1, "u8": 1, "bool": 1}
+
+
+def _bytes(value: Value, sizes: Sizes) -> int:
+    numbers = [s.substitute(sizes).constant for s in value.type.shape]
+    return _WIDTH.get(value.type.dtype, 4) * prod(n if n is not None else 1 for n in numbers)

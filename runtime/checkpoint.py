@@ -1,0 +1,246 @@
+"""Checkpoints: folders `step-N` of safetensors and JSON, with a manifest that tells a damaged one from a good one.
+
+    model.safetensors      parameters and buffers; `NAME.safetensors` of each further model of the run
+    ema.safetensors        the averaged model, where the run keeps one
+    optimizer.safetensors  optimizer state, `PARAMETER.exp_avg` and so on
+    random.safetensors     the states of the random streams
+    state.json             all that is no tensor: step, schedule, best value, settings, optimizer groups
+    program.model          the text that made the model
+    manifest.json          the SHA-256 of each of the above
+
+A checkpoint is written aside, flushed to the disk and renamed, so that it is there whole or not at all. None of it is
+ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+
+from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_folder
+from tdsl.runtime.run import Failure
+
+STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
+FORMAT = 1
+_NAME = re.compile(r"step-(\d+)")
+
+
+class Damaged(Exception):
+    """A checkpoint that is not what was written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on the disk."""
+
+    path: Path
+    step: int
+
+    def verify(self) -> None:
+        """Raise `Damaged` unless every file is as it was written."""
+        try:
+            manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+            files = dict(manifest["files"])
+        except FileNotFoundError:
+            raise Damaged(f"{self.path}: `{MANIFEST}` is missing") from None
+        except (ValueError, KeyError, TypeError):
+            raise Damaged(f"{self.path}: `{MANIFEST}` is damaged") from None
+        if manifest.get("format") != FORMAT:
+            raise Damaged(f"{self.path}: format {manifest.get('format')}, this version reads {FORMAT}")
+        for name, digest in files.items():
+            if not (self.path / name).is_file():
+                raise Damaged(f"{self.path}: `{name}` is missing")
+            if sha256(self.path / name) != digest:
+                raise Damaged(f"{self.path}: `{name}` is damaged")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that is no tensor."""
+        found: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+        return found
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `NAME.safetensors`, on the CPU."""
+        return load_file(self.path / f"{name}.safetensors")
+
+
+# Writing ------------------------------------------------------------------------------------------------------------
+
+
+def write(
+    folder: Path,
+    step: int,
+    *,
+    models: Mapping[str, nn.Module],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    program: str,
+) -> Checkpoint:
+    """Write the checkpoint of a step. Raises `Failure`, and writes nothing, where a parameter is not finite."""
+    for name, model in models.items():
+        _check_finite(name, model, step)
+
+    def fill(path: Path) -> None:
+        for name, model in models.items():
+            save_model(model, str(path / f"{name}.safetensors"))
+        for name, values in tensors.items():
+            contiguous = {key: value.detach().cpu().contiguous() for key, value in values.items()}
+            save_file(contiguous, path / f"{name}.safetensors")
+        (path / STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
+        (path / PROGRAM).write_text(program, encoding="utf-8")
+        files = {file.name: sha256(file) for file in sorted(path.iterdir())}
+        (path / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
+
+    path = folder / f"step-{step}"
+    write_folder(path, fill)
+    return Checkpoint(path, step)
+
+
+def _check_finite(name: str, model: nn.Module, step: int) -> None:
+    for key, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            help = "the last checkpoint is intact; lower `optimizer.lr`, or set `clip_grad_norm`"
+            raise Failure(f"`{key}` of `{name}` is not finite after step {step}; no checkpoint was written", help)
+
+
+def prune(folder: Path, keep: int, best: int | None) -> None:
+    """Remove all checkpoints but the newest `keep` and that of step `best`."""
+    for checkpoint in listed(folder)[keep:]:
+        if checkpoint.step != best:
+            remove_folder(checkpoint.path)
+
+
+# Finding ------------------------------------------------------------------------------------------------------------
+
+
+def listed(folder: Path) -> list[Checkpoint]:
+    """The checkpoints in a folder, the newest first, good or not."""
+    paths = folder.iterdir() if folder.is_dir() else iter(())
+    found = [Checkpoint(path, int(match[1])) for path in paths if (match := _NAME.fullmatch(path.name))]
+    return sorted(found, key=lambda checkpoint: -checkpoint.step)
+
+
+def latest_good(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that is as it was written, with a warning of each newer one; None where there is none.
+
+    Raises `Failure` where there are some, and all are damaged.
+    """
+    there = listed(folder)
+    for checkpoint in there:
+        try:
+            checkpoint.verify()
+        except Damaged as error:
+            print(f"warning: {error}; the one before it is used", file=sys.stderr)
+        else:
+            return checkpoint
+    if there:
+        raise Failure(f"every checkpoint in {folder} is damaged", "start anew with `--resume none`")
+    return None
+
+
+def best(folder: Path) -> Checkpoint | None:
+    """The checkpoint with the best value of what the run monitors; the newest where it monitors nothing, or it is lost."""
+    newest = latest_good(folder)
+    step = newest.state.get("best", {}).get("step") if newest else None
+    if newest is None or step in (None, newest.step):
+        return newest
+    found = Checkpoint(folder / f"step-{step}", int(step))
+    try:
+        found.verify()
+    except Damaged as error:
+        print(f"warning: {error}; the newest checkpoint is used", file=sys.stderr)
+        return newest
+    return found
+
+
+def find(folder: Path, which: str = "best") -> Checkpoint:
+    """The checkpoint `which`: `best`, `last`, or the path of one. Raises `Failure` where it is not there, or damaged."""
+    found = {"best": best, "last": latest_good}[which](folder) if which in ("best", "last") else at(Path(which))
+    if found is None:
+        raise Failure(f"there is no checkpoint in {folder}", "train the run first")
+    return found
+
+
+def at(path: Path) -> Checkpoint:
+    """The checkpoint at a path. Raises `Failure` where it is not there, or damaged."""
+    match = _NAME.fullmatch(path.resolve().name)
+    if not path.is_dir() or match is None:
+        raise Failure(f"`{path}` is no checkpoint", "give the path of a folder `step-N`")
+    found = Checkpoint(path, int(match[1]))
+    try:
+        found.verify()
+    except Damaged as error:
+        raise Failure(str(error)) from None
+    return found
+
+
+def clean(folder: Path) -> None:
+    """Remove what a write that was cut short has left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MODEL) -> None:
+    """Put the weights of a checkpoint into a model: of `model` the averaged ones, where the run keeps an average.
+
+    Raises `Failure` where the names or shapes of its tensors are others.
+    """
+    averaged = checkpoint.path / f"{EMA}.safetensors"
+    load_weights(averaged if name == MODEL and averaged.exists() else checkpoint.path / f"{name}.safetensors", model)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put the tensors of a safetensors file into a model. Raises `Failure` where it lacks some or has others."""
+    try:
+        load_model(model, str(path))
+    except FileNotFoundError:
+        raise Failure(f"there is no file `{path}`") from None
+    except SafetensorError as error:
+        raise Failure(f"`{path}` is no safetensors file: {error}") from None
+    except RuntimeError as error:
+        what = " ".join(str(error).split())
+        raise Failure(f"the weights in `{path}` are of another model: {what}") from None
+
+
+def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state of an optimizer with named parameters: its tensors by `PARAMETER.KEY`, and all else."""
+    state = optimizer.state_dict()
+    names = dict(_names(state["param_groups"]))
+    entries = {f"{names[i]}.{key}": value for i, slots in state["state"].items() for key, value in slots.items()}
+    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
+    rest = {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
+    return tensors, {"groups": state["param_groups"], "values": rest}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+    """Undo `flat_optimizer`."""
+    groups = [{key: _tupled(key, value) for key, value in group.items()} for group in rest["groups"]]
+    indices = {name: i for i, name in _names(groups)}
+    slots: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **rest["values"]}.items():
+        name, _, slot = key.rpartition(".")
+        slots.setdefault(indices[name], {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
+
+
+def _names(groups: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    for group in groups:
+        yield from zip(group["params"], group["param_names"], strict=True)
+
+
+def _tupled(key: str, value: Any) -> Any:
+    """JSON has lists where an optimizer has tuples, such as `betas`."""
+    return tuple(value) if isinstance(value, list) and key not in ("params", "param_names") else value

@@ -1,0 +1,177 @@
+"""One pass over a split: the loss, what is tracked, the metrics and how sure of them one can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metric, Value
+
+# Resampling is done with at most so many scores, where it takes about a second.
+MOST_RESAMPLED = 100_000
+RESAMPLES = 400
+# A curve is written with at most so many points, the ends among them.
+MOST_POINTS = 500
+
+
+class Results:
+    """What `add_loss` and `add` took, batch by batch, summed up by `summary`.
+
+    Every row counts once, whatever the batches: the loss is the mean over rows of what the batches' losses are.
+    """
+
+    def __init__(self, metrics: Sequence[Metric] = ()) -> None:
+        self.metrics = dict(zip(_keys(metrics), metrics, strict=True))
+        self.rows = 0
+        self._sums: dict[str, Tensor] = {}
+        # What is resampled; None where it is too much.
+        self._kept: list[tuple[Tensor, Tensor]] | None = []
+
+    def add_loss(self, loss: Tensor, tracked: Mapping[str, Tensor] | None = None, *, rows: int) -> None:
+        """Takes the mean loss of a batch of `rows` rows, and its tracked scalars."""
+        self.rows += rows
+        for name, value in {"loss": loss, **(tracked or {})}.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach().double() * rows
+
+    def add(self, prediction: Tensor, target: Tensor) -> None:
+        """Takes what `compare` returns for a batch. Raises `MetricError` for what can't be compared."""
+        for metric in self.metrics.values():
+            metric.update(prediction, target)
+        if self._kept is not None:
+            self._kept.append((prediction.detach().cpu(), target.detach().cpu()))
+            if sum(scores.numel() for scores, _ in self._kept) > MOST_RESAMPLED:
+                self._kept = None
+
+    def scalars(self) -> dict[str, Value]:
+        """The loss, what is tracked and the metrics that are numbers, by the names they are logged under."""
+        means: dict[str, Value] = {name: float(total) / max(self.rows, 1) for name, total in self._sums.items()}
+        return means | {key: metric.compute() for key, metric in self.metrics.items() if metric.scalar}
+
+    def summary(self) -> dict[str, Any]:
+        """All of it as plain data for JSON, in which what is undefined is None.
+
+        `rows`, `loss`, what is `tracked`, the `metrics` that are numbers (or one number a class) and their 95%
+        `intervals`, `curves`, `calibration`, `confusion_matrix` [true class][predicted class], `support` (how many
+        targets each class has) and `warnings`.
+        """
+        scalars = self.scalars()
+        counts = self._counts()
+        return _plain(
+            {
+                "rows": self.rows,
+                "loss": scalars.get("loss"),
+                "tracked": {name: scalars[name] for name in self._sums if name != "loss"},
+                "metrics": {key: scalars[key] for key in self.metrics if key in scalars},
+                "intervals": self._intervals(scalars),
+                "curves": {k: [_thinned(c) for c in m.compute()] for k, m in self.metrics.items() if isinstance(m, Curve)},
+                "calibration": next((m.bins() for m in self.metrics.values() if isinstance(m, CalibrationError)), None),
+                "confusion_matrix": next(
+                    (m.compute() for m in self.metrics.values() if isinstance(m, ConfusionMatrix)), None
+                ),
+                "support": None if counts is None else counts.tolist(),
+                "warnings": list(self._warnings()),
+            }
+        )
+
+    def _intervals(self, scalars: Mapping[str, Value]) -> dict[str, list[float]]:
+        """Of each metric that is one number, where 95% of it lie over rows drawn again with replacement.
+
+        (The percentile bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.)
+        """
+        if not self._kept:
+            return {}
+        prediction, target = (torch.cat(each) for each in zip(*self._kept, strict=True))
+        single = {key: metric for key, metric in self.metrics.items() if _finite(scalars.get(key))}
+        found = {key: _bootstrap(metric, prediction, target) for key, metric in single.items()}
+        return {key: interval for key, interval in found.items() if interval}
+
+    def _counts(self) -> Tensor | None:
+        """How many targets each class has."""
+        found = [metric.counts for metric in self.metrics.values() if metric.task]
+        return found[0] if found else None
+
+    def _warnings(self) -> Iterator[str]:
+        counts = self._counts()
+        if not self.rows:
+            yield "the split has no rows"
+        elif counts is not None:
+            absent = [str(label) for label in range(len(counts)) if not counts[label]]
+            if absent:
+                yield f"no row has the class {', '.join(absent)}: what is undefined for it is left out"
+            if self._doubtful():
+                yield (
+                    "all predictions lie in [0, 1] and were taken for logits: if they are probabilities, let `compare` "
+                    "return what `sigmoid` or `softmax` was applied to"
+                )
+
+    def _doubtful(self) -> bool:
+        """Whether probabilities seem to be taken for logits."""
+        first = next(iter(self.metrics.values()))
+        if not self._kept or not first.from_logits:
+            return False
+        scores = torch.cat([prediction for prediction, _ in self._kept]).double()
+        if bool(((scores < 0) | (scores > 1)).any()):
+            return False
+        sums = scores.sum(first.class_dim) if first.task == "multiclass" else torch.ones(())
+        return bool(((sums - 1).abs() < 1e-3).all())
+
+
+def _keys(metrics: Sequence[Metric]) -> list[str]:
+    """A name for each metric: its own, or for a further one of that name, with its arguments."""
+    found: list[str] = []
+    for metric in metrics:
+        given = ", ".join(f"{name}={value}" for name, value in metric.args.items())
+        found.append(metric.key if metric.key not in found else f"{metric.key}({given})")
+    return found
+
+
+def _finite(value: Value | None) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _plain(value: Any) -> Any:
+    """Values of JSON, which has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def _thinned(curve: Mapping[str, Any]) -> dict[str, Any]:
+    """A curve with at most MOST_POINTS points, evenly spread over those it has."""
+    count = max(len(series) for series in curve.values() if isinstance(series, Tensor))
+    kept = torch.linspace(0, count - 1, min(count, MOST_POINTS)).round().long()
+    return {
+        name: [float(f"{x:.6g}") for x in series[kept[kept < len(series)]]] if isinstance(series, Tensor) else series
+        for name, series in curve.items()
+    }
+
+
+def _bootstrap(metric: Metric, prediction: Tensor, target: Tensor) -> list[float] | None:
+    """The 95% interval of a metric over resampled rows; None where too many samples lack what defines it."""
+    again = deepcopy(metric)
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(RESAMPLES):
+        rows = torch.randint(len(target), (len(target),), generator=generator)
+        again.reset()
+        again.update(prediction[rows], target[rows])
+        if _complete(again, metric):
+            found.append(again.compute())
+    values = torch.tensor(found).double()
+    values = values[values.isfinite()]
+    if len(values) < RESAMPLES // 2:
+        return None
+    interval: list[float] = values.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+    return interval
+
+
+def _complete(again: Metric, metric: Metric) -> bool:
+    """Whether a sample has the classes without which a metric means another thing."""
+    return not metric.per_class or bool(((again.counts > 0) == (metric.counts > 0)).all())
