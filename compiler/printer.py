@@ -51,9 +51,8 @@ class _Printer:
         if node.group is None:
             yield f"{self._typed(node.outputs)} = {node.op.name}({', '.join(given)}){marks}"
             return
-        body = [f"  {line}" for line in self._body(node.group.body)]
         yield f"{self._typed(node.outputs)} = {node.op.name} {node.group.name}({', '.join(given)}){marks} {{"
-        yield from body
+        yield from (f"  {line}" for line in self._body(node.group.body))
         yield "}"
 
     def _given(self, node: Node) -> tuple[Operand, ...]:

@@ -69,6 +69,11 @@ class Checkpoint:
         found: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
         return found
 
+    def weights(self, name: str = MODEL) -> Path:
+        """The file of a model's weights: of `model` the averaged ones, where the run keeps an average."""
+        averaged = self.path / f"{EMA}.safetensors"
+        return averaged if name == MODEL and averaged.exists() else self.path / f"{name}.safetensors"
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of `NAME.safetensors`, on the CPU."""
         return load_file(self.path / f"{name}.safetensors")
@@ -149,7 +154,7 @@ def latest_good(folder: Path) -> Checkpoint | None:
 
 
 def best(folder: Path) -> Checkpoint | None:
-    """The checkpoint with the best value of what the run monitors; the newest where it monitors nothing, or it is lost."""
+    """The checkpoint of the best value of what the run monitors; the newest where there is none, or it is lost."""
     newest = latest_good(folder)
     step = newest.state.get("best", {}).get("step") if newest else None
     if newest is None or step in (None, newest.step):
@@ -164,7 +169,7 @@ def best(folder: Path) -> Checkpoint | None:
 
 
 def find(folder: Path, which: str = "best") -> Checkpoint:
-    """The checkpoint `which`: `best`, `last`, or the path of one. Raises `Failure` where it is not there, or damaged."""
+    """The checkpoint `which`: `best`, `last`, or the path of one. Raises `Failure` where that is not there, or damaged."""
     found = {"best": best, "last": latest_good}[which](folder) if which in ("best", "last") else at(Path(which))
     if found is None:
         raise Failure(f"there is no checkpoint in {folder}", "train the run first")
@@ -198,8 +203,7 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
 
     Raises `Failure` where the names or shapes of its tensors are others.
     """
-    averaged = checkpoint.path / f"{EMA}.safetensors"
-    load_weights(averaged if name == MODEL and averaged.exists() else checkpoint.path / f"{name}.safetensors", model)
+    load_weights(checkpoint.weights(name), model)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

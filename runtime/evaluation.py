@@ -7,21 +7,24 @@ import csv
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
 from tdsl.runtime import checkpoint, report
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
+from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.metrics import MetricError
 from tdsl.runtime.results import Results
-from tdsl.runtime.run import Failure, choose_device
+from tdsl.runtime.run import Failure, choose_device, seed_everything
 from tdsl.runtime.settings import UsageError
 from tdsl.runtime.table import DataError
 
@@ -44,6 +47,13 @@ class Job:
             checkpoint.load_model_weights(self.checkpoint, model, name)
             model.to(self.device).eval()
 
+    def progress(self, batches: Batches) -> Iterator[Batch]:
+        """The batches, with a bar in a terminal."""
+        console = Console(stderr=True)
+        yield from track(
+            batches, f"{self.name}, {self.split}", len(batches), console=console, disable=not console.is_terminal
+        )
+
     def report(self, results: Results, model: nn.Module) -> None:
         """Prints the results, and writes `metrics.json` and `report.html` into the run's folder."""
         found = {"run": self.name, "split": self.split} | results.summary()
@@ -57,7 +67,7 @@ class Job:
         found["seconds"] = round(time.perf_counter() - self.began, 3)
         report.write(self.out, found)
         report.show(found)
-        print(f"report: {self.out / 'report.html'}")
+        print(f"report: {self.out.resolve() / 'report.html'}")
 
     def write_predictions(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
         """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the CSV file that was asked for.
@@ -78,9 +88,7 @@ class Job:
 
 
 def _columns(parts: Mapping[str, Tensor]) -> list[str]:
-    return [
-        name if part.shape[1] == 1 else f"{name}.{i}" for name, part in parts.items() for i in range(part.shape[1])
-    ]
+    return [name if part.shape[1] == 1 else f"{name}.{i}" for name, part in parts.items() for i in range(part.shape[1])]
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -96,15 +104,17 @@ def main(
     out: Path,
     split: str,
     splits: Sequence[str],
+    seed: int = 0,
     predicts: bool = False,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run an evaluation script; the exit status: 0, 1 where the evaluation failed, 2 where the options are wrong.
 
-    `out` is the run's folder unless `--out` names another, `splits` those that the data have, `predicts` whether there
-    is a `predict` to write predictions with.
+    `out` is the run's folder unless `--out` names another, `splits` those that the data have, `seed` that of what is
+    random in the model, `predicts` whether there is a `predict` to write predictions with.
     """
     try:
+        seed_everything(seed)
         evaluate(_job(name, _parser(name, out, split, predicts).parse_args(argv), splits))
     except UsageError as error:
         return _told(error, 2)

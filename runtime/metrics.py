@@ -11,7 +11,7 @@ Names, arguments, defaults and values are torchmetrics'. Three things are settle
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torchmetrics
@@ -19,7 +19,8 @@ from torch import Tensor
 from torchmetrics.text import Perplexity as _Perplexity
 
 Task = Literal["binary", "multiclass"]
-Value = Union[float, list[float]]
+# Of one metric: a number, or one for each class.
+Value: TypeAlias = "float | list[float]"
 
 # Log-odds beyond this are as good as certain; finite, as infinity has no rank.
 CERTAIN = 1e9
@@ -65,7 +66,7 @@ class Metric:
     def _make(self) -> torchmetrics.Metric:
         make: Any = getattr(torchmetrics, type(self).__name__)
         # Targets are checked here, with messages that say what to do.
-        given = {"task": self.task, "validate_args": False} if self.task else {}
+        given: dict[str, Any] = {"task": self.task, "validate_args": False} if self.task else {}
         given |= {"num_classes": self.classes} if self.task == "multiclass" else {}
         found: torchmetrics.Metric = make(**given, **self.args)
         return found
@@ -290,7 +291,8 @@ class CalibrationError(Metric):
 
     def bins(self) -> dict[str, list[float]]:
         """Over the bins that have rows: mean `confidence`, `accuracy` and `rows`."""
-        sure, right = (torch.cat(list(each)).double().cpu() for each in (self.metric.confidences, self.metric.accuracies))
+        kept: list[Any] = [self.metric.confidences, self.metric.accuracies]
+        sure, right = (torch.cat(list(each)).double().cpu() for each in kept)
         count = int(self.args.get("n_bins", 15))
         number = (sure * count).long().clamp(max=count - 1)
         rows = number.bincount(minlength=count)

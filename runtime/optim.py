@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -65,14 +65,14 @@ def make(kind: Callable[..., Optimizer], members: list[Any], **args: Any) -> Opt
         raise Failure(f"{getattr(kind, '__name__', kind)}: {error}") from None
 
 
-def gradients(optimizer: Optimizer) -> list[Tensor]:
-    """The gradients of all that trains."""
-    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-
-
-def parameters(optimizer: Optimizer) -> Iterable[Tensor]:
-    """All that trains."""
-    return [p for group in optimizer.param_groups for p in group["params"]]
+def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> Tensor:
+    """Scale the gradients down to `max_norm` where they are longer, and return how long they were."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if max_norm is not None:
+        members = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grads_with_norm_(members, max_norm, norm)
+    return norm
 
 
 def average(model: nn.Module, decay: float) -> AveragedModel:

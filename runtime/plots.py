@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,7 +22,7 @@ WIDE = 20
 # More classes than this are drawn thin and without a legend.
 MOST_NAMED = 10
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tdsl",
     "font.size": 10,
@@ -40,7 +41,7 @@ STYLE = {
     "lines.linewidth": 1.8,
     "lines.solid_joinstyle": "round",
     "legend.frameon": False,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
 }
 
 Log = Sequence[Mapping[str, Any]]
@@ -75,8 +76,8 @@ def learning_curves(log: Log, keys: Sequence[str], title: str) -> Callable[[Axes
         values: list[float] = []
         for key in keys:
             points = [(row["step"], row[key]) for row in log if isinstance(row.get(key), (int, float))]
-            marker = {"marker": "o", "markersize": 4} if len(points) <= 40 else {}
-            axes.plot(*zip(*points, strict=True), label=_name(key), **marker)
+            marker = "o" if len(points) <= 40 else None
+            axes.plot(*zip(*points, strict=True), label=_name(key), marker=marker, markersize=4)
             values += [value for _, value in points]
         if min(values) > 0 and max(values) > WIDE * min(values):
             axes.set_yscale("log")
@@ -119,8 +120,8 @@ def _each(axes: Axes, curves: Curves, x: str, y: str) -> None:
     for number, curve in enumerate(curves):
         # Colours repeat after the seventh: then the lines are dashed.
         dash = "-" if number < len(COLOURS) or not few else (0, (3, 1.5))
-        thin = {} if few else {"linewidth": 0.8, "alpha": 0.6}
-        axes.plot(curve[x], curve[y], linestyle=dash, label=str(curve["class"]), drawstyle="default", **thin)
+        width, alpha = (1.8, 1.0) if few else (0.8, 0.6)
+        axes.plot(curve[x], curve[y], linestyle=dash, label=str(curve["class"]), linewidth=width, alpha=alpha)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     if len(curves) > 1 and few:
         axes.legend(title="class", ncols=2, fontsize=8, title_fontsize=8)

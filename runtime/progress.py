@@ -25,7 +25,7 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        self.rows = 0
+        self.rows = self.seen = 0
         self.sums: dict[str, Tensor] = {}
         self.start = time.perf_counter()
 
@@ -36,14 +36,15 @@ class Meter:
             before = self.sums.get(name)
             self.sums[name] = term if before is None else before.to(term.device) + term
         self.rows += rows
+        self.seen += rows
 
     def means(self) -> dict[str, float]:
         """The mean of each scalar since the last reset."""
         return {name: value.item() / self.rows for name, value in self.sums.items()}
 
-    def rows_per_second(self, rows: int) -> float:
-        """The speed at which `rows` rows were seen since the last reset."""
-        return round(rows / max(time.perf_counter() - self.start, 1e-9), 1)
+    def rows_per_second(self) -> float:
+        """The speed since the last reset, or since the process has started."""
+        return round(self.seen / max(time.perf_counter() - self.start, 1e-9), 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "sums": {name: value.item() for name, value in self.sums.items()}}

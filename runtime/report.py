@@ -40,13 +40,15 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
 
 
 def _json(results: Mapping[str, Any]) -> str:
-    """An entry a line, and a curve a line: to be read by people as well, and not by the number."""
-    entries = []
-    for key, value in results.items():
-        inner = [f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in value.items()] if isinstance(value, Mapping) else []
-        text = "{\n" + ",\n".join(inner) + "\n }" if inner else json.dumps(value, allow_nan=False)
-        entries.append(f" {json.dumps(key)}: {text}")
-    return "{\n" + ",\n".join(entries) + "\n}\n"
+    """A line for each entry, or for each of its entries: not one for each number."""
+    return "{\n" + ",\n".join(f' "{key}": {_entry(value)}' for key, value in results.items()) + "\n}\n"
+
+
+def _entry(value: Any) -> str:
+    if not isinstance(value, Mapping) or not value:
+        return json.dumps(value, allow_nan=False)
+    lines = [f"  {json.dumps(key)}: {json.dumps(each, allow_nan=False)}" for key, each in value.items()]
+    return "{\n" + ",\n".join(lines) + "\n }"
 
 
 def _replace(path: Path, text: str) -> None:
@@ -67,16 +69,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict) and "step" in row]
 
 
-def environment(device: torch.device, model: nn.Module) -> dict[str, Any]:
+def environment(device: torch.device, model: nn.Module | None) -> dict[str, Any]:
     """What the numbers were made with: hardware, versions and the size of the model."""
-    count = {flag: sum(p.numel() for p in model.parameters() if p.requires_grad == flag) for flag in (True, False)}
+    parameters = [] if model is None else list(model.parameters())
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: version for name in PACKAGES if (version := _version(name))},
-        "parameters": count[True] + count[False],
-        "trainable_parameters": count[True],
+        "parameters": sum(p.numel() for p in parameters),
     }
 
 
@@ -84,7 +85,8 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or 'CPU'}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    threads = torch.get_num_threads()
+    return f"{names[0] if names else platform.processor() or 'CPU'}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _version(name: str) -> str | None:
@@ -163,7 +165,7 @@ def html(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]] = (), prog
 def _learning(log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Loss, learning rate and whatever else was logged for the validation split."""
     logged = {key for row in log for key, value in row.items() if isinstance(value, (int, float))}
-    panels = [("Loss", [key for key in ("loss", "val/loss") if key in logged])]
+    panels: list[tuple[str, list[str]]] = [("Loss", [key for key in ("loss", "val/loss") if key in logged])]
     names = sorted(key.removeprefix("val/") for key in logged if key.startswith("val/") and key != "val/loss")
     panels += [(title(name), [key for key in (name, f"val/{name}") if key in logged]) for name in names]
     panels += [("Learning rate", ["lr"])] if "lr" in logged else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ RESAMPLES = 400
 MOST_POINTS = 500
 
 
+M = TypeVar("M", bound=Metric)
+
+
 class Results:
     """What `add_loss` and `add` took, batch by batch, summed up by `summary`.
 
@@ -28,6 +31,7 @@ class Results:
     def __init__(self, metrics: Sequence[Metric] = ()) -> None:
         self.metrics = dict(zip(_keys(metrics), metrics, strict=True))
         self.rows = 0
+        self._compared = 0
         self._sums: dict[str, Tensor] = {}
         # What is resampled; None where it is too much.
         self._kept: list[tuple[Tensor, Tensor]] | None = []
@@ -42,6 +46,7 @@ class Results:
         """Takes what `compare` returns for a batch. Raises `MetricError` for what can't be compared."""
         for metric in self.metrics.values():
             metric.update(prediction, target)
+        self._compared += len(target)
         if self._kept is not None:
             self._kept.append((prediction.detach().cpu(), target.detach().cpu()))
             if sum(scores.numel() for scores, _ in self._kept) > MOST_RESAMPLED:
@@ -50,7 +55,9 @@ class Results:
     def scalars(self) -> dict[str, Value]:
         """The loss, what is tracked and the metrics that are numbers, by the names they are logged under."""
         means: dict[str, Value] = {name: float(total) / max(self.rows, 1) for name, total in self._sums.items()}
-        return means | {key: metric.compute() for key, metric in self.metrics.items() if metric.scalar}
+        return means | {
+            key: metric.compute() for key, metric in self.metrics.items() if metric.scalar and self._compared
+        }
 
     def summary(self) -> dict[str, Any]:
         """All of it as plain data for JSON, in which what is undefined is None.
@@ -61,22 +68,25 @@ class Results:
         """
         scalars = self.scalars()
         counts = self._counts()
-        return _plain(
+        found: dict[str, Any] = _plain(
             {
                 "rows": self.rows,
                 "loss": scalars.get("loss"),
                 "tracked": {name: scalars[name] for name in self._sums if name != "loss"},
                 "metrics": {key: scalars[key] for key in self.metrics if key in scalars},
                 "intervals": self._intervals(scalars),
-                "curves": {k: [_thinned(c) for c in m.compute()] for k, m in self.metrics.items() if isinstance(m, Curve)},
-                "calibration": next((m.bins() for m in self.metrics.values() if isinstance(m, CalibrationError)), None),
-                "confusion_matrix": next(
-                    (m.compute() for m in self.metrics.values() if isinstance(m, ConfusionMatrix)), None
-                ),
+                "curves": {key: [_thinned(curve) for curve in m.compute()] for key, m in self._of(Curve).items()},
+                "calibration": next((m.bins() for m in self._of(CalibrationError).values()), None),
+                "confusion_matrix": next((m.compute() for m in self._of(ConfusionMatrix).values()), None),
                 "support": None if counts is None else counts.tolist(),
                 "warnings": list(self._warnings()),
             }
         )
+        return found
+
+    def _of(self, kind: type[M]) -> dict[str, M]:
+        """The metrics of one kind, where anything was compared."""
+        return {key: metric for key, metric in self.metrics.items() if isinstance(metric, kind) and self._compared}
 
     def _intervals(self, scalars: Mapping[str, Value]) -> dict[str, list[float]]:
         """Of each metric that is one number, where 95% of it lie over rows drawn again with replacement.

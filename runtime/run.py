@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import random
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tdsl.runtime import streams
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
@@ -108,24 +107,6 @@ def train_mode(*models: nn.Module) -> None:
         model.train(any(parameter.requires_grad for parameter in model.parameters()))
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the global random streams of Python, NumPy and PyTorch (all devices)."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-@contextmanager
-def own_stream(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from PyTorch's streams as if seeded with `seed`, and leave them as they were.
-
-    So what validation draws is the same each time, and training does not depend on how often it happens.
-    """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
 def set_up(*, seed: int, tf32: bool = False, deterministic: bool = False) -> None:
     """Seed, and choose how float32 products are computed: in full precision unless `tf32`."""
     torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -133,7 +114,7 @@ def set_up(*, seed: int, tf32: bool = False, deterministic: bool = False) -> Non
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    seed_everything(seed)
+    streams.seed_all(seed)
 
 
 def check_finite(loss: float, step: int) -> None:
@@ -157,7 +138,7 @@ def main(
 ) -> int:
     """Run a training script; the exit status: 0, 1 where the run failed, 2 where the options are wrong.
 
-    `out` is the run's folder unless `--out` names another, `program` the `program.json` beside the script. A run that a
+    `out` is the run's folder unless `--out` names another, `program` the `program.model` that the script is made from. A run that a
     signal ended returns 128 plus its number, as a shell would have it.
     """
     try:
@@ -203,12 +184,7 @@ def _job(name: str, settings: Mapping[str, Any], out: Path, program: Path, argv:
     changes = [f"{key}={value}" for key in ("epochs", "steps", "seed") if (value := getattr(given, key)) is not None]
     found = Settings(settings).changed([*given.set, *changes])
     resume = given.resume if given.resume is not None else str(found["checkpoint.resume"])
-    return Job(name, given.out, choose_device(given.device), found, resume, _source(program))
-
-
-def _source(program: Path) -> str:
-    """The text of the `.model` file that the script was made from."""
-    return str(json.loads(program.read_text(encoding="utf-8"))["source"])
+    return Job(name, given.out, choose_device(given.device), found, resume, program.read_text(encoding="utf-8"))
 
 
 def choose_device(name: str) -> torch.device:

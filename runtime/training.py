@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
-import random
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from tdsl.runtime import checkpoint
+from tdsl.runtime import checkpoint, streams
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
 from tdsl.runtime.progress import JsonLog, Meter
-from tdsl.runtime.run import Failure, Job
+from tdsl.runtime.run import Failure, Job, check_finite
 from tdsl.runtime.schedule import Schedule
 
 
@@ -87,7 +86,7 @@ class Training:
         elif self.job.resume == "auto":
             found = checkpoint.latest_good(out / "checkpoints")
         else:
-            found = checkpoint.at(self._path())
+            found = checkpoint.at(Path(self.job.resume))
         if found is not None:
             self.restore(found)
         for later in checkpoint.listed(out / "checkpoints"):
@@ -95,11 +94,6 @@ class Training:
                 remove_folder(later.path)
         write_text(out / "program.model", self.job.program)
         return JsonLog(out / "log.jsonl", self.step)
-
-    def _path(self) -> Any:
-        from pathlib import Path
-
-        return Path(self.job.resume)
 
     def _set_aside(self) -> None:
         """Keep what an earlier run has left in this folder, in place of any older, in `previous`."""
@@ -113,11 +107,32 @@ class Training:
                 (out / name).rename(previous / name)
         checkpoint.clean(out / "checkpoints")
 
+    def add(self, values: Mapping[str, Tensor], rows: int) -> None:
+        """Take note of the loss and the tracked values over `rows` rows."""
+        self.logged.add(values, rows)
+        self.validated.add(values, rows)
+
+    def line(self, grad_norm: Tensor) -> dict[str, Any]:
+        """What is logged of this step: the means since the last line."""
+        means = self.logged.means()
+        check_finite(means["loss"], self.step)
+        found = {"step": self.step, "epoch": round(self.step / self.schedule.length.epoch, 4), **means}
+        found |= {"lr": self.schedule.lr, "grad_norm": grad_norm.item()}
+        found["rows_per_second"] = self.logged.rows_per_second()
+        self.logged.reset()
+        return found
+
+    def results(self, values: Mapping[str, float]) -> dict[str, float]:
+        """What may be monitored: `values` of a validation, and the means of training since the last one."""
+        means = {f"train/{name}": value for name, value in self.validated.means().items()}
+        self.validated.reset()
+        return {**means, **values}
+
     def save(self, log: JsonLog) -> Checkpoint:
-        """Write a checkpoint of the step. Raises `Failure`, and leaves those there are, where a weight is not finite."""
+        """Write a checkpoint of the step. Raises `Failure`, and leaves the others, where a weight is not finite."""
         log.sync()
         optimizer, rest = checkpoint.flat_optimizer(self.optimizer)
-        streams, words = random_state()
+        drawn, words = streams.capture()
         averaged = {checkpoint.EMA: self.ema.module} if self.ema is not None else {}
         state = {
             "ended": self.ended,
@@ -136,7 +151,7 @@ class Training:
             folder,
             self.step,
             models={**self.models, **averaged},
-            tensors={"optimizer": optimizer, "random": streams},
+            tensors={"optimizer": optimizer, "random": drawn},
             state=state,
             program=self.job.program,
         )
@@ -159,7 +174,7 @@ class Training:
         self._restore_best(state)
         self.logged.load_state_dict(state["logged"])
         self.validated.load_state_dict(state["validated"])
-        set_random_state(found.tensors("random"), state["random"])
+        streams.restore(found.tensors("random"), state["random"])
         self.step, self.ended = found.step, state["ended"]
         print(f"going on from {found.path}", file=sys.stderr)
 
@@ -178,41 +193,9 @@ class Training:
 
     def _check_settings(self, found: Checkpoint, before: Mapping[str, Any]) -> None:
         """Going on with other settings would be a run that no single start could repeat."""
-        import json
-
         now = json.loads(json.dumps(self.job.settings.fixed()))
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if changed:
             listed = ", ".join(f"`{key}` was {before.get(key)}, is {now.get(key)}" for key in changed)
             help = "give the same, start anew with `--resume none`, or elsewhere with `--out`"
             raise Failure(f"{found.path} is of a run with other settings: {listed}", help)
-
-
-# Random streams -----------------------------------------------------------------------------------------------------
-
-
-def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The global streams of Python, NumPy and PyTorch: their tensors, and what else they hold."""
-    version, words, gauss = random.getstate()
-    kind, key, position, has_gauss, cached = np.random.get_state(legacy=True)
-    tensors = {
-        "python": torch.tensor(words, dtype=torch.int64),
-        "numpy": torch.from_numpy(np.asarray(key).astype(np.int64)),
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        tensors |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    rest = {"python": [version, gauss], "numpy": [kind, int(position), int(has_gauss), float(cached)]}
-    return tensors, rest
-
-
-def set_random_state(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Undo `random_state`. Streams of GPUs that are not there are left out."""
-    version, gauss = rest["python"]
-    random.setstate((version, tuple(tensors["python"].tolist()), gauss))
-    kind, position, has_gauss, cached = rest["numpy"]
-    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(tensors["torch"])
-    for i in range(torch.cuda.device_count()):
-        if f"cuda.{i}" in tensors:
-            torch.cuda.set_rng_state(tensors[f"cuda.{i}"], i)

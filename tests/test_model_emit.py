@@ -15,6 +15,8 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from tdsl.compiler.build.frame import GraphBuilder
 from tdsl.compiler.build.unit import (
     ConstantMember,
@@ -34,11 +36,11 @@ from tdsl.compiler.emit.model import model_text
 from tdsl.compiler.emit.python import block_lines, graph_lines
 from tdsl.compiler.emit.reference import reference_lines
 from tdsl.compiler.ir import Graph, Operand, Scalar, TensorType, Value
+from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.ops.op import OPS, Bound
 from tdsl.compiler.ops.trace import Tracer
 from tdsl.compiler.passes.fuse import fuse
 from tdsl.compiler.size import Size, Symbol
-from torch import Tensor, nn
 
 B, T = Size.of(Symbol("B")), Size.of(Symbol("T"))
 REST = Size.of(Symbol("..."))
@@ -61,7 +63,9 @@ class Body(GraphBuilder):
         made = tuple(self.rename(v, n) for v, n in zip(made, name.split(), strict=False)) if name else made
         return made[0] if len(made) == 1 else made
 
-    def call(self, layer: str, *values: Value, types: tuple[TensorType, ...], name: str = "", op: str = "call_module") -> Any:
+    def call(
+        self, layer: str, *values: Value, types: tuple[TensorType, ...], name: str = "", op: str = "call_module"
+    ) -> Any:
         made = self.add(Bound(OPS[op], values, {}, None), types, layer)
         made = tuple(self.rename(v, n) for v, n in zip(made, name.split(), strict=False)) if name else made
         return made[0] if len(made) == 1 else made
@@ -273,8 +277,9 @@ def test_what_is_not_needed_is_not_written() -> None:
 def test_run_time_sizes_are_read_once() -> None:
     x = tensor("x", B, T, param("dim"))
     b = body(x)
-    head = b("reshape", x, shape=(B, T, param("heads"), param("dim") // param("heads")), name="h")
-    lines = graph_lines(b.graph((b("reshape", head, shape=(B, T * param("dim"))),), {}))
+    with knowing({Symbol("dim", param=True): 8, Symbol("heads", param=True): 2}):
+        head = b("reshape", x, shape=(B, T, param("heads"), param("dim") // param("heads")), name="h")
+        lines = graph_lines(b.graph((b("reshape", head, shape=(B, T * param("dim"))),), {}))
     assert lines == [
         "B, T, _ = x.shape",
         "h = x.reshape(B, T, self.heads, self.dim // self.heads)  # [B, T, heads, dim // heads]",
@@ -296,6 +301,15 @@ def test_a_size_of_an_input_that_is_bound_again_is_read_first() -> None:
     assert compiled(graph_lines(graph), "x")(torch.zeros(5, 3, 4)).shape == (5, 12)
 
 
+def test_a_size_never_hides_a_name_that_is_needed() -> None:
+    features = Size.of(Symbol("F"))
+    x = tensor("x", features, 4)
+    b = body(x)
+    y = b("relu", b("reshape", x, shape=(features * 4,)))
+    graph = b.graph((b("reshape", y, shape=(features, 2, 2)),), {})
+    assert graph_lines(graph) == ["F_ = x.shape[0]", "return F.relu(x.reshape(4 * F_)).reshape(F_, 2, 2)"]
+
+
 def test_sizes_after_leading_dimensions_are_counted_from_the_end() -> None:
     x = tensor("x", REST, T, 4)
     b = body(x)
@@ -308,7 +322,8 @@ def test_a_list_of_modules_is_a_loop() -> None:
     tokens = tensor("tokens", B, dtype="i64")
     b = body(tokens)
     kind = TensorType("float", (B, Size.of(4)))
-    embedded = b("embedding", tokens, b.parameter("embed.weight", TensorType("float", (Size.of(9), Size.of(4)))), layer="embed")
+    table = b.parameter("embed.weight", TensorType("float", (Size.of(9), Size.of(4))))
+    embedded = b("embedding", tokens, table, layer="embed")
     result = b.call("blocks", embedded, types=(kind,), op="call_list")
     lines = graph_lines(b.graph((b.linear("head", result, 4, 9),), {}))
     assert lines == [
@@ -590,7 +605,8 @@ def test_members_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "doc", ['Quotes """ within, and at the end"', "A backslash \\", "{{ braces }} {% raw %}", "Two\n\nparagraphs.", "w " * 200]
+    "doc",
+    ['Quotes """ within, and at the end"', "A backslash \\", "{{ braces }} {% raw %}", "Two\n\nparagraphs.", "w " * 200],
 )
 def test_documentation_is_text_and_nothing_else(doc: str) -> None:
     text = model_text(unit(module("Empty", Graph("forward", (), (), (), ()), doc=doc)))

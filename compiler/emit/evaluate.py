@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from tdsl.compiler.build.unit import EvaluationIR, ModuleIR, RunIR, Unit
+from tdsl.compiler.build.unit import EvaluationIR, ModuleIR, ModuleMember, RunIR, Unit
 from tdsl.compiler.emit.expression import constant
-from tdsl.compiler.emit.model import constructor
 from tdsl.compiler.emit.python import block_lines, shape_comment
 from tdsl.compiler.emit.render import layout, plain, render
-from tdsl.compiler.emit.text import identifier, mentions
+from tdsl.compiler.emit.text import identifier, literal, mentions
 from tdsl.compiler.ir import Graph, Node, TensorType, Value
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
@@ -20,8 +19,6 @@ from tdsl.dsl.resolve_data import splits_of
 
 # Metrics that compare values, and those that compare scores with classes.
 REGRESSION = ("MeanSquaredError", "MeanAbsoluteError", "R2Score")
-# Metrics that ask which class wins: each may also be given classes instead of scores.
-COUNTS = ("Accuracy", "Precision", "Recall", "F1Score", "ConfusionMatrix")
 # Arguments that have a meaning for several classes only; torchmetrics ignores them for two.
 MULTICLASS_ARGS = ("average", "top_k")
 # What makes probabilities of scores: metrics must not do it again.
@@ -41,71 +38,65 @@ class Task:
 
 @dataclass(frozen=True)
 class FunctionText:
-    """A block of the program as a function: its lines, its result's annotation, and a line about the shapes."""
+    """A block of the program as a function: its lines, what it returns, of which `shapes`, under which `names`."""
 
     lines: tuple[str, ...]
     returns: str
-    doc: str
-    outputs: tuple[str, ...]
+    shapes: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class EvaluateText:
-    """All that varies in `evaluate.py`: Python text, but for `program`, `name`, `split`, `splits` and `out`."""
+    """All that varies in `evaluate.py`: Python text, but for `program`, `name`, `split` and the functions' names.
+
+    `models` are the statements that make the run's models, by name; `standard`, `others` and `own` the imports.
+    """
 
     program: str
     name: str
-    imports: tuple[str, ...]
     models: Mapping[str, str]
-    classes: tuple[str, ...]
     metrics: tuple[str, ...]
     compare: FunctionText | None
     predict: FunctionText | None
     tracks: bool
     split: str
-    splits: tuple[str, ...]
     batch_size: int
     seed: int
     drop_last: bool
-    out: str
+    standard: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
 
-def emit_evaluate(unit: Unit, name: str, *, out: str = "..") -> str:
-    """The text of `evaluate.py` for the run `name`. `out` leads from its folder to the run's.
+def emit_evaluate(unit: Unit, run: RunIR, evaluation: EvaluationIR | None = None) -> str:
+    """The text of `evaluate.py`. A run without an `evaluate` block is evaluated by its loss, on its last split.
 
     Raises `ProgramError` for metrics that do not fit what `compare` returns; `unsupported` tells all of it.
     """
-    for diagnostic in unsupported(unit, name):
+    for diagnostic in unsupported(unit, run, evaluation):
         raise ProgramError(diagnostic)
-    return render("scripts/evaluate.py.jinja", evaluate=evaluate_text(unit, name, out))
+    return render("scripts/evaluate.py.jinja", evaluate=evaluate_text(unit, run, evaluation))
 
 
-def evaluate_text(unit: Unit, name: str, out: str) -> EvaluateText:
-    """What the template shows. A run without an `evaluate` block is evaluated by its loss."""
-    run, evaluation = unit.runs[name], unit.evaluations.get(name)
-    spec, data = run.spec, run.spec.data
-    compare = _function(evaluation.compare) if evaluation and evaluation.compare else None
-    predict = _function(evaluation.predict) if evaluation and evaluation.predict else None
-    splits = splits_of(data)
-    metrics = metric_texts(unit, evaluation) if evaluation else ()
-    models = {identifier(key): constructor(member, f"{key} = ", 4) for key, member in run.models.items()}
-    return EvaluateText(
+def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> EvaluateText:
+    """What the template shows."""
+    data = run.spec.data
+    text = EvaluateText(
         program=plain(PurePath(unit.program.source.name).name),
-        name=name,
-        imports=tuple(_imports([*(line for each in (compare, predict) if each for line in each.lines)])),
-        models=models,
-        classes=tuple(sorted({identifier(member.class_name) for member in run.models.values()})),
-        metrics=metrics,
-        compare=compare,
-        predict=predict,
+        name=run.spec.name,
+        models={identifier(name): _model(name, member) for name, member in run.models.items()},
+        metrics=metric_texts(unit, run, evaluation),
+        compare=_function(evaluation.compare if evaluation else None),
+        predict=_function(evaluation.predict if evaluation else None),
         tracks=bool(run.loss.tracked),
-        split=evaluation.spec.split if evaluation else "test" if "test" in splits else splits[-1],
-        splits=tuple(splits),
-        batch_size=_integer(spec.settings["batch_size"]),
-        seed=_integer(spec.settings["seed"]),
+        split=evaluation.spec.split if evaluation else splits_of(data)[-1],
+        batch_size=_integer(run.spec.settings["batch_size"]),
+        seed=_integer(run.spec.settings["seed"]),
         drop_last=bool(data.settings.get("drop_last")),
-        out=out,
     )
+    standard, others, own = _imports(text, run)
+    return replace(text, standard=tuple(standard), others=tuple(others), own=tuple(own))
 
 
 def _integer(value: object) -> int:
@@ -113,31 +104,55 @@ def _integer(value: object) -> int:
     return value
 
 
-def _imports(lines: Sequence[str]) -> Iterator[str]:
-    """What the blocks name beside the models and the batch."""
-    text = "\n".join(line.partition("  # ")[0] for line in lines)
-    names = {"math": "import math", "F": "import torch.nn.functional as F", "kernels": "import kernels"}
-    yield from (statement for name, statement in names.items() if mentions(text, name))
+def _model(name: str, member: ModuleMember) -> str:
+    arguments = [f"{identifier(key)}={literal(value)}" for key, value in member.args]
+    return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments, "", 4)
 
 
-def _function(graph: Graph) -> FunctionText:
+def _function(graph: Graph | None) -> FunctionText | None:
+    if graph is None:
+        return None
     count = len(graph.outputs)
     return FunctionText(
         lines=tuple(block_lines(graph)),
         returns="Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]",
-        doc=shape_comment([value.type for value in graph.outputs]),
-        outputs=tuple(value.name or "prediction" for value in graph.outputs),
+        shapes=tuple(shape_comment([value.type]) for value in graph.outputs),
+        names=_names(graph),
     )
+
+
+def _names(graph: Graph) -> tuple[str, ...]:
+    """What the outputs are called in a table: what the program calls them, or else predictions."""
+    found = [value.name.rpartition(".")[2] or "prediction" for value in graph.outputs]
+    return tuple(name if found.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(found))
+
+
+def _imports(text: EvaluateText, run: RunIR) -> tuple[list[str], list[str], list[str]]:
+    """The imports of the standard library, of others' packages and of the project, those that are used."""
+    functions = [each for each in (text.compare, text.predict) if each is not None]
+    body = "\n".join(line.partition("  # ")[0] for each in functions for line in each.lines)
+    classes = ", ".join(sorted({identifier(member.class_name) for member in run.models.values()}))
+    standard = (["import math"] if mentions(body, "math") else []) + ["import sys"]
+    standard += ["from dataclasses import replace"] if text.drop_last else []
+    others = ["import torch"] + (["import torch.nn.functional as F"] if mentions(body, "F") else [])
+    others += ["from torch import Tensor, nn"] if functions else []
+    own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
+    own += [f"from model import {classes}"]
+    own += ["from tdsl.runtime import metrics"] if text.metrics else []
+    own += ["from tdsl.runtime.evaluation import Job, main"]
+    own += ["from tdsl.runtime.loader import Batch"] if functions else []
+    own += ["from tdsl.runtime.results import Results", "from train import loss"]
+    return standard, others, own
 
 
 # Metrics ------------------------------------------------------------------------------------------------------------
 
 
-def metric_texts(unit: Unit, evaluation: EvaluationIR, indent: int = 8) -> tuple[str, ...]:
-    """Each metric's constructor, with the task and the class count that the types of `compare` tell."""
-    if evaluation.compare is None:
+def metric_texts(unit: Unit, run: RunIR, evaluation: EvaluationIR | None, indent: int = 8) -> tuple[str, ...]:
+    """Each metric's constructor with a comma, with the task and the class count that the types of `compare` tell."""
+    if evaluation is None or evaluation.compare is None:
         return ()
-    task = _task(unit, evaluation)
+    task = _task(unit, run, evaluation.compare)
     return tuple(_metric(call, task, indent) for call in evaluation.spec.metrics)
 
 
@@ -156,12 +171,11 @@ def _metric(call: Call, task: Task, indent: int) -> str:
     return layout(f"metrics.{identifier(call.name)}", arguments, ",", indent)
 
 
-def unsupported(unit: Unit, name: str) -> list[Diagnostic]:
+def unsupported(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> list[Diagnostic]:
     """Metrics that do not fit what `compare` returns, each with its place and the way out."""
-    evaluation = unit.evaluations.get(name)
     if evaluation is None or evaluation.compare is None:
         return []
-    task = _task(unit, evaluation)
+    task = _task(unit, run, evaluation.compare)
     prediction, target = (value.type for value in evaluation.compare.outputs)
     found = (_misfit(call, task, prediction, target) for call in evaluation.spec.metrics)
     return [diagnostic for diagnostic in found if diagnostic is not None]
@@ -191,13 +205,9 @@ def _misfit(call: Call, task: Task, prediction: TensorType, target: TensorType) 
     return None
 
 
-def _task(unit: Unit, evaluation: EvaluationIR) -> Task:
+def _task(unit: Unit, run: RunIR, graph: Graph) -> Task:
     """What the types of `compare` tell of the task."""
-    assert evaluation.compare is not None
-    graph = evaluation.compare
-    scores, labels = (value.type for value in graph.outputs)
-    shape, target = scores.shape, labels.shape
-    run = unit.runs[evaluation.spec.name]
+    shape, target = (value.type.shape for value in graph.outputs)
     maker = _maker(graph, 0, run, unit)
     if shape == target:
         return Task("binary", from_logits=maker not in PROBABILITIES["binary"])

@@ -12,7 +12,7 @@ from tdsl.compiler.emit.reference import reference_lines
 from tdsl.compiler.emit.render import layout, plain
 from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Graph, Group, Scalar, Value
-from tdsl.compiler.kernel import Kernel, Layout, Port
+from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
@@ -107,7 +107,7 @@ class _GroupWriter:
         kernels = [forward]
         backward: tuple[str, ...] = ()
         if kernel.backward is not None:
-            kernels.append(self._backward_kernel())
+            kernels += [self._backward_kernel()] if self._computed() else []
             backward = tuple(self._backward_lines())
         return GroupText(
             name=kernel.name,
@@ -148,7 +148,7 @@ class _GroupWriter:
         kernel = self.kernel
         full = sum(p.layout in (Layout.FULL, Layout.PARTIAL) for p in (*kernel.saved_inputs, *kernel.grads))
         full += sum(v not in self.rows for v in kernel.saved)
-        full += len({g.value for g in kernel.gradients if g.layout is Layout.FULL})
+        full += len({g.value for g in self._computed() if g.layout is Layout.FULL})
         return f", {4 * full} backward"
 
     # The kernels -----------------------------------------------------------------------------------------------------
@@ -169,9 +169,19 @@ class _GroupWriter:
         graph, plan_ = self.kernel.backward, self.plan.backward
         assert graph is not None
         assert plan_ is not None
-        writes = [Tensor_(f"d_{self.ports[g.port]}", g.value, g.layout) for g in self.kernel.gradients]
         reads = [Tensor_(name, value, layout) for name, value, layout in self._backward_reads()]
-        return kernel_text(self._kernel_name("backward"), graph, plan_, reads, _once(writes), self.scalars)
+        writes = self._backward_writes()
+        return kernel_text(self._kernel_name("backward"), graph, plan_, reads, writes, self.scalars)
+
+    def _backward_writes(self) -> list[Tensor_]:
+        return _once([Tensor_(f"d_{self.ports[g.port]}", g.value, g.layout) for g in self._computed()])
+
+    def _computed(self) -> list[Gradient]:
+        """The gradients that the kernel writes. One that is a result's own gradient is handed on as it is."""
+        return [g for g in self.kernel.gradients if g.value not in self._handed_on()]
+
+    def _handed_on(self) -> dict[Value, str]:
+        return {p.value: name for p, name in self.grads.items() if p.layout is Layout.FULL}
 
     def _backward_reads(self) -> list[tuple[str, Value, Layout]]:
         found = [(self.ports[p], p.value, p.layout) for p in self.kernel.saved_inputs]
@@ -180,9 +190,10 @@ class _GroupWriter:
         return found + [(name, p.value, p.layout) for p, name in self.grads.items() if self._used(p.value)]
 
     def _used(self, value: Value) -> bool:
+        """Whether the backward kernel reads a gradient."""
         graph = self.kernel.backward
         assert graph is not None
-        return any(value in n.values for n in graph.nodes) or value in graph.outputs
+        return any(value in n.values for n in graph.nodes)
 
     def _saved_outputs(self) -> list[Port]:
         return [p for p in self.kernel.outputs if p.value in self.kernel.saved]
@@ -303,6 +314,8 @@ class _GroupWriter:
         graph, plan_ = self.kernel.backward, self.plan.backward
         assert graph is not None
         assert plan_ is not None
+        if not self._computed():
+            return [f"return {', '.join(self._returned())}"]
         saved = self._saved_names()
         targets = f"({saved[0]},)" if len(saved) == 1 else ", ".join(saved)
         lines = [f"{targets} = ctx.saved_tensors"] if saved else []
@@ -316,14 +329,14 @@ class _GroupWriter:
             lines.append("programs = launch.programs(n_rows, tile.rows)")
         lines += self._gradient_buffers(plan_, used[0])
         reads = [name for name, _, _ in self._backward_reads()]
-        writes = _once([Tensor_(f"d_{self.ports[g.port]}", g.value, g.layout) for g in self.kernel.gradients])
-        lines += self._launch("backward", plan_, [*reads, *(w.name for w in writes)], graph)
+        writes = [w.name for w in self._backward_writes()]
+        lines += self._launch("backward", plan_, [*reads, *writes], graph)
         return lines + [f"return {', '.join(self._returned())}"]
 
     def _gradient_buffers(self, plan_: Schedule, like: str) -> list[str]:
         lines: list[str] = []
         done: set[Value] = set()
-        for g in self.kernel.gradients:
+        for g in self._computed():
             name = f"d_{self.ports[g.port]}"
             if g.value in done:
                 continue
@@ -339,7 +352,7 @@ class _GroupWriter:
 
     def _returned(self) -> list[str]:
         """A gradient for each argument of `forward`; a tensor used at two layouts gets the sum."""
-        first: dict[Value, str] = {}
+        first = self._handed_on()
         by_source: dict[Value, list[str]] = {}
         for g in self.kernel.gradients:
             name = first.setdefault(g.value, f"d_{self.ports[g.port]}")

@@ -31,7 +31,7 @@ from tdsl.compiler.size import Size
 
 # The longest line that nesting may make.
 READABLE = 116
-RESERVED = frozenset({"self", "torch", "nn", "F", "math", "kernels", "random", "seed", "Tensor", "_"})
+RESERVED = frozenset({"self", "torch", "nn", "F", "math", "kernels", "nn_functions", "Tensor", "float", "_"})
 MODULE, LIST = "call_module", "call_list"
 
 
@@ -118,13 +118,14 @@ class Writer:
         self.last = _last_uses(graph, self.nodes, inputs)
         self.uses = Counter(v for node in self.nodes for v in node.values) + Counter(graph.results)
         bound = {value.name for node in self.nodes for value in node.outputs}
-        self.sizes = Sizes(self._sized(), inputs, bound, owner if names is None else None)
+        taken = reserved | bound
+        self.sizes = Sizes(self._sized(), inputs, taken, owner if names is None else None)
         self.last |= {v: max(i, self.last.get(v, -1)) for v, i in self.sizes.read.items()}
         self.texts = {value: Text(name) for value, name in inputs.items()}
         self.texts |= {p.value: Text(path_text(owner, p.path)) for p in graph.params}
         self.pending: dict[Value, Text] = {}
         self.holders = {name: value for value, name in inputs.items()}
-        self.names = Names({*reserved, *self.sizes.names, *self._roots(inputs)})
+        self.names = Names({*reserved, *self.sizes.names.values(), *self._roots(inputs)})
         self.statements: list[Statement | Loop | Return] = []
 
     def _sized(self) -> Iterator[tuple[int, Size]]:
@@ -171,15 +172,13 @@ class Writer:
 
     def _expression(self, node: Node) -> Text:
         """The node's text; what it would nest gets a statement first where the line would not stay readable."""
-        target = ", ".join(v.name or "_" for v in node.outputs)
+        target = len(", ".join(v.name or "_" for v in node.outputs))
+        nested = len(node.outputs) == 1 and self._nests(node.output) and node.output not in self.graph.results
         taken = [v for v in dict.fromkeys(node.values) if v in self.pending]
         text = self._text(node)
-        while taken and self._is_long(text, len(target), nested=len(node.outputs) == 1 and self._nests(node.output)):
-            longest = max(taken, key=lambda v: len(self.pending[v].text))
-            if len(self.pending[longest].text) < len("value"):
-                break
-            self._settle(longest)
-            taken.remove(longest)
+        while taken and self._is_long(text, target, nested):
+            self._settle(max(taken, key=lambda v: len(self.pending[v].text)))
+            taken = [v for v in taken if v in self.pending]
             text = self._text(node)
         for value in taken:
             del self.pending[value]
@@ -306,7 +305,7 @@ class Writer:
 
     def _return(self) -> None:
         """Values made by the last statement are returned by it."""
-        while self.pending and self.indent + len("return ") + len(", ".join(self._results())) > READABLE:
+        while self.pending and self._is_long_result():
             self._settle(max(self.pending, key=lambda v: len(self.pending[v].text)))
         last = self.statements[-1] if self.statements else None
         results = self._results()
@@ -316,6 +315,11 @@ class Writer:
             self.statements.append(Return(self.texts[self.graph.outputs[0]]))
         else:
             self.statements.append(Return(Text(", ".join(results)), results))
+
+    def _is_long_result(self) -> bool:
+        results = self._results()
+        text = self.texts[self.graph.outputs[0]] if len(results) == 1 else Text(", ".join(results))
+        return self._is_long(text, len("return") - len(" ="), nested=False)
 
     def _results(self) -> tuple[str, ...]:
         results = tuple(self.texts[v].text for v in self.graph.outputs)

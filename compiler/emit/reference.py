@@ -16,7 +16,7 @@ def reference_lines(graph: Graph, names: Mapping[Value, str], scalars: Mapping[S
 
 class _Reference(Writer):
     def __init__(self, graph: Graph, names: Mapping[Value, str], scalars: Mapping[Scalar, str]) -> None:
-        reserved = RESERVED | frozenset(scalars.values())
+        reserved = RESERVED | {"random", "seed", *scalars.values()}
         super().__init__(graph, indent=4, layers=False, comments=False, names=names, reserved=reserved)
         self.scalars = scalars
         self.draws = 0

@@ -25,24 +25,29 @@ class Sizes:
         self,
         written: Iterable[tuple[int, Size]],
         inputs: Mapping[Value, str],
-        bound: Collection[str],
+        taken: Collection[str],
         owner: str | None,
     ) -> None:
-        """`owner` is how a module parameter is reached, None where it too is read from the inputs."""
+        """`owner` is how a module parameter is reached, None where it too is read from the inputs.
+
+        `taken` are the names that the function binds or needs otherwise.
+        """
         self.inputs, self.owner = inputs, owner
         sizes = list(written)
         counts = Counter(symbol for _, size in sizes for symbol in self._run_time(size))
         self.sources = {symbol: self._source(symbol) for symbol in counts}
-        named = {s for s, at in self.sources.items() if at and (counts[s] > 1 or inputs[at[0]] in bound)}
-        self.names = {symbol.name for symbol in named}
-        self.named = sorted(named, key=lambda symbol: symbol.name)
+        used = {*taken, *inputs.values()}
+        self.names: dict[Symbol, str] = {}
+        for symbol, at in sorted(self.sources.items(), key=lambda item: item[0].name):
+            if at is not None and (counts[symbol] > 1 or inputs[at[0]] in taken):
+                self.names[symbol] = f"{symbol}_" if symbol.name in used else symbol.name
         self.read = {at[0]: i for i, size in sizes for at in self._read(size)}
 
     def _run_time(self, size: Size) -> frozenset[Symbol]:
         return frozenset(s for s in size.symbols() if self.owner is None or not s.param)
 
     def _read(self, size: Size) -> list[tuple[Value, int]]:
-        found = [self.sources[s] for s in self._run_time(size) if s.name not in self.names]
+        found = [self.sources[s] for s in self._run_time(size) if s not in self.names]
         return [at for at in found if at is not None]
 
     def _source(self, symbol: Symbol) -> tuple[Value, int] | None:
@@ -70,8 +75,8 @@ class Sizes:
     def _symbol(self, symbol: Symbol) -> str:
         if self.owner is not None and symbol.param:
             return f"{self.owner}{symbol.name}"
-        if symbol.name in self.names:
-            return symbol.name
+        if symbol in self.names:
+            return self.names[symbol]
         at = self.sources[symbol]
         assert at is not None
         return self._shape(*at)
@@ -85,7 +90,7 @@ class Sizes:
     def header(self) -> list[str]:
         """The statements that name sizes: `B, T, _ = x.shape`."""
         wanted: dict[Value, set[Symbol]] = {}
-        for symbol in self.named:
+        for symbol in self.names:
             at = self.sources[symbol]
             assert at is not None
             wanted.setdefault(at[0], set()).add(symbol)
@@ -94,7 +99,7 @@ class Sizes:
     def _unpacked(self, value: Value, symbols: set[Symbol]) -> str:
         if len(symbols) == 1:
             (symbol,) = symbols
-            return f"{symbol} = {self._shape(value, value.type.shape.index(Size.of(symbol)))}"
-        left = {Size.of(symbol): symbol.name for symbol in symbols}
+            return f"{self.names[symbol]} = {self._shape(value, value.type.shape.index(Size.of(symbol)))}"
+        left = {Size.of(symbol): self.names[symbol] for symbol in symbols}
         names = ["*_" if size == DOTS else left.pop(size, "_") for size in value.type.shape]
         return f"{', '.join(names)} = {self.inputs[value]}.shape"

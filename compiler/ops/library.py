@@ -193,6 +193,8 @@ def _rope(b: Bound) -> Types:
     x = b.type(0)
     if len(x.shape) < 2 or not x.is_float:
         fail("E203", "`rope` needs float[..., T, D]", b.span, str(x))
+    if (known(x.shape[-1]) or 0) % 2:
+        fail("E203", "`rope` turns dimensions in pairs", b.span, f"{x} has an odd last size")
     return (x,)
 
 

@@ -203,13 +203,19 @@ def _rebuild(graph: Graph, clusters: list[Cluster]) -> Graph:
 def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Value], graph: Graph) -> Node:
     made = {v for n in nodes for v in n.outputs}
     inside = set(nodes)
-    inputs = tuple(dict.fromkeys(v for n in nodes for v in n.values if v not in made))
+    inputs = _in_order(graph, {v for n in nodes for v in n.values if v not in made})
     outputs = tuple(v for v in made_order(nodes) if v in kept or any(u not in inside for u in users.get(v, ())))
     scalars = tuple(dict.fromkeys(s for n in nodes for s in _scalars(n) if s.text))
     name = _snake(graph.name) if len(nodes) == len(graph.nodes) else _name(nodes)
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars))
+
+
+def _in_order(graph: Graph, wanted: set[Value]) -> tuple[Value, ...]:
+    """As the source has them: the graph's inputs, what nodes make, then parameters."""
+    params = [p.value for p in graph.params]
+    return tuple(v for v in (*graph.inputs, *made_order(graph.nodes), *params) if v in wanted)
 
 
 def made_order(nodes: Iterable[Node]) -> list[Value]:

@@ -33,7 +33,8 @@ class _Lowering:
         for node in self.group.body.nodes:
             self._node(node)
         outputs = tuple(self._output(v) for v in self.group.body.outputs)
-        inputs = tuple(self.ports.values())
+        order = {value: i for i, value in enumerate(self.group.body.inputs)}
+        inputs = tuple(sorted(self.ports.values(), key=lambda port: order[port.source]))
         graph = Graph(
             self.group.name,
             tuple(p.value for p in inputs),
