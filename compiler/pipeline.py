@@ -56,13 +56,15 @@ def _dump_and_verify() -> Callback:
 
 def distinct(unit: Unit) -> Unit:
     """Name groups apart: those that compute the same share a name, others of the same name get a number."""
+    from tdsl.compiler.emit.groups import same_kernel
+
     names: dict[object, str] = {}
     taken: set[str] = set()
 
     def named(node: Node) -> Node:
         if node.group is None:
             return node
-        key = same_group(node.group)
+        key = same_kernel(node.group)
         if key not in names:
             wish, number = node.group.name, 2
             name = wish
@@ -73,14 +75,6 @@ def distinct(unit: Unit) -> Unit:
         return replace(node, group=replace(node.group, name=names[key]))
 
     return unit.map_graphs(lambda graph: replace(graph, nodes=tuple(map(named, graph.nodes))))
-
-
-def same_group(group: Group) -> object:
-    """What two groups have in common that one kernel can serve: operations, layouts, and how their sizes are known."""
-    from tdsl.compiler.emit.groups import group_text
-
-    text = group_text(replace(group, name="group"))
-    return (text.reference, text.kernels, text.forward, text.backward, text.parameters)
 
 
 def groups(unit: Unit) -> list[Group]:

@@ -170,7 +170,8 @@ def _judged(case: Case, dtype: torch.dtype, fused: Results, eager: Results, exac
                 return Outcome(case, precision, ratio, ratio, problem)
             worst = max(worst, ratio)
         ratios.append(worst)
-    return Outcome(case, precision, *ratios)
+    forward, backward = ratios
+    return Outcome(case, precision, forward, backward)
 
 
 def _ratio(fused: Tensor, eager: Tensor, exact: Tensor, factor: float, dtype: torch.dtype) -> tuple[str, float]:

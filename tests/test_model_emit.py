@@ -606,7 +606,7 @@ def test_members_of_every_kind() -> None:
 
 @pytest.mark.parametrize(
     "doc",
-    ['Quotes """ within, and at the end"', "A backslash \\", "{{ braces }} {% raw %}", "Two\n\nparagraphs.", "w " * 200],
+    ['Quotes """ within, or at the end"', "A backslash \\", "{{ braces }} {% raw %}", "Two\n\nparagraphs.", "w " * 99],
 )
 def test_documentation_is_text_and_nothing_else(doc: str) -> None:
     text = model_text(unit(module("Empty", Graph("forward", (), (), (), ()), doc=doc)))

@@ -63,7 +63,6 @@ class EvaluateText:
     split: str
     batch_size: int
     seed: int
-    drop_last: bool
     standard: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
@@ -81,7 +80,6 @@ def emit_evaluate(unit: Unit, run: RunIR, evaluation: EvaluationIR | None = None
 
 def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> EvaluateText:
     """What the template shows."""
-    data = run.spec.data
     text = EvaluateText(
         program=plain(PurePath(unit.program.source.name).name),
         name=run.spec.name,
@@ -90,10 +88,9 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         compare=_function(evaluation.compare if evaluation else None),
         predict=_function(evaluation.predict if evaluation else None),
         tracks=bool(run.loss.tracked),
-        split=evaluation.spec.split if evaluation else splits_of(data)[-1],
+        split=evaluation.spec.split if evaluation else splits_of(run.spec.data)[-1],
         batch_size=_integer(run.spec.settings["batch_size"]),
         seed=_integer(run.spec.settings["seed"]),
-        drop_last=bool(data.settings.get("drop_last")),
     )
     standard, others, own = _imports(text, run)
     return replace(text, standard=tuple(standard), others=tuple(others), own=tuple(own))
@@ -132,8 +129,7 @@ def _imports(text: EvaluateText, run: RunIR) -> tuple[list[str], list[str], list
     functions = [each for each in (text.compare, text.predict) if each is not None]
     body = "\n".join(line.partition("  # ")[0] for each in functions for line in each.lines)
     classes = ", ".join(sorted({identifier(member.class_name) for member in run.models.values()}))
-    standard = (["import math"] if mentions(body, "math") else []) + ["import sys"]
-    standard += ["from dataclasses import replace"] if text.drop_last else []
+    standard = (["import math"] if mentions(body, "math") else []) + ["import sys", "from dataclasses import replace"]
     others = ["import torch"] + (["import torch.nn.functional as F"] if mentions(body, "F") else [])
     others += ["from torch import Tensor, nn"] if functions else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])

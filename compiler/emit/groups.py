@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from tdsl.compiler.emit.kernels import KernelText, Tensor_, draws, kernel_text
 from tdsl.compiler.emit.reference import reference_lines
 from tdsl.compiler.emit.render import layout, plain
 from tdsl.compiler.emit.triton import NOUNS, Names
-from tdsl.compiler.ir import Graph, Group, Scalar, Value
+from tdsl.compiler.ir import Graph, Group, Operand, Scalar, Value
 from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.differentiate import differentiate
@@ -52,10 +53,35 @@ class Plan:
 
 def plan(group: Group) -> Plan:
     """Lower, differentiate and schedule a group."""
-    with knowing(group.body.known):
-        kernel = differentiate(lower(group))
+    found = _plan(group.body, group.scalars)
+    return replace(found, kernel=replace(found.kernel, group=group))
+
+
+@cache
+def _plan(body: Graph, scalars: tuple[Scalar, ...]) -> Plan:
+    """Once for each body, whatever name its group comes to have."""
+    with knowing(body.known):
+        kernel = differentiate(lower(Group(body.name, body, scalars)))
         backward = schedule(kernel, kernel.backward) if kernel.backward is not None else None
         return Plan(kernel, schedule(kernel, kernel.forward), backward)
+
+
+def same_kernel(group: Group) -> object:
+    """What tells whether one kernel can serve two groups: operations, layouts, forms; neither names nor sizes."""
+    planned = plan(group)
+    kernel = planned.kernel
+    rank = len(kernel.space.shape)
+    numbers: dict[object, int] = {p.value: i for i, p in enumerate(kernel.inputs)}
+    numbers |= {s: -1 - i for i, s in enumerate(group.scalars)}
+
+    def number(operand: Operand) -> object:
+        return operand if isinstance(operand, Scalar) and not operand.text else numbers.setdefault(operand, len(numbers))
+
+    nodes = tuple((n.op.name, tuple(map(number, n.inputs)), tuple(n.attrs.items())) for n in kernel.forward.nodes)
+    ports = tuple((p.layout, p.type.dtype, len(p.type.shape) - rank) for p in (*kernel.inputs, *kernel.outputs))
+    outputs = tuple(map(number, kernel.forward.outputs))
+    sources = tuple(group.body.inputs.index(p.source) for p in kernel.inputs)
+    return (nodes, ports, sources, outputs, len(kernel.space.trail), planned.forward, planned.backward)
 
 
 def group_text(group: Group) -> GroupText:

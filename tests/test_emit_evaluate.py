@@ -1,0 +1,186 @@
+"""The emitted `evaluate.py`: its text, and what it tells of a trained model when it is run."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+import tdsl.compiler.ops  # noqa: F401
+from tdsl.compiler.build.program import build
+from tdsl.compiler.build.unit import Unit
+from tdsl.compiler.emit.data import emit_data
+from tdsl.compiler.emit.evaluate import emit_evaluate, unsupported
+from tdsl.compiler.emit.model import model_text
+from tdsl.compiler.emit.python import block_lines
+from tdsl.compiler.probe import probe
+from tdsl.dsl.diagnostics import ProgramError
+from tdsl.dsl.resolve import load
+from tdsl.runtime import checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = (ROOT / "examples" / "digits.model").read_text()
+SHARED = ROOT.parent / "shared" / "conformance"
+
+
+def unit_of(text: str, folder: Path = ROOT / "examples") -> Unit:
+    program, reporter = load(folder / "program.model", text=text, probe=probe)
+    assert not reporter.errors, reporter.errors
+    assert program is not None
+    unit = build(program, reporter)
+    assert unit is not None, reporter.errors
+    return unit
+
+
+def digits(compare: str, metrics: str, rest: str = "", field: str = "label:  int[]") -> Unit:
+    text = DIGITS[: DIGITS.index("evaluate digits")].replace("label:  int[]", field)
+    block = f"evaluate digits {{\n    compare(batch) {{ return {compare} }}\n    metrics = [{metrics}]\n{rest}}}\n"
+    return unit_of(text + block)
+
+
+def emitted(unit: Unit, name: str = "digits") -> str:
+    return emit_evaluate(unit, unit.runs[name], unit.evaluations.get(name))
+
+
+SCORES, BINARY = "model(batch.pixels)", "model(batch.pixels)[:, 0], batch.label.float()"
+
+
+@pytest.mark.parametrize(
+    ("compare", "metrics", "expected"),
+    [
+        (f"{SCORES}, batch.label", "Accuracy()", 'metrics.Accuracy(task="multiclass", num_classes=10)'),
+        (f"{SCORES}, batch.label", 'F1Score(average="macro")', 'num_classes=10, average="macro")'),
+        (f"softmax({SCORES}, dim=-1), batch.label", "AUROC()", "num_classes=10, from_logits=False)"),
+        (BINARY, "AUROC()", 'metrics.AUROC(task="binary")'),
+        (BINARY, 'F1Score(average="macro", threshold=0.3)', 'metrics.F1Score(task="binary", threshold=0.3)'),
+        (f"sigmoid({SCORES}[:, 0]), batch.label", "ROC()", 'metrics.ROC(task="binary", from_logits=False)'),
+        (BINARY, "MeanSquaredError(squared=false)", "metrics.MeanSquaredError(squared=False)"),
+        (f"{SCORES}, batch.label", "Perplexity()", 'metrics.Perplexity(task="multiclass", num_classes=10)'),
+    ],
+)
+def test_the_task_and_the_class_count_come_from_the_types(compare: str, metrics: str, expected: str) -> None:
+    assert expected in emitted(digits(compare, metrics))
+
+
+@pytest.mark.parametrize(
+    ("compare", "metrics"),
+    [
+        (f"{SCORES}, batch.label", "MeanSquaredError()"),
+        (f"{SCORES}, batch.pixels[:, 0:9]", "Accuracy()"),
+        (BINARY, "Perplexity()"),
+        (f"{SCORES}, batch.label.float()", "Accuracy()"),
+        (f"{SCORES}[:, 0:1], batch.label", "Accuracy()"),
+    ],
+)
+def test_metrics_that_do_not_fit_are_located_errors(compare: str, metrics: str) -> None:
+    unit = digits(compare, metrics)
+    (found,) = unsupported(unit, unit.runs["digits"], unit.evaluations["digits"])
+    assert found.code == "E330"
+    assert found.span is not None
+    assert found.span.text == metrics
+    assert found.help
+    with pytest.raises(ProgramError):
+        emitted(unit)
+
+
+def test_the_text_is_the_same_every_time_and_strings_stay_strings() -> None:
+    metrics = "Accuracy(), Accuracy(top_k=5), CalibrationError(norm=\"l2\")"
+    first, again = (emitted(digits(f"{SCORES}, batch.label", metrics)) for _ in range(2))
+    assert first == again
+    ast.parse(first)
+    evil = unit_of(DIGITS)
+    object.__setattr__(evil.program.source, "name", 'x"""\n{{ 7 * 7 }}\\')
+    assert len(ast.dump(ast.parse(emitted(evil)))) > 0
+    assert "49" not in ast.get_docstring(ast.parse(emitted(evil)), clean=False)  # type: ignore[operator]
+
+
+# The script, run --------------------------------------------------------------------------------------------------
+
+
+def project(unit: Unit, name: str, folder: Path, data: Path) -> Path:
+    """An emitted project with a checkpoint of an untrained model, as `train.py` would leave it."""
+    run = unit.runs[name]
+    out, here = folder / "run", folder / "run" / "emitted"
+    here.mkdir(parents=True)
+    body = "\n    ".join(block_lines(run.loss))
+    models = ", ".join(run.models)
+    files = {
+        "model.py": model_text(unit),
+        "data.py": emit_data(run.spec.data, unit.program.consts, root=os.path.relpath(data, here)),
+        "evaluate.py": emitted(unit, name),
+        "train.py": f"import torch\nimport torch.nn.functional as F\n\n\ndef loss({models}, batch):\n    {body}\n",
+    }
+    for file, text in files.items():
+        (here / file).write_text(text)
+    space: dict[str, Any] = {}
+    exec(compile(files["model.py"], "model.py", "exec"), space)
+    torch.manual_seed(0)
+    member = run.models["model"]
+    model = space[member.class_name](**dict(member.args))
+    checkpoint.write(out / "checkpoints", 7, models={"model": model}, tensors={}, state={}, program="text")
+    (out / "log.jsonl").write_text('{"step": 5, "loss": 2.0, "lr": 0.1}\n{"step": 7, "loss": 1.5, "lr": 0.1}\n')
+    return out
+
+
+def start(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(out / "emitted" / "evaluate.py"), "--out", str(out), "--device", "cpu", *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_digits_agree_with_scikit_learn(tmp_path: Path) -> None:
+    predict = "    predict(batch) { return softmax(model(batch.pixels), dim=-1), batch.label }\n"
+    metrics = 'Accuracy(), F1Score(average="macro"), AUROC(), ROC(), ConfusionMatrix(), CalibrationError()'
+    out = project(digits(f"{SCORES}, batch.label", metrics, predict), "digits", tmp_path, ROOT / "examples")
+    table = tmp_path / "p.csv"
+    done = start(out, "--predict", str(table))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "metrics.json").read_text())
+    with table.open() as file:
+        rows = [list(map(float, row[1:])) for row in list(csv.reader(file))[1:]]
+    scores = torch.tensor([row[:10] for row in rows]).double()
+    labels = [int(row[10]) for row in rows]
+    assert found["rows"] == len(rows) == 269
+    assert found["checkpoint"]["step"] == 7
+    chosen = scores.argmax(1).tolist()
+    assert found["metrics"]["accuracy"] == pytest.approx(accuracy_score(labels, chosen))
+    assert found["metrics"]["f1_score"] == pytest.approx(f1_score(labels, chosen, average="macro"), abs=1e-6)
+    truth = torch.eye(10)[labels]
+    assert found["metrics"]["auroc"] == pytest.approx(roc_auc_score(truth, scores, average="macro"), abs=1e-6)
+    loss = -scores[range(len(labels)), labels].log().mean()
+    assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert "accuracy" in done.stdout.lower()
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_wrong_options_and_missing_checkpoints_are_told(tmp_path: Path) -> None:
+    out = project(unit_of(DIGITS), "digits", tmp_path, ROOT / "examples")
+    for options, status in ((["--split", "dev"], 2), (["--checkpoint", "step-3"], 1), (["--nothing"], 2)):
+        done = start(out, *options)
+        assert done.returncode == status, done.stderr
+        assert "error: " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the conformance programs beside the repository")
+@pytest.mark.parametrize(("program", "name"), [("triplet", "triplet"), ("vae", "vae"), ("imbalanced", "screen")])
+def test_conformance_programs(program: str, name: str, tmp_path: Path) -> None:
+    unit = unit_of((SHARED / f"{program}.model").read_text(), SHARED)
+    out = project(unit, name, tmp_path, SHARED)
+    done = start(out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "metrics.json").read_text())
+    assert found["loss"] > 0
+    assert set(found["tracked"]) == set(unit.runs[name].loss.tracked)
+    if name == "screen":
+        assert set(found["metrics"]) == {"accuracy", "precision", "recall", "f1_score", "auroc"}
+        assert len(found["confusion_matrix"]) == 2
