@@ -1,4 +1,4 @@
-"""Every code of types and shapes: what it says, a program that raises it, and the cure. `dsl/codes.py` has the others."""
+"""Every code of types and shapes: what it says, a program that raises it, the cure. `dsl/codes.py` has the others."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.metrics import MetricError
 from tdsl.runtime.results import Results
-from tdsl.runtime.run import Failure, choose_device
+from tdsl.runtime.run import Failure, choose_device, seed_everything
 from tdsl.runtime.settings import UsageError
 from tdsl.runtime.table import DataError
 
@@ -104,15 +104,17 @@ def main(
     out: Path,
     split: str,
     splits: Sequence[str],
+    seed: int = 0,
     predicts: bool = False,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run an evaluation script; the exit status: 0, 1 where the evaluation failed, 2 where the options are wrong.
 
-    `out` is the run's folder unless `--out` names another, `splits` those that the data have, `predicts` whether there
-    is a `predict` to write predictions with.
+    `out` is the run's folder unless `--out` names another, `splits` those that the data have, `seed` that of what is
+    random in the model, `predicts` whether there is a `predict` to write predictions with.
     """
     try:
+        seed_everything(seed)
         evaluate(_job(name, _parser(name, out, split, predicts).parse_args(argv), splits))
     except UsageError as error:
         return _told(error, 2)

@@ -105,9 +105,9 @@ class Bar:
     def advance(self) -> None:
         self.progress.advance(self.task)
 
-    def show(self, values: Mapping[str, float]) -> None:
-        """Show values beside the bar."""
-        self.progress.update(self.task, values=_readable(values))
+    def show(self, loss: float) -> None:
+        """Show the loss beside the bar."""
+        self.progress.update(self.task, values=_readable({"loss": loss}))
 
     def tell(self, step: int, values: Mapping[str, float]) -> None:
         """Print what a validation gave."""

@@ -70,7 +70,7 @@ class Results:
         counts = self._counts()
         found: dict[str, Any] = _plain(
             {
-                "rows": self.rows,
+                "rows": self.rows or self._compared,
                 "loss": scalars.get("loss"),
                 "tracked": {name: scalars[name] for name in self._sums if name != "loss"},
                 "metrics": {key: scalars[key] for key in self.metrics if key in scalars},
@@ -107,7 +107,7 @@ class Results:
 
     def _warnings(self) -> Iterator[str]:
         counts = self._counts()
-        if not self.rows:
+        if not self.rows and not self._compared:
             yield "the split has no rows"
         elif counts is not None:
             absent = [str(label) for label in range(len(counts)) if not counts[label]]

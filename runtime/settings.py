@@ -88,8 +88,9 @@ class Settings(Mapping[str, Any]):
         return {key[len(section) + 1 :]: value for key, value in self.items() if key.startswith(f"{section}.")}
 
     def fixed(self) -> dict[str, Any]:
-        """Those that a run must keep to go on from a checkpoint."""
-        return {key: value for key, value in self.items() if not key.startswith(FREE)}
+        """Those that a run must keep to go on from a checkpoint, and what it counts."""
+        kept = {key: value for key, value in self.items() if not key.startswith(FREE)}
+        return {"unit": "epoch" if self["steps"] is None else "step", **kept}
 
     def changed(self, options: Sequence[str]) -> Settings:
         """With every `KEY=VALUE` of `options`; raises `UsageError` for one that is wrong."""

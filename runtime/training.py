@@ -176,7 +176,8 @@ class Training:
         self.validated.load_state_dict(state["validated"])
         streams.restore(found.tensors("random"), state["random"])
         self.step, self.ended = found.step, state["ended"]
-        print(f"going on from {found.path}", file=sys.stderr)
+        done = self.ended or self.step >= self.schedule.length.steps
+        print(f"{'the run has ended: ' if done else 'going on from '}{found.path}", file=sys.stderr)
 
     def _restore_best(self, state: Mapping[str, Any]) -> None:
         if self.best is not None and state["best"].get("monitor") == self.best.monitor:

@@ -38,7 +38,8 @@ def row_min(x):
 
 @triton.jit
 def sign(x):
-    return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, x))
+    """-1, 0 or 1; 0 for NaN, as in `torch.sign`."""
+    return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, 0.0))
 
 
 @triton.jit

@@ -13,6 +13,7 @@ from tdsl.compiler.build.unit import LayerMember, ModuleIR, ModuleMember, Repeat
 from tdsl.compiler.codes import CODES
 from tdsl.compiler.ir import Graph, Scalar
 from tdsl.compiler.probe import probe
+from tdsl.dsl.codes import Code
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.resolve import load
 
@@ -34,7 +35,8 @@ def built(text: str) -> Unit:
 
 def mistakes(text: str) -> list[Diagnostic]:
     unit, diagnostics = elaborate(text)
-    assert unit is None and diagnostics
+    assert unit is None
+    assert diagnostics
     return diagnostics
 
 
@@ -99,7 +101,8 @@ def test_a_list_is_run_by_one_node() -> None:
         assert names(graph) == ["call_list"], text
         assert graph.nodes[0].layer == "blocks"
     member = module(unit, "Net").members["blocks"]
-    assert isinstance(member, RepeatMember) and str(member.count) == "layers"
+    assert isinstance(member, RepeatMember)
+    assert str(member.count) == "layers"
 
 
 def test_an_element_of_a_list_is_called_by_its_path() -> None:
@@ -180,7 +183,8 @@ def test_the_example() -> None:
     program, reporter = load(str(ROOT / "examples" / "digits.model"), probe=probe)
     assert program is not None
     unit = build(program, reporter)
-    assert unit is not None and not reporter.diagnostics
+    assert unit is not None
+    assert not reporter.diagnostics
     assert names(unit.modules[0].graph) == ["linear", "gelu", "dropout", "linear"]
     assert names(unit.runs["digits"].loss) == ["call_module", "cross_entropy"]
     compare = unit.evaluations["digits"].compare
@@ -192,8 +196,7 @@ def test_the_example() -> None:
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=lambda each: each.code)
-def test_examples_raise_their_code(code: object) -> None:
-    assert hasattr(code, "example") and hasattr(code, "code")
+def test_examples_raise_their_code(code: Code) -> None:
     found = mistakes(code.example)
     assert [each.code for each in found] == [code.code]
     assert found[0].span is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import random
 import re
 import shutil
 import subprocess
@@ -263,6 +264,48 @@ def test_random_draws_keep_their_order() -> None:
     torch.manual_seed(0)
     normal, uniform = torch.randn_like(value), torch.rand_like(value)
     assert torch.equal(found, uniform * uniform - normal)
+
+
+def random_graph(seed: int) -> tuple[Graph, Callable[[Tensor, Tensor], list[Tensor]]]:
+    """A graph of arithmetic and random draws with few names, and what it computes node by node."""
+    choose = random.Random(seed)
+    x, y = tensor("x", B, 4), tensor("y", B, 4)
+    b = body(x, y)
+    values: list[Value] = [x, y]
+    steps: list[tuple[str, tuple[int, ...]]] = []
+    for _ in range(choose.randint(3, 14)):
+        op = choose.choice(["add", "sub", "mul", "neg", "tanh", "rand_like", "randn_like", "maximum"])
+        places = tuple(choose.randrange(max(0, len(values) - 5), len(values)) for _ in OPS[op].signature)
+        values.append(b(op, *(values[i] for i in places), name=choose.choice(["", "", "", "x", "y", "h"])))
+        steps.append((op, places))
+    results = [choose.randrange(2, len(values)) for _ in range(choose.randint(1, 3))]
+
+    needed = set(results)
+    for i in range(len(steps) - 1, -1, -1):
+        needed |= set(steps[i][1]) if i + 2 in needed else set()
+
+    def evaluate(first: Tensor, second: Tensor) -> list[Tensor]:
+        made = [first, second]
+        for i, (op, places) in enumerate(steps, start=2):
+            made.append(getattr(torch, op)(*(made[j] for j in places)) if i in needed else first)
+        return [made[i] for i in results]
+
+    return b.graph(tuple(values[i] for i in results), {}), evaluate
+
+
+@pytest.mark.parametrize("start", range(0, 1000, 100))
+def test_random_graphs_compute_what_their_nodes_do(start: int) -> None:
+    """Names bound again, expressions nested, draws in order: as if each node were a statement."""
+    first, second = torch.randn(3, 4), torch.randn(3, 4)
+    for seed in range(start, start + 100):
+        graph, evaluate = random_graph(seed)
+        lines = graph_lines(graph)
+        torch.manual_seed(seed)
+        found = compiled(lines, "x", "y")(first, second)
+        torch.manual_seed(seed)
+        expected = evaluate(first, second)
+        found = found if isinstance(found, tuple) else (found,)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)), "\n".join(lines)
 
 
 def test_what_is_not_needed_is_not_written() -> None:

@@ -78,10 +78,15 @@ def same_kernel(group: Group) -> object:
         return operand if isinstance(operand, Scalar) and not operand.text else numbers.setdefault(operand, len(numbers))
 
     nodes = tuple((n.op.name, tuple(map(number, n.inputs)), tuple(n.attrs.items())) for n in kernel.forward.nodes)
-    ports = tuple((p.layout, p.type.dtype, len(p.type.shape) - rank) for p in (*kernel.inputs, *kernel.outputs))
+    ports = tuple((p.layout, p.type.dtype, _rank_matters(p, rank)) for p in (*kernel.inputs, *kernel.outputs))
     outputs = tuple(map(number, kernel.forward.outputs))
     sources = tuple(group.body.inputs.index(p.source) for p in kernel.inputs)
     return (nodes, ports, sources, outputs, len(kernel.space.trail), planned.forward, planned.backward)
+
+
+def _rank_matters(port: Port, rank: int) -> bool | None:
+    """Whether the tensor has all dimensions of the space, where the code depends on that."""
+    return len(port.type.shape) == rank if port.layout in (Layout.FULL, Layout.ROW) else None
 
 
 def group_text(group: Group) -> GroupText:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tdsl.compiler.emit.render import WIDTH, layout
 from tdsl.compiler.emit.sizes import Sizes
@@ -124,6 +125,8 @@ class Writer:
         self.texts = {value: Text(name) for value, name in inputs.items()}
         self.texts |= {p.value: Text(path_text(owner, p.path)) for p in graph.params}
         self.pending: dict[Value, Text] = {}
+        # The first and the last node, of those that are ordered, in each pending expression.
+        self.spans: dict[Value, tuple[int, int]] = {}
         self.holders = {name: value for value, name in inputs.items()}
         self.names = Names({*reserved, *self.sizes.names.values(), *self._roots(inputs)})
         self.statements: list[Statement | Loop | Return] = []
@@ -156,11 +159,14 @@ class Writer:
         if node.op.name == LIST:
             self._loop(index, node)
             return
+        nests = len(node.outputs) == 1 and self._nests(node.output)
+        first = self._sequence(index, node, nests)
         text = self._expression(node)
-        if len(node.outputs) == 1 and self._nests(node.output):
+        if nests:
             self.texts[node.output] = self.pending[node.output] = text
+            if text.ordered:
+                self.spans[node.output] = (first, index)
             return
-        self._order(text)
         targets = tuple(self._target(value, node, index) for value in node.outputs)
         named = any(v.name for v in node.outputs)
         comment = shape_comment([v.type for v in node.outputs]) if named and self.comments else ""
@@ -181,7 +187,7 @@ class Writer:
             taken = [v for v in taken if v in self.pending]
             text = self._text(node)
         for value in taken:
-            del self.pending[value]
+            self._consume(value)
         return text
 
     def _is_long(self, text: Text, target: int, nested: bool) -> bool:
@@ -212,10 +218,10 @@ class Writer:
 
     def _loop(self, index: int, node: Node) -> None:
         """`for block in self.blocks: x = block(x)`."""
+        self._sequence(index, node, nests=False)
         first, *rest = [self.operand(o) for o in node.inputs]
         for value in node.values:
-            self.pending.pop(value, None)
-        self._order(first)
+            self._consume(value)
         value = node.output
         wish = value.name or (first.text if first.text in self.holders else "x")
         free = not any(o.mentions(wish) for o in rest) and self._is_free(wish, index)
@@ -287,24 +293,46 @@ class Writer:
 
     def _settle(self, value: Value) -> None:
         """Give a pending expression a statement of its own, after those that it must not overtake."""
-        if self.pending[value].ordered:
-            ordered = [v for v, t in self.pending.items() if t.ordered]
-            for earlier in ordered[: ordered.index(value)]:
-                self._settle(earlier)
-        text = self.pending.pop(value)
+        for earlier in list(self.spans)[: list(self.spans).index(value)] if value in self.spans else ():
+            self._settle(earlier)
+        text = self._consume(value)
         maker = next(n for n in self.nodes if value in n.outputs)
         name = self.names.new(self._noun(value, maker))
         self.statements.append(Statement((self._bind(value, name),), text))
 
-    def _order(self, text: Text) -> None:
-        """What is pending and ordered comes before a statement that is ordered too."""
-        for value in [v for v, t in self.pending.items() if t.ordered and text.ordered]:
-            self._settle(value)
+    def _consume(self, value: Value) -> Text:
+        """The text of a value, which is no longer pending."""
+        self.spans.pop(value, None)
+        return self.pending.pop(value, self.texts[value])
+
+    def _sequence(self, index: int, node: Node, nests: bool) -> int:
+        """Keep what is ordered in the order of the nodes; the first of what the node's expression will hold."""
+        taken = [v for v in dict.fromkeys(node.values) if v in self.spans]
+        spans = [self.spans[v] for v in taken]
+        others = [v for v in self.spans if v not in taken]
+        after = [v for v in others if spans and self.spans[v][1] > spans[0][0]]
+        if after or any(a[1] > b[0] for a, b in pairwise(spans)):
+            self._settle_all([*self.spans])
+            return index
+        if not nests and (spans or self._is_ordered(node)):
+            self._settle_all(others)
+        return spans[0][0] if spans else index
+
+    def _settle_all(self, values: Sequence[Value]) -> None:
+        for value in values:
+            if value in self.pending:
+                self._settle(value)
+
+    def _is_ordered(self, node: Node) -> bool:
+        return node.group is not None or node.op.name == LIST or self._is_call(node) or node.op.kind is Kind.RANDOM
 
     # The end ---------------------------------------------------------------------------------------------------------
 
     def _return(self) -> None:
         """Values made by the last statement are returned by it."""
+        spans = [self.spans[v] for v in self.graph.outputs if v in self.spans]
+        if any(a[1] > b[0] for a, b in pairwise(spans)):
+            self._settle_all([*self.spans])
         while self.pending and self._is_long_result():
             self._settle(max(self.pending, key=lambda v: len(self.pending[v].text)))
         last = self.statements[-1] if self.statements else None

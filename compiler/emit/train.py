@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from tdsl.compiler.build.unit import EvaluationIR, RunIR, Unit
+from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
 from tdsl.compiler.emit.evaluate import metric_texts
-from tdsl.compiler.emit.model import constructor
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.emit.render import layout, plain, render
 from tdsl.compiler.emit.row_mean import is_row_mean
@@ -31,11 +30,10 @@ IDLE: Mapping[str, tuple[Constant, ...]] = {
 }
 # Sections' settings that are refused where they are true.
 IDLE_LOGGING = ("tensorboard", "csv")
-# What the emitted functions name beside the models and the batch.
-IMPORTS = {"math": "import math", "F": "import torch.nn.functional as F", "kernels": "import kernels"}
 # Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
 OWN_OPTIMIZERS = ("Lion",)
+PLATEAU = "ReduceLROnPlateau"
 # Schedulers without an end of their own: nothing can follow them.
 ENDLESS = (
     "StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ReduceLROnPlateau",
@@ -45,20 +43,17 @@ ENDLESS = (
 
 @dataclass(frozen=True)
 class TrainText:
-    """All that varies in `train.py`: Python text, but for `program`, `doc`, `name`, `out` and the settings' keys."""
+    """All that varies in `train.py`: Python text, but for `program`, `doc`, `name` and the keys of the settings.
+
+    `standard`, `others` and `own` are the imports.
+    """
 
     program: str
     name: str
     doc: str
     batch_size: str
-    imports: tuple[str, ...]
-    runtime: tuple[str, ...]
-    schedulers: tuple[str, ...]
-    schedule_imports: tuple[str, ...]
-    training_imports: tuple[str, ...]
     settings: Mapping[str, str]
     models: Mapping[str, str]
-    classes: tuple[str, ...]
     loss: tuple[str, ...]
     tracks: bool
     compare: tuple[str, ...]
@@ -71,9 +66,12 @@ class TrainText:
     schedule: str
     plateau: bool
     ema: bool
-    best: str
-    early_stopping: str
-    out: str
+    best: bool
+    early_stopping: bool
+    state: str
+    standard: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,27 +90,22 @@ class CheckpointText:
     name: str
     classes: tuple[str, ...]
     models: Mapping[str, LoadText]
-    out: str
 
 
-def emit_train(unit: Unit, name: str, *, out: str = "..") -> str:
-    """The text of `train.py` for the run `name`. `out` leads from its folder to the run's.
-
-    Raises `ProgramError` for what can't be trained; `unsupported` tells all of it.
-    """
-    for diagnostic in unsupported(unit.runs[name].spec):
+def emit_train(unit: Unit, run: RunIR) -> str:
+    """The text of `train.py`. Raises `ProgramError` for what can't be trained; `unsupported` tells all of it."""
+    for diagnostic in unsupported(run.spec):
         raise ProgramError(diagnostic)
-    return render("scripts/train.py.jinja", train=train_text(unit, name, out))
+    return render("scripts/train.py.jinja", train=train_text(unit, run))
 
 
-def emit_checkpoint(unit: Unit, name: str, *, out: str = "..") -> str:
-    """The text of `checkpoint.py` for the run `name`. `out` leads from its folder to the run's."""
-    run = unit.runs[name]
+def emit_checkpoint(unit: Unit, run: RunIR) -> str:
+    """The text of `checkpoint.py`."""
     models = {
-        identifier(key): LoadText(member.class_name, constructor(member, f"{key} = ", 4))
-        for key, member in run.models.items()
+        identifier(name): LoadText(identifier(member.class_name), _model(name, member, ""))
+        for name, member in run.models.items()
     }
-    text = CheckpointText(_program(unit), name, _classes(run), models, out)
+    text = CheckpointText(_program(unit), run.spec.name, _classes(run), models)
     return render("scripts/checkpoint.py.jinja", checkpoint=text)
 
 
@@ -124,79 +117,64 @@ def _classes(run: RunIR) -> tuple[str, ...]:
     return tuple(sorted({identifier(member.class_name) for member in run.models.values()}))
 
 
-def train_text(unit: Unit, name: str, out: str) -> TrainText:
+def _model(name: str, member: ModuleMember, tail: str) -> str:
+    arguments = [f"{identifier(key)}={literal(value)}" for key, value in member.args]
+    return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments, tail, 4)
+
+
+def train_text(unit: Unit, run: RunIR) -> TrainText:
     """What the template shows."""
-    run = unit.runs[name]
     spec = run.spec
-    loss = tuple(block_lines(run.loss))
-    metrics = _metrics(unit, spec)
-    evaluation = unit.evaluations.get(name)
-    compare = tuple(block_lines(evaluation.compare)) if metrics and evaluation and evaluation.compare else ()
-    validates = "val" in splits_of(spec.data)
-    plateau = any(each.name == "ReduceLROnPlateau" for each in spec.schedulers)
-    freeze = spec.settings.get("freeze")
-    best, stopping = _best(spec), _early_stopping(spec)
-    init_from = spec.settings.get("init_from")
-    return TrainText(
+    evaluation = unit.evaluations.get(spec.name)
+    metrics = _metrics(unit, run)
+    freeze, init_from = spec.settings.get("freeze"), spec.settings.get("init_from")
+    text = TrainText(
         program=_program(unit),
-        name=name,
+        name=spec.name,
         doc=spec.doc,
         batch_size=literal(spec.settings["batch_size"]),
-        imports=tuple(_imports((*loss, *compare))),
-        runtime=tuple(_runtime(bool(metrics), validates, init_from is not None)),
-        schedulers=tuple(sorted({each.name for each in spec.schedulers if _is_torch(each)})),
-        schedule_imports=tuple(_schedule_imports(spec.schedulers)),
-        training_imports=tuple(_training_imports(best, stopping)),
         settings=_settings(spec),
-        models={identifier(key): constructor(member, f"{key} = ", 4) for key, member in run.models.items()},
-        classes=_classes(run),
-        loss=loss,
+        models={identifier(name): _model(name, member, ".to(device)") for name, member in run.models.items()},
+        loss=tuple(block_lines(run.loss)),
         tracks=bool(run.loss.tracked),
-        compare=compare,
+        compare=tuple(block_lines(evaluation.compare)) if metrics and evaluation and evaluation.compare else (),
         metrics=metrics,
-        validates=validates,
+        validates="val" in splits_of(spec.data),
         init_from=literal(init_from) if init_from is not None else "",
         freeze=tuple(map(literal, freeze)) if isinstance(freeze, tuple) else (),
         groups=_groups(spec),
         optimizer=_optimizer(spec.optimizer),
         schedule=_schedule(spec.schedulers),
-        plateau=plateau,
+        plateau=any(each.name == PLATEAU for each in spec.schedulers),
         ema=spec.settings.get("ema") is not None,
-        best=best,
-        early_stopping=stopping,
-        out=out,
+        best=bool(_best(spec)),
+        early_stopping=bool(_early_stopping(spec)),
+        state=_state(spec),
     )
+    standard, others, own = _imports(text, run)
+    return replace(text, standard=tuple(standard), others=tuple(others), own=tuple(own))
 
 
-# Imports ------------------------------------------------------------------------------------------------------------
-
-
-def _imports(lines: Sequence[str]) -> Iterator[str]:
-    """The statements that import what the emitted functions name."""
-    text = "\n".join(line.partition("  # ")[0] for line in lines)
-    yield from (statement for name, statement in IMPORTS.items() if mentions(text, name))
-
-
-def _runtime(metrics: bool, validates: bool, loads: bool) -> Iterator[str]:
-    """The modules of the run time that are called by their names."""
-    yield from ("checkpoint",) if loads else ()
-    yield from ("metrics",) if metrics else ()
-    yield from ("optim", "run")
-    yield from ("streams",) if validates else ()
-
-
-def _schedule_imports(schedulers: Sequence[Call]) -> Iterator[str]:
-    names = {each.name for each in schedulers}
-    yield "Schedule"
-    yield from ("WarmupCosine",) if "WarmupCosine" in names else ()
-    yield from ("plateau",) if "ReduceLROnPlateau" in names else ()
-    yield from ("stage",) if names - {"ReduceLROnPlateau"} else ()
-
-
-def _training_imports(best: str, stopping: str) -> Iterator[str]:
-    yield from ("Best",) if best or stopping else ()
-    yield from ("EarlyStopping",) if stopping else ()
-    yield "Training"
+def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[str]]:
+    """The imports of the standard library, of others' packages and of the project, those that are used."""
+    body = "\n".join(line.partition("  # ")[0] for line in (*text.loss, *text.compare))
+    names = {call.name for call in run.spec.schedulers}
+    schedulers = ", ".join(sorted(names - {PLATEAU, "WarmupCosine"}))
+    others = ["import torch"] + (["import torch.nn.functional as F"] if mentions(body, "F") else [])
+    others += ["from torch import Tensor, nn"]
+    others += [f"from torch.optim.lr_scheduler import {schedulers}"] if schedulers else []
+    own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
+    own += [f"from model import {', '.join(_classes(run))}"]
+    modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "run": True}
+    modules |= {"random": mentions(body, "random"), "streams": text.validates}
+    own += [f"from tdsl.runtime import {', '.join(sorted(name for name, used in modules.items() if used))}"]
+    own += [f"from tdsl.runtime.loader import Batch{', Batches' if text.validates else ''}"]
+    own += [f"from tdsl.runtime.progress import {'Meter, ' if text.validates else ''}bar"]
+    made = {"WarmupCosine": "WarmupCosine" in names, "plateau": PLATEAU in names, "stage": bool(names - {PLATEAU})}
+    own += [f"from tdsl.runtime.schedule import {', '.join(['Schedule', *(name for name in made if made[name])])}"]
+    kept = {"Best": text.best or text.early_stopping, "EarlyStopping": text.early_stopping, "Training": True}
+    own += [f"from tdsl.runtime.training import {', '.join(name for name in kept if kept[name])}"]
+    return ["import math"] * mentions(body, "math") + ["import sys", "from pathlib import Path"], others, own
 
 
 # Settings -----------------------------------------------------------------------------------------------------------
@@ -251,10 +229,6 @@ def _dict(args: Mapping[str, Constant]) -> str:
     return "{" + ", ".join(f"{literal(name)}: {literal(value)}" for name, value in args.items()) + "}"
 
 
-def _is_torch(scheduler: Call) -> bool:
-    return scheduler.name not in ("WarmupCosine", "ReduceLROnPlateau")
-
-
 def _schedule(schedulers: Sequence[Call]) -> str:
     stages = [_stage(each) for each in schedulers]
     return layout("schedule = Schedule", ["optimizer", "length", *stages], "", 4)
@@ -262,7 +236,7 @@ def _schedule(schedulers: Sequence[Call]) -> str:
 
 def _stage(scheduler: Call) -> str:
     args = [f"{identifier(name)}={literal(value)}" for name, value in scheduler.args.items() if value is not None]
-    if scheduler.name == "ReduceLROnPlateau":
+    if scheduler.name == PLATEAU:
         return f"plateau({', '.join(args)})"
     return f"stage({', '.join([identifier(scheduler.name), *args])})"
 
@@ -272,26 +246,19 @@ def _monitors(spec: TrainSpec) -> Iterator[str]:
     for value in (spec.sections["checkpoint"]["best"], spec.sections.get("early_stopping", {}).get("monitor")):
         yield from (value,) if isinstance(value, str) else ()
     for each in spec.schedulers:
-        if each.name == "ReduceLROnPlateau":
+        if each.name == PLATEAU:
             yield str(each.args.get("monitor", "val/loss"))
 
 
-def _metrics(unit: Unit, spec: TrainSpec) -> dict[str, str]:
+def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
     """The metrics that are monitored, by the name they are logged by, and what makes each."""
-    evaluation = unit.evaluations.get(spec.name)
+    evaluation = unit.evaluations.get(run.spec.name)
     if evaluation is None or evaluation.compare is None:
         return {}
-    wanted = {name.removeprefix("val/") for name in _monitors(spec)} - set(_tracked(unit, spec))
-    calls: Mapping[str, int] = {METRIC_KEYS[call.name] or "": i for i, call in enumerate(evaluation.spec.metrics)}
-    return {name: _metric(unit, evaluation, calls[name]) for name in sorted(wanted & calls.keys())}
-
-
-def _tracked(unit: Unit, spec: TrainSpec) -> tuple[str, ...]:
-    return ("loss", *unit.runs[spec.name].loss.tracked)
-
-
-def _metric(unit: Unit, evaluation: EvaluationIR, index: int) -> str:
-    return metric_texts(unit, evaluation, indent=4)[index].removesuffix(",")
+    wanted = {name.removeprefix("val/") for name in _monitors(run.spec)} - {"loss", *run.loss.tracked}
+    made = metric_texts(unit, run, evaluation, indent=4)
+    calls = zip(evaluation.spec.metrics, made, strict=True)
+    return {key: text.removesuffix(",") for call, text in calls if (key := METRIC_KEYS[call.name]) in wanted and key}
 
 
 def _mode(monitor: str, mode: object) -> str:
@@ -306,6 +273,15 @@ def _best(spec: TrainSpec) -> str:
     if not isinstance(monitor, str):
         return ""
     return f"Best({literal(monitor)}, {literal(_mode(monitor, section['mode']))})"
+
+
+def _state(spec: TrainSpec) -> str:
+    """The statement that puts all together that changes while a run goes on."""
+    made = {"best": _best(spec), "early_stopping": _early_stopping(spec)}
+    arguments = ["job", "models", "optimizer", "schedule"]
+    arguments += ["ema=ema"] if spec.settings.get("ema") is not None else []
+    arguments += [f"{name}={text}" for name, text in made.items() if text]
+    return layout("state = Training", arguments, "", 4)
 
 
 def _early_stopping(spec: TrainSpec) -> str:

@@ -5,4 +5,17 @@ from __future__ import annotations
 from tdsl.compiler.ops import convert, elementwise, library, loss, random, rows, shape
 from tdsl.compiler.ops.op import OPS, Bound, Kind, Op, register
 
-__all__ = ["OPS", "Bound", "Kind", "Op", "convert", "elementwise", "library", "loss", "random", "register", "rows", "shape"]
+__all__ = [
+    "OPS",
+    "Bound",
+    "Kind",
+    "Op",
+    "convert",
+    "elementwise",
+    "library",
+    "loss",
+    "random",
+    "register",
+    "rows",
+    "shape",
+]

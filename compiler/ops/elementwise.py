@@ -149,12 +149,24 @@ register(
 )
 
 
+def _bound(name: str, triton: str, inside: Callable[[Expr, Expr], Expr], outside: Callable[[Expr, Expr], Expr]) -> None:
+    """One side of `clamp`: the gradient passes at the bound, but not through NaN, as in PyTorch."""
+
+    def vjp(t: Tracer, g: Expr, y: Expr, x: Expr, bound: Expr) -> tuple[Expr, Expr]:
+        return t.where(inside(x, bound), g, 0.0), t.where(outside(x, bound), g, 0.0)
+
+    register(Op(name, Kind.POINTWISE, BINARY, pointwise, f"torch.{triton}", f"tm.{triton}({{0}}, {{1}})", vjp=vjp))
+
+
+_bound("at_least", "maximum", lambda x, low: x >= low, lambda x, low: x < low)
+_bound("at_most", "minimum", lambda x, high: x <= high, lambda x, high: x > high)
+
+
 def _clamp(t: Tracer, x: Expr, low: Expr, high: Expr) -> Expr:
-    """By `where`: NaN stays NaN, and the gradient passes at the bounds, as in PyTorch."""
     if getattr(low.operand, "value", 0.0) is not None:
-        x = t.where(x < low, low, x)
+        x = t.at_least(x, low)
     if getattr(high.operand, "value", 0.0) is not None:
-        x = t.where(x > high, high, x)
+        x = t.at_most(x, high)
     return x
 
 
@@ -190,13 +202,23 @@ def _softplus(t: Tracer, x: Expr, beta: float, threshold: float) -> Expr:
     return t.where(scaled > threshold, x, t.log1p(t.exp(t.where(scaled > threshold, 0.0, scaled))) / beta)
 
 
+def _hardtanh(t: Tracer, x: Expr, min_val: float, max_val: float) -> Expr:
+    """Unlike `clamp`, without a gradient at the bounds, as in PyTorch."""
+    return t.where(x <= min_val, min_val, t.where(x >= max_val, max_val, x))
+
+
+def _between(t: Tracer, x: Expr, low: float, high: Expr | float, middle: Expr) -> Expr:
+    """`low` up to -3, `high` from 3 on."""
+    return t.where(x <= -3.0, low, t.where(x >= 3.0, high, middle))
+
+
 def _selu(t: Tracer, x: Expr) -> Expr:
     alpha, scale = 1.6732632423543772, 1.0507009873554805
     return scale * t.where(x > 0.0, x, alpha * t.expm1(t.where(x > 0.0, 0.0, x)))
 
 
 composite("relu", "input: tensor", lambda t, x: t.where(x <= 0.0, 0.0, x), pointwise)
-composite("relu6", "input: tensor", lambda t, x: t.clamp(x, 0.0, 6.0), pointwise)
+composite("relu6", "input: tensor", lambda t, x: _hardtanh(t, x, 0.0, 6.0), pointwise)
 composite(
     "leaky_relu",
     "input: tensor, negative_slope: float = 0.01",
@@ -216,9 +238,9 @@ composite(
 composite("gelu", 'input: tensor, *, approximate: str = "none"', _gelu, flops=8)
 composite("silu", "input: tensor", lambda t, x: x * t.sigmoid(x), flops=4)
 composite("mish", "input: tensor", lambda t, x: x * t.tanh(_softplus(t, x, 1.0, 20.0)), flops=8)
-composite("hardtanh", "input: tensor, min_val: float = -1.0, max_val: float = 1.0", lambda t, x, min_val, max_val: t.clamp(x, min_val, max_val))
-composite("hardsigmoid", "input: tensor", lambda t, x: t.clamp(x + 3.0, 0.0, 6.0) / 6.0)
-composite("hardswish", "input: tensor", lambda t, x: x * t.clamp(x + 3.0, 0.0, 6.0) / 6.0)
+composite("hardtanh", "input: tensor, min_val: float = -1.0, max_val: float = 1.0", _hardtanh)
+composite("hardsigmoid", "input: tensor", lambda t, x: _between(t, x, 0.0, 1.0, (x + 3.0) / 6.0))
+composite("hardswish", "input: tensor", lambda t, x: _between(t, x, 0.0, x, x * (x + 3.0) / 6.0))
 composite("softplus", "input: tensor, beta: float = 1.0, threshold: float = 20.0", _softplus, flops=4)
 composite("softsign", "input: tensor", lambda t, x: x / (1.0 + t.abs(x)))
 composite("logsigmoid", "input: tensor", lambda t, x: -_softplus(t, -x, 1.0, 20.0))

@@ -136,7 +136,9 @@ _library(
     _conv2d,
 )
 _library(
-    "max_pool2d", "input: tensor, kernel_size: sizes, stride: sizes? = none, padding: sizes = 0, dilation: sizes = 1", _pool
+    "max_pool2d",
+    "input: tensor, kernel_size: sizes, stride: sizes? = none, padding: sizes = 0, dilation: sizes = 1",
+    _pool,
 )
 _library("avg_pool2d", "input: tensor, kernel_size: sizes, stride: sizes? = none, padding: sizes = 0", _pool)
 _library("adaptive_avg_pool2d", "input: tensor, output_size: sizes", _adaptive)

@@ -20,7 +20,7 @@ def _reduced(b: Bound, shape: Any) -> Types:
     reduction = b.attrs["reduction"]
     if reduction not in REDUCTIONS + (("batchmean",) if b.op.name == "kl_div" else ()):
         fail("E202", f"`reduction` of `{b.op.name}` is one of {', '.join(REDUCTIONS)}", b.span, f"{reduction!r}")
-    dtype = promote(b.inputs[:1])
+    dtype = promote(b.inputs[: 2 if b.op.infer is _elementwise else 1])
     return (TensorType(dtype if dtype not in ("i64", "bool") else "float", shape if reduction == "none" else ()),)
 
 

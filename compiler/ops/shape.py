@@ -76,9 +76,11 @@ def _flatten(b: Bound) -> Types:
 def _squeeze(b: Bound) -> Types:
     shape = b.type(0).shape
     dim = b.attrs["dim"]
-    if dim is None:
-        return _typed(b, tuple(s for s in shape if known(s) != 1))
-    gone = {axis(d, len(shape), b) for d in _dims(dim)}
+    gone = set(range(len(shape))) if dim is None else {axis(d, len(shape), b) for d in _dims(dim)}
+    unsure = next((shape[i] for i in sorted(gone) if known(shape[i]) is None), None)
+    if unsure is not None:
+        help = "name the dimensions that go, as in `squeeze(-1)`" if dim is None else None
+        fail("E208", f"`squeeze` can't tell whether {unsure} is 1", b.span, str(b.type(0)), help=help)
     return _typed(b, tuple(s for i, s in enumerate(shape) if i not in gone or known(s) != 1))
 
 
