@@ -24,7 +24,7 @@ from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.metrics import MetricError
 from tdsl.runtime.results import Results
-from tdsl.runtime.run import Failure, choose_device, seed_everything
+from tdsl.runtime.run import Failure, choose_device
 from tdsl.runtime.settings import UsageError
 from tdsl.runtime.table import DataError
 
@@ -114,7 +114,7 @@ def main(
     random in the model, `predicts` whether there is a `predict` to write predictions with.
     """
     try:
-        seed_everything(seed)
+        torch.manual_seed(seed)
         evaluate(_job(name, _parser(name, out, split, predicts).parse_args(argv), splits))
     except UsageError as error:
         return _told(error, 2)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -100,6 +101,12 @@ def roc(curves: Curves) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=INK, alpha=0.3, linewidth=1, linestyle=(0, (4, 4)))
         _each(axes, curves, "fpr", "tpr")
+        if len(curves) > 1:
+            # The mean over classes of the rate that each reaches (Fawcett, "An introduction to ROC analysis", 2006).
+            grid = np.linspace(0, 1, 501)
+            mean = np.mean([np.interp(grid, curve["fpr"], curve["tpr"]) for curve in curves], axis=0)
+            axes.plot(np.insert(grid, 0, 0), np.insert(mean, 0, 0), color=INK, linewidth=2.2, label="mean")
+        _legend(axes, curves)
         axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
 
     return draw
@@ -110,6 +117,7 @@ def precision_recall(curves: Curves) -> Callable[[Axes], None]:
 
     def draw(axes: Axes) -> None:
         _each(axes, curves, "recall", "precision")
+        _legend(axes, curves)
         axes.set(xlabel="recall", ylabel="precision", title="Precision and recall")
 
     return draw
@@ -123,7 +131,10 @@ def _each(axes: Axes, curves: Curves, x: str, y: str) -> None:
         width, alpha = (1.8, 1.0) if few else (0.8, 0.6)
         axes.plot(curve[x], curve[y], linestyle=dash, label=str(curve["class"]), linewidth=width, alpha=alpha)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    if len(curves) > 1 and few:
+
+
+def _legend(axes: Axes, curves: Curves) -> None:
+    if 1 < len(curves) <= MOST_NAMED:
         axes.legend(title="class", ncols=2, fontsize=8, title_fontsize=8)
 
 

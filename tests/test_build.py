@@ -138,7 +138,8 @@ def test_a_member_hides_a_built_in_but_a_method_does_not() -> None:
 
 def test_functions_and_modules_as_arguments() -> None:
     text = "module A(dim: int, act: fn = gelu, norm: module = LayerNorm) {\n n = norm(dim)\n"
-    text += " forward(x: [B, dim]) -> [B, dim] { return act(n(x)) }\n}\nfn double(x: [..., D]) -> [..., D] { return x * 2 }\n"
+    text += " forward(x: [B, dim]) -> [B, dim] { return act(n(x)) }\n}\n"
+    text += "fn double(x: [..., D]) -> [..., D] { return x * 2 }\n"
     unit = built(text + "module Net() {\n a = A(4)\n b = A(4, act=double, norm=RMSNorm)\n}\n")
     assert [(m.class_name, names(m.graph)) for m in unit.modules] == [
         ("A", ["layer_norm", "gelu"]),
@@ -256,14 +257,31 @@ def test_a_mistake_in_an_element_of_a_list_names_the_element() -> None:
 # Wild programs -------------------------------------------------------------------------------------------------------
 
 TOKEN = re.compile(r'"[^"\n]*"|[A-Za-z_]\w*|\d[\w.]*|\|>|\*\*|//|[=!<>]=|->|\s+|.')
-WORDS = """x dim B h mean size Linear Dropout Sequential relu softmax cat range sum where clamp training randn_like chunk
-    reshape index attention rope self none 0 -1 1.5 "x" _ [1,2] (3,4) ... 9223372036854775807""".split()
-WILD = (
-    NORM
-    + BLOCK
-    + _stack("h = x |> blocks\n a, b = h.chunk(2, dim=-1)\n z = cat([a, b], dim=-1)[:, 0:T]\n return where(z > 0, z, h)")
-    + body("h = rearrange(up(x), \"b (h d) -> h b d\", h=2)\nreturn dropout(softmax(h, dim=-1), 0.1).sum(0)", "up = Linear(_, 16)")
-)  # fmt: skip
+WORDS = [
+    "x",
+    "dim",
+    "B",
+    "h",
+    "mean",
+    "size",
+    "Linear",
+    "Dropout",
+    "Sequential",
+    "relu",
+    "softmax",
+    "cat",
+    "range",
+    "sum",
+]
+WORDS += ["where", "clamp", "training", "randn_like", "chunk", "reshape", "index", "attention", "rope", "self", "none"]
+WORDS += ["0", "-1", "1.5", '"x"', "_", "[1, 2]", "(3, 4)", "...", "9223372036854775807"]
+WILD_STACK = """h = x |> blocks
+    a, b = h.chunk(2, dim=-1)
+    z = cat([a, b], dim=-1)[:, 0:T]
+    return where(z > 0, z, h)"""
+WILD_BODY = """h = rearrange(up(x), "b (h d) -> h b d", h=2)
+    return dropout(softmax(h, dim=-1), 0.1).sum(0)"""
+WILD = NORM + BLOCK + _stack(WILD_STACK) + body(WILD_BODY, "up = Linear(_, 16)", outputs="float[B, 8]")
 
 
 def test_mutated_programs_yield_diagnostics_and_no_exception() -> None:

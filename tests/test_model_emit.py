@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -645,6 +646,29 @@ def test_members_of_every_kind() -> None:
     assert made.matrix.abs().max() <= 2
     x = torch.randn(2, 3)
     assert torch.equal(made(x), x * 0.5)
+
+
+def test_what_strings_and_comments_say_is_not_imported() -> None:
+    features = Size.of(Symbol("F"))
+    x = tensor("x", features)
+    b = body(x)
+    graph = b.graph((b("add", x, 1.0),), {})
+    text = model_text(unit(module("M", graph, {"a": ConstantMember("import kernels, \"math\" 'torch'")})))
+    assert re.findall("^(?:import|from) .*", text, re.MULTILINE) == [
+        "from __future__ import annotations",
+        "from torch import Tensor, nn",
+    ]
+
+
+def test_parameters_that_a_loss_reads_are_kept() -> None:
+    x = tensor("batch.x", B)
+    b = body(x, owner="")
+    loss = b.graph((b("sum", b("mul", x, Scalar(1e-6, "model.eps"))),), {})
+    run = RunIR(cast(Any, None), {"model": ModuleMember("RMSNorm", ())}, loss)
+    assert "self.dim" not in model_text(unit(norm_module(), runs={"run": run}))
+    plain = replace(norm_module(), graph=Graph("forward", (), (), (), ()))
+    assert "self.eps = eps" in model_text(unit(plain, runs={"run": run}))
+    assert "self.eps = eps" not in model_text(unit(plain))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ IMPORTS = (
     {"torch": "import torch", "F": "import torch.nn.functional as F", "nn": "", "Tensor": ""},
     {"kernels": "import kernels", "nn_functions": "from tdsl.runtime import nn_functions"},
 )
+STRINGS_AND_COMMENTS = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|#.*"""
+# Columns before a line of a method.
 BODY = 8
 
 
@@ -65,7 +67,7 @@ def _imports(classes: Sequence[ClassText]) -> list[list[str]]:
     """The imports that the classes need, by section."""
     lines = [line for c in classes for line in (c.init, *c.members, c.forward, *c.body)]
     lines += ["Tensor" for c in classes if c.buffers]
-    text = "\n".join(line.partition("  # ")[0] for line in lines)
+    text = "\n".join(re.sub(STRINGS_AND_COMMENTS, "", line) for line in lines)
     sections: list[list[str]] = []
     for names in IMPORTS:
         found = [statement for name, statement in names.items() if statement and mentions(text, name)]

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-from tdsl.compiler.emit.render import WIDTH, layout
 from tdsl.compiler.emit.sizes import Sizes
+from tdsl.compiler.emit.statements import Loop, Return, Statement
 from tdsl.compiler.emit.text import (
     Text,
     call,
@@ -34,47 +33,6 @@ from tdsl.compiler.size import Size
 READABLE = 116
 RESERVED = frozenset({"self", "torch", "nn", "F", "math", "kernels", "nn_functions", "Tensor", "float", "_"})
 MODULE, LIST = "call_module", "call_list"
-
-
-@dataclass(frozen=True)
-class Statement:
-    """`targets = text`; `comment` tells the shapes. Without targets it is evaluated for its effect."""
-
-    targets: tuple[str, ...]
-    text: Text
-    comment: str = ""
-
-    def lines(self, indent: int) -> list[str]:
-        head = f"{', '.join(self.targets)} = " if self.targets else ""
-        found = _fitted(head, self.text, indent)
-        if self.comment and len(found) == 1 and indent + len(found[0]) + 4 + len(self.comment) <= WIDTH:
-            found[0] += f"  # {self.comment}"
-        return found
-
-
-@dataclass(frozen=True)
-class Return:
-    """`return text`; `results` are the parts of a tuple."""
-
-    text: Text
-    results: tuple[str, ...] = ()
-
-    def lines(self, indent: int) -> list[str]:
-        broken = Text(self.text.text, call=("", self.results)) if len(self.results) > 1 else self.text
-        return _fitted("return ", broken, indent)
-
-
-@dataclass(frozen=True)
-class Loop:
-    """`for variable in modules: statement`."""
-
-    variable: str
-    modules: str
-    statement: Statement
-
-    def lines(self, indent: int) -> list[str]:
-        inner = [f"    {line}" for line in self.statement.lines(indent + 4)]
-        return [f"for {self.variable} in {self.modules}:", *inner]
 
 
 def graph_lines(graph: Graph, *, owner: str = "self.", indent: int = 8) -> list[str]:
@@ -355,14 +313,6 @@ class Writer:
             return results
         tracked = ", ".join(f"{literal(name)}: {self.texts[v].text}" for name, v in self.graph.tracked.items())
         return (*results, f"{{{tracked}}}")
-
-
-def _fitted(head: str, text: Text, indent: int) -> list[str]:
-    """`head text` as one line, or as several where it is too long for one."""
-    if indent + len(head) + len(text.text) <= WIDTH or text.call is None:
-        return [head + text.text]
-    first, *others = layout(head + text.call[0], text.call[1], "", indent).split("\n")
-    return [first, *(line[indent:] for line in others)]
 
 
 def _singular(path: str) -> str:

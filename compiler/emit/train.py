@@ -76,10 +76,11 @@ class TrainText:
 
 @dataclass(frozen=True)
 class LoadText:
-    """What makes one model in `checkpoint.py`."""
+    """How `checkpoint.py` loads one model: the head of the function, and the statement that makes the model."""
 
-    class_name: str
-    text: str
+    name: str
+    head: str
+    made: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class CheckpointText:
     program: str
     name: str
     classes: tuple[str, ...]
-    models: Mapping[str, LoadText]
+    models: tuple[LoadText, ...]
 
 
 def emit_train(unit: Unit, run: RunIR) -> str:
@@ -101,12 +102,16 @@ def emit_train(unit: Unit, run: RunIR) -> str:
 
 def emit_checkpoint(unit: Unit, run: RunIR) -> str:
     """The text of `checkpoint.py`."""
-    models = {
-        identifier(name): LoadText(identifier(member.class_name), _model(name, member, ""))
-        for name, member in run.models.items()
-    }
+    models = tuple(_load(name, member) for name, member in run.models.items())
     text = CheckpointText(_program(unit), run.spec.name, _classes(run), models)
     return render("scripts/checkpoint.py.jinja", checkpoint=text)
+
+
+def _load(name: str, member: ModuleMember) -> LoadText:
+    function = "def load" if name == "model" else f"def load_{identifier(name)}"
+    arguments = ['which: str = "best"', "*", "out: Path = OUT", 'device: str = "cpu"']
+    head = layout(function, arguments, f" -> {identifier(member.class_name)}:", 0)
+    return LoadText(identifier(name), head, _model(name, member, ""))
 
 
 def _program(unit: Unit) -> str:

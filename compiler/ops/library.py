@@ -159,7 +159,7 @@ _library(
 )
 _library("identity", "input: tensor", lambda b: (b.type(0),), lambda texts, attrs: texts[0])
 
-# Attention and position ------------------------------------------------------------------------------------------------
+# Attention and position ----------------------------------------------------------------------------------------------
 
 
 def _attention(b: Bound) -> Types:
