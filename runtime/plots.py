@@ -82,6 +82,8 @@ def learning_curves(log: Log, keys: Sequence[str], title: str) -> Callable[[Axes
             values += [value for _, value in points]
         if min(values) > 0 and max(values) > WIDE * min(values):
             axes.set_yscale("log")
+        if min(values) == max(values) > 0:
+            axes.set_ylim(0, 2 * max(values))
         axes.set(xlabel="step", title=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         if len(keys) > 1:
@@ -139,7 +141,7 @@ def _legend(axes: Axes, curves: Curves) -> None:
 
 
 def calibration(bins: Mapping[str, Sequence[float]]) -> Callable[[Axes], None]:
-    """Accuracy over confidence; the area of a point is the share of rows in its bin."""
+    """What came true over the probability predicted; the area of a point is the share of rows in its bin."""
 
     def draw(axes: Axes) -> None:
         total = sum(bins["rows"])
@@ -147,7 +149,8 @@ def calibration(bins: Mapping[str, Sequence[float]]) -> Callable[[Axes], None]:
         axes.plot(bins["confidence"], bins["accuracy"], linewidth=1)
         sizes = [12 + 300 * rows / total for rows in bins["rows"]]
         axes.scatter(bins["confidence"], bins["accuracy"], s=sizes, alpha=0.7, linewidths=0)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xlabel="confidence", ylabel="accuracy", title="Calibration")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), title="Calibration")
+        axes.set(xlabel="predicted probability", ylabel="observed share")
 
     return draw
 

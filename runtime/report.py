@@ -118,9 +118,10 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def headline(results: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Title, value and interval of each number, the loss first."""
-    for name, value in {"loss": results["loss"], **results["tracked"]}.items():
-        if value is not None or name != "loss":
-            yield name.replace("_", " ").capitalize(), number(value), ""
+    if results["loss"] is not None:
+        yield "Loss", number(results["loss"]), ""
+    for name, value in results["tracked"].items():
+        yield name, number(value), ""
     for key, value in results["metrics"].items():
         interval = results["intervals"].get(key)
         if isinstance(value, list):

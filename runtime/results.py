@@ -15,7 +15,7 @@ from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metri
 # Resampling is done with at most so many scores, where it takes about a second.
 MOST_RESAMPLED = 100_000
 RESAMPLES = 400
-# A curve is written with at most so many points, the ends among them.
+# A curve is written with about so many points at most, its ends among them.
 MOST_POINTS = 500
 
 
@@ -154,11 +154,17 @@ def _plain(value: Any) -> Any:
 
 
 def _thinned(curve: Mapping[str, Any]) -> dict[str, Any]:
-    """A curve with at most MOST_POINTS points, evenly spread over those it has."""
-    count = max(len(series) for series in curve.values() if isinstance(series, Tensor))
-    kept = torch.linspace(0, count - 1, min(count, MOST_POINTS)).round().long()
+    """A curve with about MOST_POINTS points at most, evenly spread along it."""
+    x, y, *_ = (series for series in curve.values() if isinstance(series, Tensor))
+    kept = torch.arange(len(x))
+    if len(x) > MOST_POINTS:
+        length = torch.cat([torch.zeros(1), (x.diff().abs() + y.diff().abs()).cumsum(0)])
+        kept = torch.searchsorted(length, torch.linspace(0, float(length[-1]), MOST_POINTS)).clamp(max=len(x) - 1)
+        kept = torch.tensor(sorted({0, len(x) - 1, *kept.tolist()}))
     return {
-        name: [float(f"{x:.6g}") for x in series[kept[kept < len(series)]]] if isinstance(series, Tensor) else series
+        name: [float(f"{value:.6g}") for value in series[kept[kept < len(series)]]]
+        if isinstance(series, Tensor)
+        else series
         for name, series in curve.items()
     }
 

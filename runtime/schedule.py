@@ -128,7 +128,9 @@ class Schedule:
 
     def _begin(self) -> LRScheduler:
         for group, rate in zip(self.optimizer.param_groups, self.base, strict=True):
-            group["lr"] = group["initial_lr"] = rate
+            group["lr"] = rate
+            # A scheduler that has rates of its own, as CyclicLR, takes those only where no other has left any.
+            group.pop("initial_lr", None)
         chosen = self.stages[self.index]
         try:
             return chosen.kind(self.optimizer, **self._arguments(chosen))

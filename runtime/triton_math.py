@@ -78,6 +78,7 @@ def log10(x):
 @triton.jit
 def power(x, exponent):
     """x ** exponent. A negative base has a real power where the exponent is a whole number, and NaN elsewhere."""
+    x, exponent = x * 1.0, exponent * 1.0
     whole = tl.floor(exponent) == exponent
     odd = whole & (tl.floor(exponent * 0.5) * 2.0 != exponent)
     size = tl.exp2(exponent * tl.log2(tl.abs(x)))

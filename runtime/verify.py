@@ -25,6 +25,10 @@ from tdsl.runtime import launch, random
 
 # What a kernel may add to the error of eager PyTorch, in units in the last place of the greatest result.
 FLOOR = 4.0
+# The greatest of fewer errors than this tells little of how much PyTorch errs: the floor is higher there.
+FEW, FLOOR_OF_FEW = 16, 16.0
+# Inputs and gradients are of order 1: a result that cancels to less than this is measured against this.
+SMALL = 1e-2
 FORWARD, BACKWARD = 2.0, 3.0
 DTYPES = {"float": None, "f32": None, "i64": torch.int64, "i32": torch.int32, "bool": torch.bool}
 
@@ -74,27 +78,36 @@ def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> 
     function, reference = getattr(kernels, case.group), getattr(kernels, f"{case.group}_reference")
     seeds = _seeds(reference, generator)
     seed = generator.initial_seed()
-    fused = _run(lambda *a: _seeded(function, a, seed), tensors, case, None)
+    fused = _run(lambda *a: _seeded(function, a, seed), tensors, case, dtype)
     with _same_seed(seed):
         drawn = [random.next_seed()] if seeds else []
-    eager = _run(lambda *a: reference(*a, *drawn), tensors, case, None)
-    exact = _run(lambda *a: reference(*a, *drawn), tensors, case, torch.float64)
-    return _judged(case, dtype, fused, eager, exact)
+    eager = _run(lambda *a: reference(*a, *drawn), tensors, case, dtype)
+    exact = _run(lambda *a: reference(*a, *drawn), tensors, case, dtype, torch.float64)
+    return _judged(case, dtype, tensors, fused, eager, exact)
 
 
 Results = tuple[list[Tensor], list[Tensor | None]]
 
 
-def _run(function: Callable[..., Any], tensors: Sequence[Tensor], case: Case, dtype: torch.dtype | None) -> Results:
-    """Results and gradients; the gradients of the results are expanded from one number, as `loss.sum()` hands them."""
-    inputs = [_leaf(t, dtype) for t in tensors]
+def _run(
+    function: Callable[..., Any],
+    tensors: Sequence[Tensor],
+    case: Case,
+    dtype: torch.dtype,
+    computed: torch.dtype | None = None,
+) -> Results:
+    """Results and gradients of inputs of `dtype`, `computed` in it or another one.
+
+    The gradients of the results are the same numbers whatever they are computed in.
+    """
+    inputs = [_leaf(t, computed) for t in tensors]
     found = function(*inputs, *case.scalars)
     outputs = list(found) if isinstance(found, tuple) else [found]
     floats = [o for o in outputs if o.is_floating_point() and o.requires_grad]
     leaves = [t for t in inputs if t.requires_grad]
     if not floats or not leaves:
         return [o.detach() for o in outputs], []
-    grads = [_output_grad(o, case) for o in floats]
+    grads = [_output_grad(o, case, dtype) for o in floats]
     return [o.detach() for o in outputs], list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
 
 
@@ -104,11 +117,12 @@ def _leaf(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return (tensor.to(dtype) if dtype else tensor).detach().requires_grad_()
 
 
-def _output_grad(output: Tensor, case: Case) -> Tensor:
+def _output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
+    """Random, or expanded from one number, as `loss.sum()` hands it."""
     if case.layout == "expanded":
         return torch.ones((), dtype=output.dtype, device=output.device).expand(output.shape)
     generator = torch.Generator().manual_seed(output.numel())
-    return torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
+    return torch.randn(output.shape, generator=generator).to(dtype).to(output)
 
 
 def _tensor(shape: tuple[int, ...], kind: str, dtype: torch.dtype, case: Case, generator: torch.Generator) -> Tensor:
@@ -155,43 +169,66 @@ def _seeded(function: Callable[..., Any], args: Sequence[Any], seed: int) -> Any
         return function(*args)
 
 
-def _judged(case: Case, dtype: torch.dtype, fused: Results, eager: Results, exact: Results) -> Outcome:
-    ratios = []
+def _judged(
+    case: Case, dtype: torch.dtype, tensors: Sequence[Tensor], fused: Results, eager: Results, exact: Results
+) -> Outcome:
     precision = str(dtype).removeprefix("torch.")
-    for factor, index in ((FORWARD, 0), (BACKWARD, 1)):
+    anything: list[Tensor | None] = [None] * len(fused[0])
+    # Where an input is itself NaN or infinite, the gradient is what PyTorch's code happens to do, its vectorised one
+    # at times something else than its scalar one.
+    finite = [t.isfinite() for t in tensors if t.is_floating_point()]
+    ratios = []
+    for factor, where, *results in (
+        (FORWARD, anything, fused[0], eager[0], exact[0]),
+        (BACKWARD, finite, fused[1], eager[1], exact[1]),
+    ):
         worst = 0.0
-        for a, b, c in zip(fused[index], eager[index], exact[index]):
+        for a, b, c, at in zip(*results, where):
             if a is None or b is None or c is None:
                 if (a is None) != (b is None):
                     return Outcome(case, precision, 0.0, 0.0, "a gradient is missing")
                 continue
-            problem, ratio = _ratio(a, b, c, factor, dtype)
+            problem, ratio = _ratio(a, b, c, factor, dtype, at)
             if problem:
                 return Outcome(case, precision, ratio, ratio, problem)
             worst = max(worst, ratio)
         ratios.append(worst)
-    forward, backward = ratios
-    return Outcome(case, precision, forward, backward)
+    return Outcome(case, precision, *ratios)
 
 
-def _ratio(fused: Tensor, eager: Tensor, exact: Tensor, factor: float, dtype: torch.dtype) -> tuple[str, float]:
-    """The kernel's error over what it may err."""
+def _ratio(
+    fused: Tensor, eager: Tensor, exact: Tensor, factor: float, dtype: torch.dtype, at: Tensor | None
+) -> tuple[str, float]:
+    """The kernel's error over what it may err; of a gradient, only the elements `at` count."""
     if fused.shape != exact.shape:
         return f"shape {tuple(fused.shape)}, not {tuple(exact.shape)}", 0.0
+    if at is not None:
+        fused, eager, exact = fused[at], eager[at], exact[at]
     if not fused.numel():
         return "", 0.0
     if not fused.is_floating_point():
         return ("" if torch.equal(fused, eager) else "other values"), 0.0
-    finite = torch.isfinite(eager) & torch.isfinite(exact)
-    # Where PyTorch's own precisions disagree (inf * 0 in one formula, not in another) either will do.
-    settled = torch.isnan(eager) == torch.isnan(exact)
-    if not torch.equal(torch.isnan(fused[settled]), torch.isnan(eager[settled])) or not fused[finite].isfinite().all():
+    if _misplaced(fused, eager, exact, gradient=at is not None):
         return "NaN or infinity in other places", 0.0
+    finite = torch.isfinite(eager) & torch.isfinite(exact)
     a, b, c = fused[finite].double(), eager[finite].double(), exact[finite].double()
     if not c.numel():
         return "", 0.0
-    allowed = factor * (b - c).abs().max() + FLOOR * torch.finfo(dtype).eps * c.abs().max().clamp(min=1e-30)
+    floor = FLOOR if c.numel() >= FEW else FLOOR_OF_FEW
+    allowed = factor * (b - c).abs().max() + floor * torch.finfo(dtype).eps * c.abs().max().clamp(min=SMALL)
     return "", float((a - c).abs().max() / allowed)
+
+
+def _misplaced(fused: Tensor, eager: Tensor, exact: Tensor, gradient: bool) -> bool:
+    """Whether NaN (in a gradient: what is not finite) stands where PyTorch has something else.
+
+    Where PyTorch's own precisions disagree (inf * 0 in one formula, not in another) either will do.
+    """
+    settled = torch.isnan(eager) == torch.isnan(exact)
+    marked: Callable[[Tensor], Tensor] = (lambda t: ~t.isfinite()) if gradient else torch.isnan
+    if not torch.equal(marked(fused[settled]), marked(eager[settled])):
+        return True
+    return not bool(fused[torch.isfinite(eager) & torch.isfinite(exact)].isfinite().all())
 
 
 def cases(path: Path) -> list[Case]:

@@ -1,53 +1,59 @@
-"""Every code has a record, every record's example raises its code, and the reference lists them all."""
+"""Every code that the source speaks of has one record; what can't be emitted is told by `tdsl check`, with its code."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from tdsl.compiler import cli
-from tdsl.compiler.codes import CODES as OF_COMPILER
+from tdsl.compiler.codes import CODES as OF_TYPES
+from tdsl.compiler.emit.codes import CODES as OF_EMISSION
 from tdsl.dsl.codes import CODES as OF_FRONT_END
-from tdsl.dsl.codes import Code
-from tdsl.dsl.diagnostics import Diagnostic
+from tdsl.dsl.codes import Code, run
 
 ROOT = Path(__file__).parent.parent
-CODES = {**OF_FRONT_END, **OF_COMPILER}
-# A code that only an option raises.
-OPTIONS = {"E321": ["--set", "learning_rate=1"]}
-RUN = OF_FRONT_END["E303"].example.replace("seed = 1", "epochs = 1")
+TABLES = (OF_FRONT_END, OF_TYPES, OF_EMISSION)
 
 
-def test_no_code_has_two_records() -> None:
-    assert not OF_FRONT_END.keys() & OF_COMPILER.keys()
+def test_a_code_has_one_record() -> None:
+    codes = [code for table in TABLES for code in table]
+    assert len(codes) == len(set(codes))
 
 
 def test_every_code_in_the_source_has_a_record() -> None:
-    files = [path for folder in ("dsl", "compiler") for path in sorted((ROOT / folder).rglob("*.py"))]
-    used = {
-        code
-        for path in files
-        if path.name != "codes.py"
-        for code in re.findall(r'"([EW]\d{3})"', path.read_text(encoding="utf-8"))
-    }
-    assert used == CODES.keys()
+    files = [
+        path for folder in ("dsl", "compiler") for path in (ROOT / folder).rglob("*.py") if path.name != "codes.py"
+    ]
+    used = {code for path in files for code in re.findall(r'"([EW]\d{3})"', path.read_text(encoding="utf-8"))}
+    assert used == {code for table in TABLES for code in table}
 
 
-@pytest.mark.parametrize("code", CODES.values(), ids=lambda code: code.code)
-def test_the_example_raises_the_code(code: Code, tmp_path: Path) -> None:
-    program = tmp_path / "program.model"
-    program.write_bytes((code.example or RUN).encode("utf-8", "surrogateescape"))
-    (tmp_path / "points.csv").write_text("x,t,u,name\n1,2,3,a\n4,5,6,b\n")
-    found = told(program, OPTIONS.get(code.code, []))
-    assert code.code in {each.code for each in found}
-    assert all(each.span is not None for each in found if each.code != "E321")
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where `points.csv` is."""
+    (tmp_path / "points.csv").write_text("x,t,u,name\n" + "".join(f"{i}.5,{i},{i},a\n" for i in range(20)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def told(program: Path, options: list[str]) -> list[Diagnostic]:
-    """What `tdsl check` tells of a program."""
-    found: list[Diagnostic] = []
-    parsed, _ = cli._parser().parse_known_args(["check", str(program), *options])
-    cli.load(str(program), parsed, found)
-    return found
+@pytest.mark.parametrize("code", OF_EMISSION.values(), ids=lambda code: code.code)
+def test_check_tells_what_cannot_be_emitted(code: Code, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "program.model").write_text(code.example)
+    assert cli.main(["check", "program.model", "--format", "json"]) == 2
+    errors = [each for each in json.loads(capsys.readouterr().out) if each["severity"] == "error"]
+    assert [each["code"] for each in errors] == [code.code]
+    assert errors[0]["line"] is not None
+
+
+@pytest.mark.parametrize(
+    ("option", "code"), [("batch-size=2", "E321"), ("batch_size=0", "E312"), ("optimizer.lrr=1", "E302")]
+)
+def test_options_are_checked_like_the_program(
+    option: str, code: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "program.model").write_text(run("    epochs = 1"))
+    assert cli.main(["check", "program.model", "--format", "json", "--set", option]) == 2
+    assert [each["code"] for each in json.loads(capsys.readouterr().out)] == [code]

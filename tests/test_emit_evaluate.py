@@ -16,6 +16,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 import tdsl.compiler.ops  # noqa: F401
+from tdsl.compiler import pipeline
 from tdsl.compiler.build.program import build
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.emit.data import emit_data
@@ -25,7 +26,7 @@ from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.probe import probe
 from tdsl.dsl.diagnostics import ProgramError
 from tdsl.dsl.resolve import load
-from tdsl.runtime import checkpoint
+from tdsl.runtime import checkpoint, evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = (ROOT / "examples" / "digits.model").read_text()
@@ -71,6 +72,13 @@ def test_the_task_and_the_class_count_come_from_the_types(compare: str, metrics:
     assert expected in emitted(digits(compare, metrics))
 
 
+def test_probabilities_are_seen_in_fused_code_and_in_the_model() -> None:
+    fused = pipeline.run(digits(f"sigmoid(2 * {SCORES}[:, 0] + 1), batch.label", "AUROC()"))
+    assert 'metrics.AUROC(task="binary", from_logits=False)' in emitted(fused)
+    text = DIGITS.replace("return down(dropout(h, 0.1))", "return softmax(down(h), dim=-1)")
+    assert "num_classes=10, from_logits=False)" in emitted(pipeline.run(unit_of(text)))
+
+
 @pytest.mark.parametrize(
     ("compare", "metrics"),
     [
@@ -93,7 +101,7 @@ def test_metrics_that_do_not_fit_are_located_errors(compare: str, metrics: str) 
 
 
 def test_the_text_is_the_same_every_time_and_strings_stay_strings() -> None:
-    metrics = "Accuracy(), Accuracy(top_k=5), CalibrationError(norm=\"l2\")"
+    metrics = 'Accuracy(), Accuracy(top_k=5), CalibrationError(norm="l2")'
     first, again = (emitted(digits(f"{SCORES}, batch.label", metrics)) for _ in range(2))
     assert first == again
     ast.parse(first)
@@ -162,13 +170,26 @@ def test_digits_agree_with_scikit_learn(tmp_path: Path) -> None:
     assert (out / "report.html").stat().st_size > 10_000
 
 
-def test_wrong_options_and_missing_checkpoints_are_told(tmp_path: Path) -> None:
-    out = project(unit_of(DIGITS), "digits", tmp_path, ROOT / "examples")
-    for options, status in ((["--split", "dev"], 2), (["--checkpoint", "step-3"], 1), (["--nothing"], 2)):
-        done = start(out, *options)
-        assert done.returncode == status, done.stderr
-        assert "error: " in done.stderr
-        assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        (["--split", "dev"], 2, "there is no split `dev`"),
+        (["--device", "abacus"], 2, "abacus"),
+        ([], 1, "there is no checkpoint"),
+        (["--checkpoint", "step-3"], 1, "step-3"),
+    ],
+)
+def test_wrong_options_and_missing_checkpoints_are_told(
+    options: list[str], status: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate(job: evaluation.Job) -> None:
+        raise AssertionError("nothing is evaluated")
+
+    argv = ["--out", str(tmp_path), *options]
+    assert evaluation.main("r", evaluate, out=tmp_path, split="test", splits=["train", "test"], argv=argv) == status
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert told in error
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the conformance programs beside the repository")

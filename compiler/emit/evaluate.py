@@ -84,7 +84,8 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         program=plain(PurePath(unit.program.source.name).name),
         name=run.spec.name,
         models={identifier(name): _model(name, member) for name, member in run.models.items()},
-        metrics=metric_texts(unit, run, evaluation),
+        # The same metric twice tells nothing more.
+        metrics=tuple(dict.fromkeys(metric_texts(unit, run, evaluation))),
         compare=_function(evaluation.compare if evaluation else None),
         predict=_function(evaluation.predict if evaluation else None),
         tracks=bool(run.loss.tracked),

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from tdsl.compiler.ir import Scalar
 from tdsl.compiler.ops.infer import like_input_float, pointwise, pointwise_bool, pointwise_float
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
@@ -63,14 +64,36 @@ unary("sign", "tm.sign({0})", None, pointwise)
 
 
 def _pow(t: Tracer, x: Expr, exponent: Expr) -> Expr:
-    """Small integer powers by multiplication, which is exact for negative bases too."""
-    n = getattr(exponent.operand, "value", None)
-    if isinstance(n, (int, float)) and not isinstance(n, bool) and n in (0.5, -0.5, -1, 2, 3, 4):
-        if n < 1:
-            return t.sqrt(x) if n == 0.5 else t.rsqrt(x) if n == -0.5 else 1.0 / x
-        square = x * x
-        return square if n == 2 else square * x if n == 3 else square * square
-    return t.power(x, exponent)
+    """Powers by small whole numbers by multiplication, which is exact for negative bases too."""
+    base, n = _number(x), _number(exponent)
+    if n in (0.5, -0.5):
+        return t.sqrt(x) if n == 0.5 else t.rsqrt(x)
+    if n is not None and n == int(n) and 0 < abs(n) <= 16:
+        whole = _multiplied(x, int(abs(n)))
+        return whole if n > 0 else 1.0 / whole
+    return t.exp2(exponent * math.log2(base)) if base is not None and base > 0 else t.power(x, exponent)
+
+
+def _number(x: Expr) -> int | float | None:
+    """The literal that an operand is."""
+    operand = x.operand
+    literal = isinstance(operand, Scalar) and not operand.text and isinstance(operand.value, (int, float))
+    return operand.value if literal else None
+
+
+def _multiplied(x: Expr, n: int) -> Expr:
+    """x to the power of n, at least 1, by squaring."""
+    if n == 1:
+        return x
+    half = _multiplied(x, n // 2)
+    return half * half * x if n % 2 else half * half
+
+
+def _power_vjp(t: Tracer, g: Expr, y: Expr, x: Expr, p: Expr) -> tuple[Expr | None, Expr]:
+    """At the edges as in PyTorch: no gradient of `x ** 0`, nor of the exponent where a zero stays one."""
+    d_x = None if _number(p) == 0 else g * t.where(t.eq(p, 0.0), 0.0, p * t.power(x, p - 1.0))
+    still = t.logical_and(t.eq(x, 0.0), p >= 0.0)
+    return d_x, g * t.where(still, 0.0, y * t.log(x))
 
 
 register(
@@ -91,7 +114,7 @@ register(
         pointwise,
         "torch.pow",
         "tm.power({0}, {1})",
-        vjp=lambda t, g, y, x, p: (g * p * t.power(x, p - 1.0), g * y * t.log(x)),
+        vjp=_power_vjp,
         doc="`pow` for any exponent, within kernels.",
     )
 )
@@ -124,6 +147,7 @@ unary("erf", "tl.erf({0})", lambda t, g, y, x: (g * (2 / math.sqrt(math.pi)) * t
 unary("sigmoid", "tl.sigmoid({0})", lambda t, g, y, x: (g * y * (1.0 - y),))
 unary("floor", "tl.floor({0})", None, pointwise)
 unary("ceil", "tl.ceil({0})", None, pointwise)
+composite("tan", "input: tensor", lambda t, x: t.sin(x) / t.cos(x), pointwise_float, torch="torch.tan")
 composite("square", "input: tensor", lambda t, x: x * x, pointwise, torch="torch.square")
 
 # Choice --------------------------------------------------------------------------------------------------------------

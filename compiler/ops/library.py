@@ -213,6 +213,8 @@ _library("detach", "input: tensor", _detach, ".detach")
 def _argmax(b: Bound) -> Types:
     from tdsl.compiler.ops.infer import reduced
 
+    if b.type(0).dtype == "bool":
+        fail("E205", f"`{b.op.name}` compares numbers", b.span, str(b.type(0)), help="convert with `.int()`")
     return reduced(b, "i64")
 
 

@@ -42,6 +42,10 @@ def _elementwise(b: Bound) -> Types:
     x, target = b.type(0), b.type(1)
     if not same_shape(x.shape, target.shape):
         fail("E203", f"shapes do not match in `{b.op.name}`", b.span, f"{x} and {target}")
+    for index in range(2, len(b.inputs)):
+        name = b.op.signature[index].name
+        if b.given(index) and not same_shape(broadcast([x, b.type(index)], f"{name} of {b.op.name}", b.span), x.shape):
+            fail("E203", f"`{name}` of `{b.op.name}` has more than the input", b.span, str(b.type(index)))
     return _reduced(b, x.shape)
 
 

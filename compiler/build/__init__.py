@@ -1,0 +1,3 @@
+"""From a resolved program to IR."""
+
+from __future__ import annotations

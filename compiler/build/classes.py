@@ -1,0 +1,334 @@
+"""Modules made: each elaborated for the arguments it is made with, to a class that stays generic in its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from tdsl.compiler.build import arithmetic, body, members
+from tdsl.compiler.build.bind import attribute, match
+from tdsl.compiler.build.expr import evaluate
+from tdsl.compiler.build.frame import Frame, GraphBuilder
+from tdsl.compiler.build.layers import LAYERS
+from tdsl.compiler.build.types import Binding, declared, new_sizes
+from tdsl.compiler.build.unit import ConstantMember, ModuleIR, ParameterIR, TensorMember
+from tdsl.compiler.build.values import (
+    FunctionRef,
+    Infer,
+    Instance,
+    LayerInstance,
+    LayerRef,
+    ListInstance,
+    ModuleInstance,
+    ModuleRef,
+    OpRef,
+    Semantic,
+    Signature,
+    describe,
+)
+from tdsl.compiler.ir import Attr, Graph, Scalar, Value
+from tdsl.compiler.ops.infer import knowing, known
+from tdsl.compiler.ops.op import Arg, Kind
+from tdsl.compiler.size import Size, Symbol
+from tdsl.dsl import ast
+from tdsl.dsl.diagnostics import Reporter, Span, fail
+from tdsl.dsl.program import Constant, Program
+
+_FUSIBLE = (Kind.POINTWISE, Kind.REDUCTION, Kind.ROW, Kind.RANDOM)
+
+
+@dataclass(eq=False)
+class Classes:
+    """The classes of a program, in the order in which they can be defined."""
+
+    program: Program
+    reporter: Reporter
+    found: dict[object, ModuleInstance] = field(default_factory=dict)
+    order: list[ModuleIR] = field(default_factory=list)
+    active: list[str] = field(default_factory=list)
+    tried: set[str] = field(default_factory=set)
+    sequential: LayerRef = field(default_factory=lambda: LayerRef(members.SEQUENTIAL))
+
+    # Names -----------------------------------------------------------------------------------------------------------
+
+    def lookup(self, name: str) -> Semantic | None:
+        """A declaration of the program, or a built-in layer."""
+        program = self.program
+        if name in program.consts:
+            return constant(program.consts[name])
+        if name in program.functions:
+            return FunctionRef(program.functions[name])
+        if name in program.modules:
+            return ModuleRef(program.modules[name])
+        if name == "Sequential":
+            return self.sequential
+        return LayerRef(LAYERS[name]) if name in LAYERS else None
+
+    def names(self) -> list[str]:
+        program = self.program
+        return [*program.consts, *program.functions, *program.modules, *LAYERS, "Sequential", "size", "rearrange"]
+
+    @contextmanager
+    def entering(self, name: str, span: Span) -> Iterator[None]:
+        """Recursion, of modules or of functions, is an error."""
+        if name in self.active:
+            fail("E210", f"`{name}` contains itself", span, notes=(" -> ".join([*self.active, name]),))
+        self.tried.add(name)
+        self.active.append(name)
+        try:
+            yield
+        finally:
+            self.active.pop()
+
+    # Construction ----------------------------------------------------------------------------------------------------
+
+    def construct(self, ref: LayerRef | ModuleRef, args: Sequence[ast.Argument], span: Span, frame: Frame) -> Instance:
+        if isinstance(ref, ModuleRef):
+            return self._module(ref.decl, args, span, frame)
+        if ref is self.sequential:
+            elements = tuple(evaluate(a.value, frame) for a in args)
+            return replace(self.listed(elements, span), sequential=True)
+        return members.layer_instance(ref, args, span, frame)
+
+    def listed(self, items: Sequence[Semantic], span: Span) -> ListInstance:
+        """A list of modules; its elements are found at `0`, `1`, ... below it."""
+        for item in items:
+            if not isinstance(item, (LayerInstance, ModuleInstance, ListInstance)):
+                help = "call it: `ReLU()`" if isinstance(item, (LayerRef, ModuleRef)) else None
+                fail("E201", f"{describe(item)} in a list of modules", span, help=help)
+        return ListInstance(tuple(i for i in items if isinstance(i, (LayerInstance, ModuleInstance, ListInstance))))
+
+    def comprehension(self, expr: ast.Comprehension, frame: Frame) -> ListInstance:
+        return members.comprehension(expr, frame)
+
+    def _module(self, decl: ast.Module, args: Sequence[ast.Argument], span: Span, frame: Frame) -> ModuleInstance:
+        signature = tuple(Arg(p.name, p.kind, None, p.default is None) for p in decl.params)
+        given = match(decl.name, signature, args, lambda e: evaluate(e, frame), span)
+        env: dict[str, Semantic] = {}
+        for param in decl.params:
+            if param.name in given:
+                value, at = given[param.name]
+                env[param.name] = _checked(decl.name, param, value, at)
+            else:
+                assert param.default is not None
+                env[param.name] = self._default(decl, param)
+        made = self.instance(decl, env, span)
+        positional = [p.name for p, a in zip(decl.params, args) if a.name is None]
+        kept = [p for p in decl.params if p.name in given and p.kind not in ("fn", "module")]
+        texts = tuple(("" if p.name in positional else p.name, _attr(env[p.name])) for p in kept)
+        if len(kept) != len(given):
+            texts = tuple((p.name, _attr(env[p.name])) for p in kept)
+        return replace(made, env=env, args=texts)
+
+    def _default(self, decl: ast.Module, param: ast.Parameter) -> Semantic:
+        assert param.default is not None
+        frame = Frame(self, GraphBuilder(decl.name), {})
+        return _checked(decl.name, param, evaluate(param.default, frame), param.default.span)
+
+    def instance(self, decl: ast.Module, env: Mapping[str, Semantic], span: Span) -> ModuleInstance:
+        """The class of a module for these arguments, elaborated once."""
+        key = (decl.name, tuple(_concrete(v) for v in env.values()))
+        if key not in self.found:
+            with self.entering(decl.name, span):
+                self.found[key] = self._elaborate(decl, env)
+        return self.found[key]
+
+    def alone(self, decl: ast.Module) -> None:
+        """Elaborate a module that nothing makes, with its defaults; what has none stays unknown."""
+        if any(p.default is None and p.kind in ("fn", "module") for p in decl.params):
+            return
+        env: dict[str, Semantic] = {
+            p.name: self._default(decl, p) if p.default is not None else Scalar(None, "unknown") for p in decl.params
+        }
+        self.instance(decl, env, decl.name_span)
+
+    def function_alone(self, decl: ast.Function, frame: Frame) -> None:
+        """Elaborate a function that nothing calls, for the types that it declares."""
+        signature = self.function_signature(decl)
+        values = [Value(type, name) for name, type in signature.inputs]
+        frame.builder.inputs += values
+        frame.names |= {**new_sizes([t for _, t in signature.inputs]), **{v.name: v for v in values}}
+        with self.entering(decl.name, decl.name_span):
+            self.body(decl, frame, signature, {})
+
+    # Elaboration -----------------------------------------------------------------------------------------------------
+
+    def _elaborate(self, decl: ast.Module, env: Mapping[str, Semantic]) -> ModuleInstance:
+        names, sizes = _inside(decl, env)
+        with knowing(sizes):
+            frame = Frame(self, GraphBuilder(decl.name), names)
+            made = {}
+            for member in decl.members:
+                with body.guarded(self.reporter, frame, [member.name]):
+                    made[member.name] = members.member(member, frame)
+            signature = Signature((), ())
+            graph = frame.builder.graph((), sizes)
+            if decl.forward is not None:
+                signature = self._signature(decl.forward, frame.names)
+                graph = self._forward(decl.forward, frame, signature, sizes)
+            irs = {name: members.member_ir(m) for name, m in made.items()}
+        ir = ModuleIR(decl.name, decl, _parameters(decl, env), irs, members.ties(made, frame), graph, decl.doc)
+        ir = self._shared(ir)
+        return ModuleInstance(decl, env, ir, signature, (), self._inlined(ir))
+
+    def _forward(self, decl: ast.Function, frame: Frame, signature: Signature, sizes: Mapping[Symbol, int]) -> Graph:
+        values = [Value(type, name) for name, type in signature.inputs]
+        frame.builder.inputs += values
+        frame.names |= new_sizes([t for _, t in signature.inputs])
+        frame.names |= {v.name: v for v in values}
+        outputs = self.body(decl, frame, signature, {})
+        return frame.builder.graph(outputs, sizes)
+
+    def _signature(self, decl: ast.Function, names: Mapping[str, Semantic]) -> Signature:
+        frame = Frame(self, GraphBuilder(decl.name), dict(names))
+        inputs = tuple((i.name, declared(i.type, names, True, lambda e: evaluate(e, frame))) for i in decl.inputs)
+        frame.names |= new_sizes([t for _, t in inputs])
+        outputs = tuple(declared(t, frame.names, False, lambda e: evaluate(e, frame)) for t in decl.outputs)
+        return Signature(inputs, outputs)
+
+    def function_signature(self, decl: ast.Function) -> Signature:
+        return self._signature(decl, {})
+
+    def sizes(self, binding: Binding) -> dict[str, Semantic]:
+        """What a call bound, as the names of the body that is inlined."""
+        return {s.name: Scalar(shape[0]) for s, shape in binding.items() if len(shape) == 1 and not s.param}
+
+    def body(self, decl: ast.Function, frame: Frame, signature: Signature, binding: Binding) -> tuple[Value, ...]:
+        return body.run(decl, frame, signature, binding, self.reporter)
+
+    def inline(
+        self, instance: ModuleInstance, values: Sequence[Value], binding: Binding, span: Span, frame: Frame
+    ) -> tuple[Value, ...]:
+        """Elaborate a module's body again where it is called; its parameters are reached through its path."""
+        decl = instance.decl
+        assert decl.forward is not None
+        path = f"{frame.path}.{instance.path}" if frame.path else instance.path
+        names: dict[str, Semantic] = {}
+        for param in decl.params:
+            value = instance.env[param.name]
+            if param.kind == "float" and isinstance(value, Scalar):
+                value = Scalar(value.value, f"{frame.builder.owner}{path}.{param.name}")
+            names[param.name] = value
+        names |= self.sizes(binding)
+        inner = frame.inner(names, path, decl.name)
+        for member in decl.members:
+            names[member.name] = members.inlined(member, inner)
+        names |= dict(zip((i.name for i in decl.forward.inputs), values))
+        return self.body(decl.forward, inner, instance.signature, binding)
+
+    def _inlined(self, ir: ModuleIR) -> bool:
+        nodes = ir.graph.nodes
+        plain = all(isinstance(m, (TensorMember, ConstantMember)) for m in ir.members.values())
+        return plain and bool(nodes) and all(n.op.fusible and n.op.kind in _FUSIBLE for n in nodes)
+
+    def _shared(self, ir: ModuleIR) -> ModuleIR:
+        """One class where two elaborations read the same; else the later gets a name of its own."""
+        mine = _fingerprint(ir)
+        taken = {m.class_name for m in self.order} | set(self.program.modules) - {ir.class_name}
+        for i, other in enumerate(self.order):
+            if other.source is ir.source and _fingerprint(other) == mine:
+                most = {s: max(n, ir.graph.known.get(s, n)) for s, n in other.graph.known.items()}
+                self.order[i] = replace(other, graph=replace(other.graph, known=most))
+                return self.order[i]
+        name, number = ir.class_name, 2
+        while name in taken:
+            name, number = f"{ir.class_name}{number}", number + 1
+        ir = replace(ir, class_name=name)
+        self.order.append(ir)
+        return ir
+
+
+def constant(value: Constant) -> Semantic:
+    """A folded constant as a value of a body."""
+    if isinstance(value, tuple):
+        return tuple(constant(v) for v in value)
+    return value if isinstance(value, str) else Scalar(value)  # type: ignore[arg-type]
+
+
+def _checked(what: str, param: ast.Parameter, value: Semantic, span: Span) -> Semantic:
+    if param.kind in ("fn", "module"):
+        fits = (FunctionRef, OpRef) if param.kind == "fn" else (ModuleRef, LayerRef)
+        if not isinstance(value, fits):
+            fail("E202", f"argument `{param.name}` of `{what}` is a {param.kind}", span, f"this is {describe(value)}")
+        return value
+    if isinstance(value, Infer):
+        fail("E202", "`_` stands for sizes of built-in layers only", span)
+    if isinstance(value, Scalar) and value.text == "unknown":
+        return value
+    found = attribute(what, Arg(param.name, param.kind), value, span)
+    if isinstance(found, str):
+        return found
+    return found if isinstance(found, Scalar) else Scalar(found)  # type: ignore[arg-type]
+
+
+def _attr(value: Semantic) -> Attr:
+    if isinstance(value, str):
+        return value
+    assert isinstance(value, Scalar), value
+    return value if value.text else value.value
+
+
+def _concrete(value: Semantic) -> object:
+    """What tells two elaborations apart."""
+    if isinstance(value, Scalar):
+        number = arithmetic.number(value)
+        return (type(number).__name__, number)
+    if isinstance(value, (FunctionRef, ModuleRef)):
+        return value.decl.name
+    return value.op.name if isinstance(value, OpRef) else value.layer.name if isinstance(value, LayerRef) else value
+
+
+def _inside(decl: ast.Module, env: Mapping[str, Semantic]) -> tuple[dict[str, Semantic], dict[Symbol, int]]:
+    """A module's parameters in its own words, and what is known of its sizes."""
+    names: dict[str, Semantic] = {}
+    sizes: dict[Symbol, int] = {}
+    for param in decl.params:
+        value = env[param.name]
+        if param.kind == "int":
+            symbol = Symbol(param.name, param=True)
+            names[param.name] = Scalar(Size.of(symbol))
+            if isinstance(value, Scalar) and isinstance(value.value, (int, Size)):
+                size = known(Size.of(value.value))
+                sizes |= {} if size is None else {symbol: size}
+        elif param.kind == "float":
+            number = arithmetic.number(value) if isinstance(value, Scalar) else None
+            names[param.name] = Scalar(number, f"self.{param.name}")
+        else:
+            names[param.name] = value
+    return names, sizes
+
+
+_ANNOTATIONS = {"int": "int", "float": "float", "bool": "bool", "str": "str"}
+
+
+def _parameters(decl: ast.Module, env: Mapping[str, Semantic]) -> tuple[ParameterIR, ...]:
+    found: list[ParameterIR] = []
+    for param in decl.params:
+        if param.kind not in _ANNOTATIONS:
+            continue
+        default = param.default.value if isinstance(param.default, ast.Literal) else None
+        value: Attr = default
+        if param.default is not None and not isinstance(param.default, ast.Literal):
+            made = env[param.name]
+            value = arithmetic.number(made) if isinstance(made, Scalar) else made if isinstance(made, str) else None
+        found.append(ParameterIR(param.name, _ANNOTATIONS[param.kind], value, param.default is None))
+    return tuple(found)
+
+
+def _fingerprint(ir: ModuleIR) -> object:
+    """What the text of a class depends on."""
+    graph = ir.graph
+    numbers: dict[Value, int] = {}
+
+    def text(operand: Value | Scalar) -> object:
+        if isinstance(operand, Scalar):
+            return operand.text or operand
+        return numbers.setdefault(operand, len(numbers))
+
+    nodes = tuple(
+        (n.op.name, tuple(map(text, n.inputs)), tuple(n.attrs.items()), n.layer, tuple(v.type for v in n.outputs))
+        for n in graph.nodes
+    )
+    params = tuple((p.path, p.value.type) for p in graph.params)
+    return (tuple(ir.members.items()), ir.ties, params, nodes, tuple(map(text, graph.outputs)))

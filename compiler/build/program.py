@@ -1,0 +1,143 @@
+"""Build a resolved program: its runs and evaluations, then the modules that none of them makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tdsl.compiler.build.body import guarded, statements
+from tdsl.compiler.build.classes import Classes
+from tdsl.compiler.build.expr import evaluate
+from tdsl.compiler.build.frame import Frame, GraphBuilder
+from tdsl.compiler.build.types import DTYPES
+from tdsl.compiler.build.unit import EvaluationIR, ModuleMember, RunIR, Unit
+from tdsl.compiler.build.values import Batch, ModuleInstance, Semantic, describe
+from tdsl.compiler.ir import Graph, TensorType, Value
+from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.size import Size, Symbol
+from tdsl.dsl import ast
+from tdsl.dsl.diagnostics import Reporter, fail
+from tdsl.dsl.program import DataSpec, EvaluateSpec, Program, TrainSpec
+
+BATCH = Size.of(Symbol("B"))
+
+
+def build(program: Program, reporter: Reporter) -> Unit | None:
+    """The program as IR; None where it has mistakes, which `reporter` then holds."""
+    builder = _Builder(program, reporter)
+    with knowing({}):
+        for run in program.runs.values():
+            builder.run(run)
+        for evaluation in program.evaluations.values():
+            builder.evaluation(evaluation)
+        builder.rest()
+    if reporter.errors:
+        return None
+    return Unit(program, tuple(builder.classes.order), builder.runs, builder.evaluations)
+
+
+class _Builder:
+    def __init__(self, program: Program, reporter: Reporter) -> None:
+        self.program = program
+        self.reporter = reporter
+        self.classes = Classes(program, reporter)
+        self.models: dict[str, Mapping[str, ModuleInstance]] = {}
+        self.runs: dict[str, RunIR] = {}
+        self.evaluations: dict[str, EvaluationIR] = {}
+
+    def run(self, spec: TrainSpec) -> None:
+        frame = Frame(self.classes, GraphBuilder(spec.name, ""), {})
+        models: dict[str, ModuleInstance] = {}
+        for name, expr in spec.models.items():
+            with guarded(self.reporter, frame, [name]):
+                models[name] = self._model(name, expr, frame)
+        if len(models) != len(spec.models):
+            return
+        self.models[spec.name] = models
+        loss = self._block(spec.loss, spec, models)
+        if loss is None:
+            return
+        with guarded(self.reporter, frame, []):
+            _check_loss(spec, loss)
+            members = {n: ModuleMember(m.ir.class_name, m.args) for n, m in models.items()}
+            self.runs[spec.name] = RunIR(spec, members, loss)
+
+    def _model(self, name: str, expr: ast.Expr, frame: Frame) -> ModuleInstance:
+        value = evaluate(expr, frame)
+        if not isinstance(value, ModuleInstance):
+            fail("E201", f"`{name}` is a module of the program", expr.span, f"this is {describe(value)}")
+        # A run calls its model whole, whatever it is made of.
+        return replace(value, path=name, inline=False)
+
+    def _block(self, block: ast.Block, spec: TrainSpec, models: Mapping[str, ModuleInstance]) -> Graph | None:
+        builder = GraphBuilder(block.name, "")
+        fields = batch_fields(spec.data)
+        builder.inputs += fields.values()
+        names: dict[str, Semantic] = {**models, block.parameter.id: Batch(fields)}
+        frame = Frame(self.classes, builder, names)
+        with guarded(self.reporter, frame, []):
+            returned = statements(block.body, frame, self.reporter)
+            if returned is None:
+                fail("E207", f"`{block.name}` returns nothing", block.name_span, help="end it with `return`")
+            return builder.graph(returned[0], {})
+        return None
+
+    def evaluation(self, spec: EvaluateSpec) -> None:
+        run = self.program.runs.get(spec.name)
+        if run is None or spec.name not in self.models:
+            return
+        models = self.models[spec.name]
+        compare = self._block(spec.compare, run, models) if spec.compare is not None else None
+        predict = self._block(spec.predict, run, models) if spec.predict is not None else None
+        if compare is not None and len(compare.outputs) != 2 and spec.compare is not None:
+            with guarded(self.reporter, Frame(self.classes, GraphBuilder("compare"), {}), []):
+                fail("E207", "`compare` returns a prediction and a target", spec.compare.name_span)
+        self.evaluations[spec.name] = EvaluationIR(spec, compare, predict)
+
+    def rest(self) -> None:
+        """Modules that nothing makes are checked with their defaults, functions that nothing calls as declared."""
+        mistaken = bool(self.reporter.errors)
+        for decl in _users_first(self.program.modules):
+            # What a mistake has left unmade may be right for arguments that only its maker knows.
+            unsure = mistaken and any(p.default is None for p in decl.params)
+            if decl.name not in self.classes.tried and not unsure:
+                with guarded(self.reporter, Frame(self.classes, GraphBuilder(decl.name), {}), []):
+                    self.classes.alone(decl)
+        for function in self.program.functions.values():
+            if function.name not in self.classes.tried:
+                frame = Frame(self.classes, GraphBuilder(function.name, ""), {})
+                with guarded(self.reporter, frame, []):
+                    self.classes.function_alone(function, frame)
+
+
+def _users_first(modules: Mapping[str, ast.Module]) -> list[ast.Module]:
+    """Modules that no other mentions come first: they make the others, with arguments."""
+    words = {name: set(re.findall(r"\w+", decl.span.text)) for name, decl in modules.items()}
+
+    def is_mentioned(decl: ast.Module) -> bool:
+        return any(decl.name in found for name, found in words.items() if name != decl.name)
+
+    return sorted(modules.values(), key=is_mentioned)
+
+
+def batch_fields(data: DataSpec) -> dict[str, Value]:
+    """The fields of a batch, each with a leading `B`."""
+    found: dict[str, Value] = {}
+    for field in data.fields:
+        shape = (BATCH, *(Size.of(n) for n in field.shape))
+        found[field.name] = Value(TensorType(DTYPES.get(field.dtype, field.dtype), shape), f"batch.{field.name}")
+    return found
+
+
+def _check_loss(spec: TrainSpec, loss: Graph) -> None:
+    (*rest,) = loss.outputs[1:]
+    if rest or loss.outputs[0].type.shape or not loss.outputs[0].type.is_float:
+        found = ", ".join(str(v.type) for v in loss.outputs)
+        fail(
+            "E207",
+            "the loss is one floating-point number",
+            spec.loss.name_span,
+            f"it returns {found}",
+            help="average it, as with `.mean()`",
+        )

@@ -1,0 +1,152 @@
+"""What a program is built to: a class for each module, a graph for each body. Frozen data for passes and emitters.
+
+Arguments of constructors are `Attr`s: numbers, strings, sizes, or scalars whose `text` says how `forward` reads them
+(`self.eps`); a constructor reads the same without `self.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from tdsl.compiler.ir import Attr, Graph, Shape
+from tdsl.dsl import ast
+from tdsl.dsl.program import EvaluateSpec, Program, TrainSpec
+
+
+@dataclass(frozen=True)
+class LayerMember:
+    """A layer of `torch.nn`: `path` is its text (`nn.Linear`), `args` those given, positional ones with the name ''."""
+
+    path: str
+    args: tuple[tuple[str, Attr], ...]
+
+
+@dataclass(frozen=True)
+class ModuleMember:
+    """A module of the program: `class_name` with its arguments by name."""
+
+    class_name: str
+    args: tuple[tuple[str, Attr], ...]
+
+
+@dataclass(frozen=True)
+class SequentialMember:
+    """`Sequential(...)`."""
+
+    elements: tuple[Submodule, ...]
+
+
+@dataclass(frozen=True)
+class ListMember:
+    """A list of modules written out."""
+
+    elements: tuple[Submodule, ...]
+
+
+@dataclass(frozen=True)
+class RepeatMember:
+    """`[Block(dim) for i in range(n)]`: `count` elements, all made by the same text. `variable` may stand in it."""
+
+    element: Submodule
+    variable: str
+    count: Attr
+
+
+Submodule = LayerMember | ModuleMember | SequentialMember | ListMember | RepeatMember
+
+
+@dataclass(frozen=True)
+class TensorMember:
+    """`param` or `buffer`: made by `initializer` of `torch.nn.init`'s name with its arguments."""
+
+    shape: Shape
+    dtype: str
+    initializer: str
+    args: tuple[tuple[str, Attr], ...]
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class ConstantMember:
+    """`NAME = value` where the value is a number, a string or a tuple."""
+
+    value: Attr
+
+
+Member = Submodule | TensorMember | ConstantMember
+
+
+@dataclass(frozen=True)
+class ParameterIR:
+    """A constructor's parameter: `annotation` as Python writes it; `default` is None where `required`."""
+
+    name: str
+    annotation: str
+    default: Attr
+    required: bool
+
+
+@dataclass(frozen=True)
+class ModuleIR:
+    """One class of `model.py`. `ties` are parameters that share: (`head.weight`, `embed.weight`)."""
+
+    class_name: str
+    source: ast.Module
+    params: tuple[ParameterIR, ...]
+    members: Mapping[str, Member]
+    ties: tuple[tuple[str, str], ...]
+    graph: Graph
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class RunIR:
+    """A run: its models by name (`model` first), and the graph of its loss, whose inputs are named `batch.FIELD`."""
+
+    spec: TrainSpec
+    models: Mapping[str, ModuleMember]
+    loss: Graph
+
+
+@dataclass(frozen=True)
+class EvaluationIR:
+    spec: EvaluateSpec
+    compare: Graph | None
+    predict: Graph | None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A whole program. `modules` come before those that use them."""
+
+    program: Program
+    modules: tuple[ModuleIR, ...]
+    runs: Mapping[str, RunIR] = field(default_factory=dict)
+    evaluations: Mapping[str, EvaluationIR] = field(default_factory=dict)
+
+    def map_graphs(self, change: Callable[[Graph], Graph]) -> Unit:
+        """The unit with every graph changed."""
+
+        def maybe(graph: Graph | None) -> Graph | None:
+            return None if graph is None else change(graph)
+
+        return replace(
+            self,
+            modules=tuple(replace(m, graph=change(m.graph)) for m in self.modules),
+            runs={n: replace(r, loss=change(r.loss)) for n, r in self.runs.items()},
+            evaluations={
+                n: replace(e, compare=maybe(e.compare), predict=maybe(e.predict)) for n, e in self.evaluations.items()
+            },
+        )
+
+    def graphs(self) -> list[Graph]:
+        """Every graph, modules first."""
+        found: list[Graph] = []
+
+        def keep(graph: Graph) -> Graph:
+            found.append(graph)
+            return graph
+
+        self.map_graphs(keep)
+        return found

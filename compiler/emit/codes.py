@@ -1,0 +1,39 @@
+"""Every code of what can't be emitted: what it says, a program that raises it, and the cure."""
+
+from __future__ import annotations
+
+from tdsl.dsl.codes import DATA, Code, run
+
+_SPLIT = DATA.replace("\n}", "\n    split = random(train=0.8, test=0.2)\n}")
+_MISFIT = (
+    "evaluate r {\n    compare(batch) { return batch.x.unsqueeze(1), batch.x }\n    metrics = [MeanSquaredError()]\n}\n"
+)
+
+
+def _transformed(transform: str) -> str:
+    """Data of which `x`, a number a row, is transformed."""
+    return DATA.replace("\n}", f"\n    transform x = [{transform}]\n}}")
+
+
+_ALL = (
+    # A run
+    Code("E330", "a metric that does not fit what `compare` returns", run("    epochs = 1", _SPLIT) + _MISFIT,
+         "return what the metric compares, or choose another"),
+    Code("E331", "a setting that training does not have", run("    epochs = 1\n    precision = bf16"), "remove it"),
+    Code("E332", "`accumulate` of a loss that is no mean over rows",
+         run("    epochs = 1\n    accumulate = 2").replace("batch.x.mean()", "batch.x.sum()"),
+         "take the mean over the rows"),
+    Code("E333", "schedulers that can't follow each other",
+         run("    epochs = 9\n    scheduler = StepLR(3) |> CosineAnnealingLR(T_max=6)"),
+         "put the one without an end last"),
+    # Data
+    Code("E450", "a source that can't be read", DATA.replace('csv("points.csv")', 'huggingface("points")'),
+         "convert it to one of the sources named"),
+    Code("E451", "a knob without effect", DATA.replace("\n}", "\n    workers = 2\n}"), "remove it"),
+    Code("E452", "a field named as a batch's own attribute", DATA.replace("field x", "field size"), "rename it"),
+    Code("E453", "a transform that can't be run", _transformed("RandAugment()"), "use one of those named"),
+    Code("E454", "a transform that does not fit its field", _transformed("Normalize(mean=[0.5], std=[1.0])"),
+         "give it what the field's shape needs"),
+    Code("E455", "not an expression over columns", DATA.replace('column("x")', "x"), 'a column is `column("t")`'),
+)  # fmt: skip
+CODES = {each.code: each for each in _ALL}

@@ -1,0 +1,181 @@
+"""Parameter groups, freezing, clipping and averaging, against PyTorch done by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tdsl.compiler.emit.train import OWN_OPTIMIZERS
+from tdsl.dsl.signatures import OPTIMIZERS
+from tdsl.runtime import optim
+from tdsl.runtime.loader import Batch
+from tdsl.runtime.run import Failure
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 4)
+        self.norm1 = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 5)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm1(self.embed(x)))  # type: ignore[no-any-return]
+
+
+def named(group: dict[str, object]) -> set[str]:
+    return set(group["param_names"])  # type: ignore[call-overload]
+
+
+def test_parameters_that_are_alike_are_in_one_group() -> None:
+    models = {"model": Tied()}
+    special = {"*.bias": {"weight_decay": 0.0}, "*norm*": {"weight_decay": 0.0, "lr": 0.5}}
+    made = optim.make(torch.optim.AdamW, optim.groups(models, special), lr=0.1, weight_decay=0.2)
+    found = {frozenset(named(group)): (group["lr"], group["weight_decay"]) for group in made.param_groups}
+    assert found == {
+        frozenset({"embed.weight"}): (0.1, 0.2),
+        frozenset({"head.bias"}): (0.1, 0.0),
+        frozenset({"norm1.weight", "norm1.bias"}): (0.5, 0.0),
+    }
+
+
+def test_the_last_of_several_globs_holds_in_whatever_order_its_arguments_are() -> None:
+    models = {"model": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))}
+    special = {"*": {"lr": 0.3, "weight_decay": 0.1}, "1.*": {"weight_decay": 0.5}}
+    made = optim.make(torch.optim.SGD, optim.groups(models, special), lr=1.0)
+    assert [(group["lr"], group["weight_decay"]) for group in made.param_groups] == [(0.3, 0.1), (0.3, 0.5)]
+
+
+def test_parameters_of_a_further_model_have_its_name_in_front() -> None:
+    models = {"model": nn.Linear(2, 2), "teacher": nn.Linear(2, 2)}
+    assert [name for name, _ in optim.named_parameters(models)] == ["weight", "bias", "teacher.weight", "teacher.bias"]
+    optim.freeze(models, "teacher.*")
+    assert not any(parameter.requires_grad for parameter in models["teacher"].parameters())
+    assert {name for group in optim.groups(models) for name, _ in group["params"]} == {"weight", "bias"}
+
+
+def test_a_frozen_parameter_stays_as_it_was() -> None:
+    model = Tied()
+    optim.freeze({"model": model}, "norm1.*")
+    before = deepcopy(model)
+    made = optim.make(torch.optim.AdamW, optim.groups({"model": model}), lr=0.1)
+    model(torch.arange(5)).square().mean().backward()
+    made.step()
+    changed = {name for name, value in model.named_parameters() if not torch.equal(value, before.get_parameter(name))}
+    assert changed == {"embed.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda models: optim.freeze(models, "encoder.*"),
+        lambda models: optim.groups(models, {"*.scale": {"lr": 1.0}}),
+    ],
+)
+def test_a_glob_that_names_nothing_is_an_error(wrong: Callable[[dict[str, nn.Module]], object]) -> None:
+    with pytest.raises(Failure, match="matches no parameter") as found:
+        wrong({"model": Tied()})
+    assert "embed.weight" in str(found.value)
+
+
+def test_nothing_left_to_train_is_an_error() -> None:
+    models = {"model": Tied()}
+    optim.freeze(models, "*")
+    with pytest.raises(Failure, match="frozen"):
+        optim.groups(models)
+
+
+def test_what_pytorch_refuses_is_a_message() -> None:
+    with pytest.raises(Failure, match="learning rate"):
+        optim.make(torch.optim.Adam, optim.groups({"model": nn.Linear(1, 1)}), lr=-1.0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_the_language_is_there_and_takes_a_step(name: str) -> None:
+    kind = getattr(optim if name in OWN_OPTIMIZERS else torch.optim, name)
+    model = nn.Linear(3, 2, bias=False)
+    made = optim.make(kind, optim.groups({"model": model}), lr=0.1)
+    before = model.weight.detach().clone()
+    model(torch.ones(4, 3)).square().mean().backward()
+    made.step()
+    assert torch.isfinite(model.weight).all()
+    assert not torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e6])
+def test_clipping_is_pytorchs(max_norm: float) -> None:
+    torch.manual_seed(0)
+    one = Tied()
+    two = deepcopy(one)
+    for model in (one, two):
+        (model(torch.tensor([0, 1, 4])) * 100).sum().backward()
+    norm = optim.clip_gradients(optim.make(torch.optim.SGD, optim.groups({"model": one}), lr=0.1), max_norm)
+    expected = nn.utils.clip_grad_norm_(two.parameters(), max_norm)
+    assert torch.equal(norm, expected)
+    for mine, theirs in zip(one.parameters(), two.parameters(), strict=True):
+        assert mine.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(mine.grad, theirs.grad)
+
+
+def test_without_a_limit_only_the_norm_is_told() -> None:
+    model = nn.Linear(2, 1)
+    (model(torch.ones(1, 2)) * 50).sum().backward()
+    assert model.weight.grad is not None
+    before = model.weight.grad.clone()
+    norm = optim.clip_gradients(optim.make(torch.optim.SGD, optim.groups({"model": model}), lr=0.1), None)
+    assert torch.equal(model.weight.grad, before)
+    assert norm.item() == pytest.approx(np.sqrt(2 * 50**2 + 50**2))
+
+
+def test_the_average_follows_the_weights() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    ema = optim.average(model, 0.9)
+    expected: Tensor | None = None
+    for _ in range(5):
+        with torch.no_grad():
+            model.weight.add_(torch.randn_like(model.weight))
+        ema.update_parameters(model)
+        now = model.weight.detach().double()
+        expected = now if expected is None else 0.9 * expected + 0.1 * now
+    torch.testing.assert_close(ema.module.weight.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_lion_is_its_formula() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(4, 3))
+    parameter = nn.Parameter(torch.tensor(weight))
+    lion = optim.Lion([parameter], lr=0.01, betas=(0.8, 0.95), weight_decay=0.1)
+    momentum = np.zeros_like(weight)
+    for _ in range(10):
+        gradient = rng.normal(size=weight.shape)
+        parameter.grad = torch.tensor(gradient)
+        lion.step()
+        weight = weight - 0.01 * (np.sign(0.8 * momentum + 0.2 * gradient) + 0.1 * weight)
+        momentum = 0.95 * momentum + 0.05 * gradient
+        np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [12, 11, 3, 1])
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
+def test_parts_of_a_batch_add_up_to_its_gradient(rows: int, parts: int) -> None:
+    """As in an emitted step: each part's mean is weighted by its rows, the last, smaller batch of an epoch included."""
+    torch.manual_seed(0)
+    model = nn.Linear(5, 3, dtype=torch.float64)
+    fields = {"x": torch.randn(rows, 5, dtype=torch.float64), "y": torch.randint(3, (rows,))}
+    batch = Batch(fields, rows)
+    for part in batch.chunk(parts):
+        (nn.functional.cross_entropy(model(part.x), part.y) * (part.size / batch.size)).backward()
+    assert model.weight.grad is not None
+    whole = deepcopy(model)
+    whole.zero_grad()
+    nn.functional.cross_entropy(whole(batch.x), batch.y).backward()
+    assert whole.weight.grad is not None
+    torch.testing.assert_close(model.weight.grad, whole.weight.grad, rtol=1e-12, atol=1e-12)
