@@ -93,8 +93,9 @@ def learning_curves(log: Log, keys: Sequence[str], title: str) -> Callable[[Axes
 
 
 def _name(key: str) -> str:
-    split, _, rest = key.rpartition("/")
-    return {"": "training", "val": "validation"}.get(split, key) if rest in ("loss", "lr") or split else key
+    """Which rows a logged value is of: the name before the slash."""
+    split = key.rpartition("/")[0]
+    return {"": "training", "val": "validation"}.get(split, split)
 
 
 def roc(curves: Curves) -> Callable[[Axes], None]:

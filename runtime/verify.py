@@ -177,13 +177,9 @@ def _judged(
     # Where an input is itself NaN or infinite, the gradient is what PyTorch's code happens to do, its vectorised one
     # at times something else than its scalar one.
     finite = [t.isfinite() for t in tensors if t.is_floating_point()]
-    ratios = []
-    for factor, where, *results in (
-        (FORWARD, anything, fused[0], eager[0], exact[0]),
-        (BACKWARD, finite, fused[1], eager[1], exact[1]),
-    ):
-        worst = 0.0
-        for a, b, c, at in zip(*results, where):
+    worst = [0.0, 0.0]
+    for index, factor, where in ((0, FORWARD, anything), (1, BACKWARD, finite)):
+        for a, b, c, at in zip(fused[index], eager[index], exact[index], where):
             if a is None or b is None or c is None:
                 if (a is None) != (b is None):
                     return Outcome(case, precision, 0.0, 0.0, "a gradient is missing")
@@ -191,9 +187,8 @@ def _judged(
             problem, ratio = _ratio(a, b, c, factor, dtype, at)
             if problem:
                 return Outcome(case, precision, ratio, ratio, problem)
-            worst = max(worst, ratio)
-        ratios.append(worst)
-    return Outcome(case, precision, *ratios)
+            worst[index] = max(worst[index], ratio)
+    return Outcome(case, precision, *worst)
 
 
 def _ratio(
@@ -224,8 +219,8 @@ def _misplaced(fused: Tensor, eager: Tensor, exact: Tensor, gradient: bool) -> b
 
     Where PyTorch's own precisions disagree (inf * 0 in one formula, not in another) either will do.
     """
-    settled = torch.isnan(eager) == torch.isnan(exact)
     marked: Callable[[Tensor], Tensor] = (lambda t: ~t.isfinite()) if gradient else torch.isnan
+    settled = marked(eager) == marked(exact)
     if not torch.equal(marked(fused[settled]), marked(eager[settled])):
         return True
     return not bool(fused[torch.isfinite(eager) & torch.isfinite(exact)].isfinite().all())

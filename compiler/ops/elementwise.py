@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tdsl.compiler.ir import Scalar
-from tdsl.compiler.ops.infer import like_input_float, pointwise, pointwise_bool, pointwise_float
+from tdsl.compiler.ops.infer import like_input_float, pointwise, pointwise_bool, pointwise_float, pointwise_numeric
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 
@@ -36,7 +36,7 @@ def composite(name: str, arguments: str, lower: Callable[..., Expr], infer: Infe
 # Arithmetic ----------------------------------------------------------------------------------------------------------
 
 binary("add", "+", "{0} + {1}", lambda t, g, y, a, b: (g, g))
-binary("sub", "-", "{0} - {1}", lambda t, g, y, a, b: (g, -g))
+binary("sub", "-", "{0} - {1}", lambda t, g, y, a, b: (g, -g), pointwise_numeric)
 binary("mul", "*", "{0} * {1}", lambda t, g, y, a, b: (g * b, g * a))
 binary("div", "/", "{0} / {1}", lambda t, g, y, a, b: (g / b, -g * y / b), pointwise_float)
 binary(
@@ -58,9 +58,9 @@ def _winner(t: Tracer, a: Expr, b: Expr) -> Expr:
     return t.where(a > b, 1.0, t.where(t.eq(a, b), 0.5, 0.0))
 
 
-unary("neg", "-{0}", lambda t, g, y, x: (-g,), pointwise, torch="-x")
-unary("abs", "tl.abs({0})", lambda t, g, y, x: (g * t.sign(x),), pointwise)
-unary("sign", "tm.sign({0})", None, pointwise)
+unary("neg", "-{0}", lambda t, g, y, x: (-g,), pointwise_numeric, torch="-x")
+unary("abs", "tl.abs({0})", lambda t, g, y, x: (g * t.sign(x),), pointwise_numeric)
+unary("sign", "tm.sign({0})", None, pointwise_numeric)
 
 
 def _pow(t: Tracer, x: Expr, exponent: Expr) -> Expr:
@@ -77,8 +77,9 @@ def _pow(t: Tracer, x: Expr, exponent: Expr) -> Expr:
 def _number(x: Expr) -> int | float | None:
     """The literal that an operand is."""
     operand = x.operand
-    literal = isinstance(operand, Scalar) and not operand.text and isinstance(operand.value, (int, float))
-    return operand.value if literal else None
+    if isinstance(operand, Scalar) and not operand.text and isinstance(operand.value, (int, float)):
+        return operand.value
+    return None
 
 
 def _multiplied(x: Expr, n: int) -> Expr:
@@ -145,8 +146,8 @@ unary("cos", "tl.cos({0})", lambda t, g, y, x: (-g * t.sin(x),))
 unary("tanh", "tm.tanh({0})", lambda t, g, y, x: (g * (1.0 - y * y),))
 unary("erf", "tl.erf({0})", lambda t, g, y, x: (g * (2 / math.sqrt(math.pi)) * t.exp(-(x * x)),))
 unary("sigmoid", "tl.sigmoid({0})", lambda t, g, y, x: (g * y * (1.0 - y),))
-unary("floor", "tl.floor({0})", None, pointwise)
-unary("ceil", "tl.ceil({0})", None, pointwise)
+unary("floor", "tl.floor({0})", None, pointwise_numeric)
+unary("ceil", "tl.ceil({0})", None, pointwise_numeric)
 composite("tan", "input: tensor", lambda t, x: t.sin(x) / t.cos(x), pointwise_float, torch="torch.tan")
 composite("square", "input: tensor", lambda t, x: x * x, pointwise, torch="torch.square")
 
@@ -241,8 +242,8 @@ def _selu(t: Tracer, x: Expr) -> Expr:
     return scale * t.where(x > 0.0, x, alpha * t.expm1(t.where(x > 0.0, 0.0, x)))
 
 
-composite("relu", "input: tensor", lambda t, x: t.where(x <= 0.0, 0.0, x), pointwise)
-composite("relu6", "input: tensor", lambda t, x: _hardtanh(t, x, 0.0, 6.0), pointwise)
+composite("relu", "input: tensor", lambda t, x: t.where(x <= 0.0, 0.0, x), pointwise_numeric)
+composite("relu6", "input: tensor", lambda t, x: _hardtanh(t, x, 0.0, 6.0), pointwise_numeric)
 composite(
     "leaky_relu",
     "input: tensor, negative_slope: float = 0.01",

@@ -116,6 +116,14 @@ def pointwise(b: Bound) -> Types:
     return (TensorType(promote(b.inputs), broadcast(tensors(b), b.op.name, b.span)),)
 
 
+def pointwise_numeric(b: Bound) -> Types:
+    """Broadcast and promote; booleans are refused, as PyTorch refuses them."""
+    for operand in b.inputs:
+        if isinstance(operand, Value) and operand.type.dtype == "bool":
+            fail("E205", f"`{b.op.name}` needs numbers", b.span, str(operand.type), help="convert with `.float()`")
+    return pointwise(b)
+
+
 def pointwise_float(b: Bound) -> Types:
     """Broadcast and promote; integers become `float`, as in `torch.exp`."""
     dtype = promote(b.inputs)
