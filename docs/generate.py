@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tdsl.compiler.build.expr import INTERNAL
+from tdsl.compiler.build.expr import INTERNAL, METHODS
 from tdsl.compiler.build.layers import LAYERS
 from tdsl.compiler.build.members import INITIALIZERS
 from tdsl.compiler.build.rearrange import EINOPS
@@ -54,6 +54,7 @@ def names() -> Mapping[str, Iterable[str]]:
     ops = {name: op for name, op in OPS.items() if name not in INTERNAL}
     fused = [name for name, op in ops.items() if op.fusible]
     views = [name for name, op in ops.items() if op.kind is Kind.VIEW]
+    views += [name for name, op in METHODS.items() if OPS[op].kind is Kind.VIEW]
     return {
         "fused": fused,
         "views": [*views, *EINOPS],

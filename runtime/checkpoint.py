@@ -169,7 +169,7 @@ def best(folder: Path) -> Checkpoint | None:
 
 
 def find(folder: Path, which: str = "best") -> Checkpoint:
-    """The checkpoint `which`: `best`, `last`, or the path of one. Raises `Failure` where that is not there, or damaged."""
+    """The checkpoint `which`: `best`, `last` or the path of one. Raises `Failure` where it is not there, or damaged."""
     found = {"best": best, "last": latest_good}[which](folder) if which in ("best", "last") else at(Path(which))
     if found is None:
         raise Failure(f"there is no checkpoint in {folder}", "train the run first")

@@ -77,7 +77,7 @@ def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> Tensor:
 
 def average(model: nn.Module, decay: float) -> AveragedModel:
     """A copy of `model` whose parameters follow it as an exponential moving average; its buffers are the model's."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
 class Lion(Optimizer):

@@ -145,5 +145,3 @@ class Schedule:
         if chosen.kind is OneCycleLR and not {"total_steps", "epochs"} & chosen.args.keys():
             return {**chosen.args, "total_steps": math.ceil(left)}
         return dict(chosen.args)
-
-

@@ -32,15 +32,19 @@ def sequential(rows: int, **fractions: float) -> dict[str, Tensor]:
 
 
 def stratified(labels: Tensor | npt.NDArray[np.generic], *, seed: int = 0, **fractions: float) -> dict[str, Tensor]:
-    """Rows drawn so that each split has every label [rows] in the same proportion, to within one row."""
+    """Rows drawn so that each split has every label [rows] in the same proportion, to within one row.
+
+    Each label's rows are shuffled on their own: rows added of the last label leave the splits of the others as they are.
+    """
     values, groups = np.unique(np.asarray(labels), return_inverse=True)
     classes = torch.from_numpy(groups.reshape(-1))
-    order = torch.randperm(len(classes), generator=_generator(seed))
+    generator = _generator(seed)
     owed = dict.fromkeys((*fractions, LEFT), 0.0)
     parts = []
     for label in range(len(values)):
-        rows = order[classes[order] == label]
-        parts.append(_deal(rows, _sizes(len(rows), fractions, owed)))
+        rows = (classes == label).nonzero().view(-1)
+        order = rows[torch.randperm(len(rows), generator=generator)]
+        parts.append(_deal(order, _sizes(len(rows), fractions, owed)))
     return {split: torch.cat([part[split] for part in parts]).sort().values for split in fractions}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,33 +80,31 @@ class Training:
         Raises `Failure` where that checkpoint is not there, is damaged, or is of a run with other settings.
         """
         out = self.job.out
-        checkpoint.clean(out / "checkpoints")
+        folder = out / "checkpoints"
+        checkpoint.clean(folder)
         found = None
-        if self.job.resume == "none":
-            self._set_aside()
-        elif self.job.resume == "auto":
-            found = checkpoint.latest_good(out / "checkpoints")
-        else:
+        if self.job.resume == "auto":
+            found = checkpoint.latest_good(folder)
+        elif self.job.resume != "none":
             found = checkpoint.at(Path(self.job.resume))
         if found is not None:
             self.restore(found)
-        for later in checkpoint.listed(out / "checkpoints"):
-            if later.step > self.step:
-                remove_folder(later.path)
+        self._set_aside()
         write_text(out / "program.model", self.job.program)
         return JsonLog(out / "log.jsonl", self.step)
 
     def _set_aside(self) -> None:
-        """Keep what an earlier run has left in this folder, in place of any older, in `previous`."""
+        """Keep what an earlier run has left of later steps, and its log, in `previous`."""
         out, previous = self.job.out, self.job.out / "previous"
-        if not checkpoint.listed(out / "checkpoints"):
+        later = [each for each in checkpoint.listed(out / "checkpoints") if each.step > self.step]
+        if not later:
             return
-        remove_folder(previous)
-        previous.mkdir()
-        for name in ("checkpoints", "log.jsonl"):
-            if (out / name).exists():
-                (out / name).rename(previous / name)
-        checkpoint.clean(out / "checkpoints")
+        (previous / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if (out / "log.jsonl").exists():
+            shutil.copyfile(out / "log.jsonl", previous / "log.jsonl")
+        for each in later:
+            remove_folder(previous / "checkpoints" / each.path.name)
+            each.path.rename(previous / "checkpoints" / each.path.name)
 
     def add(self, values: Mapping[str, Tensor], rows: int) -> None:
         """Take note of the loss and the tracked values over `rows` rows."""
@@ -136,7 +135,7 @@ class Training:
         averaged = {checkpoint.EMA: self.ema.module} if self.ema is not None else {}
         state = {
             "ended": self.ended,
-            "settings": self.job.settings.fixed(),
+            "run": self._run(),
             "optimizer": rest,
             "schedule": self.schedule.state_dict(),
             "averaged": 0 if self.ema is None else int(self.ema.n_averaged),
@@ -162,7 +161,7 @@ class Training:
     def restore(self, found: Checkpoint) -> None:
         """Be as the run was when it wrote this checkpoint."""
         state = found.state
-        self._check_settings(found, state["settings"])
+        self._check_run(found, state["run"])
         for name, model in self.models.items():
             checkpoint.load_weights(found.path / f"{name}.safetensors", model)
         if self.ema is not None:
@@ -192,9 +191,19 @@ class Training:
             return {}
         return {"best": vars(self.early_stopping.best), "waited": self.early_stopping.waited}
 
-    def _check_settings(self, found: Checkpoint, before: Mapping[str, Any]) -> None:
+    def _run(self) -> dict[str, Any]:
+        """What a run must keep to be the same run, as JSON brings it back."""
+        kinds = {
+            "optimizer": type(self.optimizer).__name__,
+            "scheduler": [stage.kind.__name__ for stage in self.schedule.stages],
+            "parameters": [group["param_names"] for group in self.optimizer.param_groups],
+        }
+        found: dict[str, Any] = json.loads(json.dumps({**kinds, **self.job.settings.fixed()}))
+        return found
+
+    def _check_run(self, found: Checkpoint, before: Mapping[str, Any]) -> None:
         """Going on with other settings would be a run that no single start could repeat."""
-        now = json.loads(json.dumps(self.job.settings.fixed()))
+        now = self._run()
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if changed:
             listed = ", ".join(f"`{key}` was {before.get(key)}, is {now.get(key)}" for key in changed)

@@ -71,7 +71,9 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, Path.unlink])
-@pytest.mark.parametrize("name", ["model.safetensors", "random.safetensors", "state.json", "program.model", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "random.safetensors", "state.json", "program.model", "manifest.json"]
+)
 def test_damage_is_noticed_and_the_checkpoint_before_is_used(
     damage: Callable[[Path], None], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +217,9 @@ def test_isolated_streams_leave_the_others_as_they_were() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize(("mode", "values", "expected"), [("min", (3, 2, 2.5), 2), ("max", (0.1, 0.3, float("nan")), 0.3)])
+@pytest.mark.parametrize(
+    ("mode", "values", "expected"), [("min", (3, 2, 2.5), 2), ("max", (0.1, 0.3, float("nan")), 0.3)]
+)
 def test_the_best_value(mode: str, values: tuple[float, ...], expected: float) -> None:
     best = Best("val/loss", mode)
     for step, value in enumerate(values):

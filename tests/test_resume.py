@@ -35,7 +35,7 @@ SETTINGS = (
 )
 # Children are forked from a server that has imported all this once.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["torch", "torchmetrics", "tests.test_resume"])
+FORKS.set_forkserver_preload(["torch._dynamo", "torchmetrics", "tests.test_resume"])
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_run_that_is_killed_again_and_again_is_the_run_that_was_not(
     assert_same_run(tmp_path, whole)
 
 
-@pytest.mark.parametrize("syncs", [*range(3, 25, 3), 41, 42, 43])
+@pytest.mark.parametrize("syncs", [3, 8, 15, 20, 41, 44])
 def test_a_run_that_is_killed_while_it_writes(syncs: int, project: Path, whole: Path, tmp_path: Path) -> None:
     assert Run(project, tmp_path, syncs=syncs).wait() == -signal.SIGKILL
     finish(project, tmp_path)
@@ -188,7 +188,8 @@ def test_a_longer_run_goes_on_where_the_shorter_ended(project: Path, tmp_path: P
 def test_a_run_that_starts_anew_sets_the_earlier_one_aside(project: Path, tmp_path: Path) -> None:
     finish(project, tmp_path, "--steps", "20")
     finish(project, tmp_path, "--steps", "10", "--resume", "none")
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-10"]
+    assert (tmp_path / "checkpoints" / "step-10").is_dir()
+    assert not (tmp_path / "checkpoints" / "step-20").exists()
     assert (tmp_path / "previous" / "checkpoints" / "step-20").is_dir()
     assert logged(tmp_path)[-1]["step"] == 10
 

@@ -56,6 +56,7 @@ class TrainText:
     models: Mapping[str, str]
     loss: tuple[str, ...]
     tracks: bool
+    accumulates: bool
     compare: tuple[str, ...]
     metrics: Mapping[str, str]
     validates: bool
@@ -142,6 +143,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         models={identifier(name): _model(name, member, ".to(device)") for name, member in run.models.items()},
         loss=tuple(block_lines(run.loss)),
         tracks=bool(run.loss.tracked),
+        accumulates=is_row_mean(spec),
         compare=tuple(block_lines(evaluation.compare)) if metrics and evaluation and evaluation.compare else (),
         metrics=metrics,
         validates="val" in splits_of(spec.data),
@@ -188,7 +190,8 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
 def _settings(spec: TrainSpec) -> dict[str, str]:
     """What `--set` can change, as text, with the values that the program gives."""
     plain_ = ("epochs", "steps", "batch_size", "accumulate", "clip_grad_norm", "seed", "tf32", "deterministic")
-    found: dict[str, object] = {name: spec.settings.get(name) for name in plain_}
+    left_out = () if is_row_mean(spec) else ("accumulate",)
+    found: dict[str, object] = {name: spec.settings.get(name) for name in plain_ if name not in left_out}
     found |= {f"optimizer.{name}": value for name, value in _optimizer_arguments(spec.optimizer).items()}
     ema = spec.settings.get("ema")
     if isinstance(ema, Call):
@@ -226,8 +229,8 @@ def _groups(spec: TrainSpec) -> str:
     line = f"groups = optim.groups(models, {{{', '.join(special)}}})"
     if len(line) + 4 <= 120:
         return line
-    return "\n".join(["groups = optim.groups(", "        models,", "        {", *(f"            {each}," for each in special),
-                      "        },", "    )"])  # fmt: skip
+    inner = [f"            {each}," for each in special]
+    return "\n".join(["groups = optim.groups(", "        models,", "        {", *inner, "        },", "    )"])
 
 
 def _dict(args: Mapping[str, Constant]) -> str:
@@ -310,18 +313,24 @@ def _bad_settings(spec: TrainSpec) -> Iterator[Diagnostic]:
     for name, idle in IDLE.items():
         value = spec.settings.get(name)
         if value not in (*idle, None):
-            shown = f"{value.name}()" if isinstance(value, Call) else value if isinstance(value, str) else literal(value)
             where = value.span if isinstance(value, Call) else spec.span
-            help = f"the emitted script trains in one process and in f32: remove `{name}`"
-            yield Diagnostic("E331", f"`{name} = {shown}` can't be trained", where, help=help)
+            help = f"training runs in one process and in f32: remove `{name}`"
+            yield Diagnostic("E331", f"`{name} = {_shown(value)}` can't be trained", where, help=help)
     for name in IDLE_LOGGING:
         if spec.sections["logging"].get(name):
             help = "remove it: every logged step is a line of `log.jsonl`"
             yield Diagnostic("E331", f"`{name}` of `logging` can't be written", spec.span, help=help)
 
 
+def _shown(value: Constant) -> str:
+    """A value as the language writes it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return f"{value.name}()" if isinstance(value, Call) else value if isinstance(value, str) else literal(value)
+
+
 def _bad_accumulation(spec: TrainSpec) -> Iterator[Diagnostic]:
-    if spec.settings.get("accumulate") not in (1, None) and not is_row_mean(spec.loss):
+    if spec.settings.get("accumulate") not in (1, None) and not is_row_mean(spec):
         message = "`accumulate` needs a loss that is a mean over rows, so that parts of a batch add up to the whole"
         help = "make the loss one, remove what weights its rows, or take `accumulate` out"
         yield Diagnostic("E332", message, spec.loss.span, help=help)
