@@ -166,9 +166,7 @@ def _called(unit: Unit, member: ModuleMember, values: Sequence[Value], sizes: Si
     return total
 
 
-def _node(
-    unit: Unit, ir: ModuleIR, layer: str, inputs: Sequence[Value], outputs: Sequence[Value], sizes: Sizes
-) -> int:
+def _node(unit: Unit, ir: ModuleIR, layer: str, inputs: Sequence[Value], outputs: Sequence[Value], sizes: Sizes) -> int:
     member = ir.members.get(layer)
     if isinstance(member, ModuleMember):
         return _called(unit, member, inputs, sizes, {})

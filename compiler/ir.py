@@ -68,17 +68,17 @@ class Scalar:
         return "i64" if isinstance(self.value, (int, Size)) else "float"
 
 
-Operand = Union[Value, Scalar]
+Operand = Union[Value, Scalar]  # noqa: UP007
 # What an attribute may hold: plain data, sizes, and scalars. Never a tensor.
-Attr = Union[int, float, str, bool, None, Size, Scalar, tuple["Attr", ...]]
+Attr = Union[int, float, str, bool, None, Size, Scalar, tuple["Attr", ...]]  # noqa: UP007
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
     """One operation: `outputs = op(*inputs, **attrs)`.
 
-    `layer` is the path of the layer or submodule that it is the call of (`self.up(x)`), `origin` the name of the `fn` or
-    module that was inlined where it stands, `group` the fused body of a node that `fuse` made, whose inputs and outputs
+    `layer` is the path of the layer or submodule that it is the call of (`self.up(x)`), `origin` the name of the `fn`
+    or module that was inlined where it stands, `group` the fused body of a node that `fuse` made, whose inputs and outputs
     are those of `group.body` in order, then `group.scalars`.
     """
 
@@ -128,7 +128,8 @@ class Parameter:
 class Graph:
     """`outputs` from `inputs` and `params` by `nodes`.
 
-    `tracked` are logged scalars by name; `known` what the module parameters among its sizes are, at most, in the program.
+    `tracked` are logged scalars by name; `known` what the module parameters among its sizes are in the program, at
+    most.
     """
 
     name: str

@@ -109,9 +109,9 @@ class Gradient:
 class Kernel:
     """A group, lowered.
 
-    `forward` makes the outputs' canonical values from the inputs', then those of `saved` that are no outputs: one number
-    a row each, kept for the backward. `backward` makes the gradients from the inputs that it reads, `saved` and `grads`,
-    the gradients of the outputs.
+    `forward` makes the outputs' canonical values from the inputs', then those of `saved` that are no outputs: one
+    number a row each, kept for the backward. `backward` makes the gradients from the inputs that it reads, `saved` and
+    `grads`, the gradients of the outputs.
     `draws` is how many random streams it uses.
     """
 

@@ -1,10 +1,10 @@
 """Stable text of a graph, for dumps and goldens: a node a line, unique names, attributes at defaults left out.
 
-    graph forward(%x: float[B, 64]) params(@up.weight: float[hidden, 64]) {
-      %h: float[B, hidden] = linear(%x, @up.weight) layer=up
-      %0: float[B, hidden] = gelu(%h)
-      return %0
-    }
+graph forward(%x: float[B, 64]) params(@up.weight: float[hidden, 64]) {
+  %h: float[B, hidden] = linear(%x, @up.weight) layer=up
+  %0: float[B, hidden] = gelu(%h)
+  return %0
+}
 """
 
 from __future__ import annotations

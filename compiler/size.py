@@ -34,7 +34,7 @@ class Quotient:
         return f"{_operand(self.numerator)} {self.operator} {_operand(self.denominator)}"
 
 
-Atom = Union[Symbol, Quotient]
+Atom = Union[Symbol, Quotient]  # noqa: UP007
 Monomial = tuple[tuple[Atom, int], ...]
 Terms = tuple[tuple[Monomial, int], ...]
 SizeLike = Union["Size", int]
@@ -206,6 +206,6 @@ def _operand(size: Size) -> str:
 def _term(monomial: Monomial, coefficient: int) -> str:
     factors = [str(coefficient)] if coefficient != 1 or not monomial else []
     for atom, power in monomial:
-        text = str(atom) if isinstance(atom, Symbol) or len(monomial) == 1 and coefficient == 1 else f"({atom})"
+        text = str(atom) if isinstance(atom, Symbol) or (len(monomial) == 1 and coefficient == 1) else f"({atom})"
         factors += [text] * power
     return " * ".join(factors)

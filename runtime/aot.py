@@ -106,7 +106,9 @@ def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]
     """The launches of one case, forward and backward."""
     with _recording(module) as found:
         tensors = [
-            torch.zeros(s, dtype=dtype, requires_grad=True) if d in ("float", "f32") else torch.zeros(s, dtype=torch.int64)
+            torch.zeros(s, dtype=dtype, requires_grad=True)
+            if d in ("float", "f32")
+            else torch.zeros(s, dtype=torch.int64)
             for s, d in zip(case.shapes, case.dtypes)
         ]
         outputs = getattr(module, case.group)(*tensors, *case.scalars)
@@ -191,8 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for c in spilled:
         print(f"spills: {c.kernel} {c.target} {c.dtype}: {c.spilled} bytes, {c.registers} registers")
     kernels = len({c.kernel for c in found})
-    print(f"{kernels} kernels, {len(found)} variants compiled, {len(spilled)} spill, at most "
-          f"{max((c.registers for c in found), default=0)} registers")
+    print(
+        f"{kernels} kernels, {len(found)} variants compiled, {len(spilled)} spill, at most "
+        f"{max((c.registers for c in found), default=0)} registers"
+    )
     return 1 if spilled else 0
 
 

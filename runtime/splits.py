@@ -34,7 +34,8 @@ def sequential(rows: int, **fractions: float) -> dict[str, Tensor]:
 def stratified(labels: Tensor | npt.NDArray[np.generic], *, seed: int = 0, **fractions: float) -> dict[str, Tensor]:
     """Rows drawn so that each split has every label [rows] in the same proportion, to within one row.
 
-    Each label's rows are shuffled on their own: rows added of the last label leave the splits of the others as they are.
+    Each label's rows are shuffled on their own, label after label: rows of the last label that are added leave the
+    others where they are.
     """
     values, groups = np.unique(np.asarray(labels), return_inverse=True)
     classes = torch.from_numpy(groups.reshape(-1))

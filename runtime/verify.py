@@ -1,4 +1,6 @@
-"""Check every fused kernel of an emitted `kernels.py` against its reference in float64: `python -m tdsl.runtime.verify`.
+"""Check every fused kernel of an emitted `kernels.py` against its reference in float64.
+
+Run as `python -m tdsl.runtime.verify FOLDER`.
 
 A result may err twice as much as plain PyTorch at the same precision (a gradient three times), plus a few units in the
 last place. Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must come out where the reference
@@ -260,7 +262,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     torch.manual_seed(0)
     kernels = load(folder / "kernels.py")
-    outcomes = [verify(kernels, case, dtype, device) for case in cases(folder / "cases.json") for dtype in dtypes(device)]
+    outcomes = [
+        verify(kernels, case, dtype, device) for case in cases(folder / "cases.json") for dtype in dtypes(device)
+    ]
     _print(outcomes, device)
     return 0 if all(o.passed for o in outcomes) else 1
 
@@ -269,7 +273,9 @@ def _print(outcomes: Sequence[Outcome], device: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"kernels on {'the GPU' if device == 'cuda' else 'the interpreter'}, error over what is allowed")
+    table = Table(
+        title=f"kernels on {'the GPU' if device == 'cuda' else 'the interpreter'}, error over what is allowed"
+    )
     for name in ("group", "precision", "cases", "forward", "backward", ""):
         table.add_column(name, justify="right" if name in ("cases", "forward", "backward") else "left")
     for (group, precision), rows in _by_group(outcomes).items():

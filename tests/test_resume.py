@@ -24,15 +24,47 @@ from tests.helpers import ROOT, built
 
 EXAMPLES = ROOT / "examples"
 STEPS = 60
-SETTINGS = (
-    "    optimizer  = AdamW(lr=3e-3, weight_decay=0.01)\n"
-    '    group "*.bias" { weight_decay = 0 }\n'
-    "    scheduler = LinearLR(total_iters=10) |> CosineAnnealingLR(T_max=50)\n"
-    "    ema = EMA(decay=0.9)\n    clip_grad_norm = 1.0\n    accumulate = 2\n"
-    '    checkpoint { every = 10, keep = 2, best = "val/accuracy" }\n'
-    '    early_stopping { monitor = "val/loss", patience = 50 }\n'
-    f"    validate {{ every = 7 }}\n    logging {{ every = 4 }}\n    steps = {STEPS}\n"
-)
+# A little of everything that a checkpoint has to hold.
+PROGRAM = f"""
+module MLP(hidden: int = 32, classes: int = 10) {{
+    up   = Linear(64, hidden)
+    down = Linear(hidden, classes)
+
+    forward(x: float[B, 64]) -> float[B, classes] {{
+        return down(dropout(gelu(up(x)), 0.1))
+    }}
+}}
+
+data Digits {{
+    source = csv("data/digits.csv")
+    split  = random(train=0.7, val=0.15, test=0.15, seed=0)
+    field pixels: float[64] = columns("p*") / 16
+    field label:  int[]     = column("label")
+}}
+
+train digits {{
+    model = MLP(classes=Digits.num_classes)
+    data  = Digits
+    loss(batch) {{ return cross_entropy(model(batch.pixels), batch.label) }}
+    optimizer  = AdamW(lr=3e-3, weight_decay=0.01)
+    group "*.bias" {{ weight_decay = 0 }}
+    scheduler  = LinearLR(total_iters=10) |> CosineAnnealingLR(T_max=50)
+    ema        = EMA(decay=0.9)
+    steps      = {STEPS}
+    batch_size = 64
+    accumulate = 2
+    clip_grad_norm = 1.0
+    checkpoint {{ every = 10, keep = 2, best = "val/accuracy" }}
+    early_stopping {{ monitor = "val/loss", patience = 50 }}
+    validate {{ every = 7 }}
+    logging {{ every = 4 }}
+}}
+
+evaluate digits {{
+    compare(batch) {{ return model(batch.pixels), batch.label }}
+    metrics = [Accuracy()]
+}}
+"""
 # Children are forked from a server that has imported all this once.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["torch._dynamo", "torchmetrics", "tests.test_resume"])
@@ -40,10 +72,8 @@ FORKS.set_forkserver_preload(["torch._dynamo", "torchmetrics", "tests.test_resum
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The emitted digits program, with all that a checkpoint has to hold."""
-    text = (EXAMPLES / "digits.model").read_text(encoding="utf-8")
-    start, end = text.index("    optimizer  ="), text.index("    batch_size =")
-    unit = pipeline.run(built(text[:start] + SETTINGS + text[end:], EXAMPLES / "digits.model"))
+    """The emitted program."""
+    unit = pipeline.run(built(PROGRAM, EXAMPLES / "program.model"))
     folder = tmp_path_factory.mktemp("project")
     write(emit(unit, Options("digits", root=str(EXAMPLES))), folder)
     return folder

@@ -75,7 +75,9 @@ def same_kernel(group: Group) -> object:
     numbers |= {s: -1 - i for i, s in enumerate(group.scalars)}
 
     def number(operand: Operand) -> object:
-        return operand if isinstance(operand, Scalar) and not operand.text else numbers.setdefault(operand, len(numbers))
+        return (
+            operand if isinstance(operand, Scalar) and not operand.text else numbers.setdefault(operand, len(numbers))
+        )
 
     nodes = tuple((n.op.name, tuple(map(number, n.inputs)), tuple(n.attrs.items())) for n in kernel.forward.nodes)
     ports = tuple((p.layout, p.type.dtype, _rank_matters(p, rank)) for p in (*kernel.inputs, *kernel.outputs))
@@ -192,9 +194,7 @@ class _GroupWriter:
         writes = [Tensor_(name, p.value, p.layout) for p, name in self.outputs.items()]
         writes += [Tensor_(name, v, Layout.ROW) for v, name in self.rows.items()]
         plan_ = self.plan.forward
-        return kernel_text(
-            self._kernel_name("forward"), self.kernel.forward, plan_, reads, _once(writes), self.scalars
-        )
+        return kernel_text(self._kernel_name("forward"), self.kernel.forward, plan_, reads, _once(writes), self.scalars)
 
     def _backward_kernel(self) -> KernelText:
         graph, plan_ = self.kernel.backward, self.plan.backward
@@ -305,7 +305,7 @@ class _GroupWriter:
         lines += self._launch("forward", plan_, tensors, self.kernel.forward)
         if self.kernel.backward is not None:
             lines += self._save()
-        return lines + [f"return {', '.join(self._result_names())}"]
+        return [*lines, f"return {', '.join(self._result_names())}"]
 
     def _result_names(self) -> list[str]:
         """Outputs by name; one value written once may be several outputs."""
@@ -362,7 +362,7 @@ class _GroupWriter:
         reads = [name for name, _, _ in self._backward_reads()]
         writes = [w.name for w in self._backward_writes()]
         lines += self._launch("backward", plan_, [*reads, *writes], graph)
-        return lines + [f"return {', '.join(self._returned())}"]
+        return [*lines, f"return {', '.join(self._returned())}"]
 
     def _gradient_buffers(self, plan_: Schedule, like: str) -> list[str]:
         lines: list[str] = []

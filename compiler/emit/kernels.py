@@ -223,7 +223,8 @@ class _Writer:
         nodes = [
             n
             for n in needed(self.graph, wanted, done)
-            if layout_of(n.output.type.shape) in (Layout.ROW, Layout.SCALAR) and all(self._at_hand(v, done) for v in n.values)
+            if layout_of(n.output.type.shape) in (Layout.ROW, Layout.SCALAR)
+            and all(self._at_hand(v, done) for v in n.values)
         ]
         lines: list[str] = []
         for node in nodes:
@@ -258,7 +259,9 @@ class _Writer:
         return next(w for w in self.writes if w.value is value)
 
     def _load(self, tensor: Tensor_) -> str:
-        name = self.names.new(tensor.name) if tensor.value not in self.body.texts else self.body.texts[tensor.value].text
+        name = (
+            self.names.new(tensor.name) if tensor.value not in self.body.texts else self.body.texts[tensor.value].text
+        )
         self.body.bind(tensor.value, name)
         dtype = tensor.value.type.dtype
         upcast = ".to(tl.float32)" if tensor.value.type.is_float else ".to(tl.int1)" if dtype == "bool" else ""

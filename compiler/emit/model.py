@@ -238,9 +238,7 @@ def _read_parameters(unit: Unit) -> dict[str, frozenset[str]]:
     return {name: frozenset(names) for name, names in found.items()}
 
 
-def _functions(
-    unit: Unit, classes: Mapping[str, ModuleIR]
-) -> Iterator[tuple[str, ModuleIR, Sequence[str]]]:
+def _functions(unit: Unit, classes: Mapping[str, ModuleIR]) -> Iterator[tuple[str, ModuleIR, Sequence[str]]]:
     """Each function that reads a module: what it calls the module, the module, and its lines."""
     for module in unit.modules:
         if module.graph.outputs:

@@ -54,7 +54,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Text:
-    """An expression and how tightly its outermost operator binds: 3 for a call or name, 2 for `*`, 1 for `+`, 0 else."""
+    """An expression and how tightly its outermost operator binds: 3 a call or name, 2 `*`, 1 `+`, 0 others."""
 
     text: str
     level: int = 3

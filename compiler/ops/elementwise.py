@@ -27,7 +27,9 @@ def binary(name: str, torch: str, triton: str, vjp: Callable[..., Any] | None, i
     register(Op(name, Kind.POINTWISE, BINARY, infer, torch, triton, vjp=vjp))
 
 
-def composite(name: str, arguments: str, lower: Callable[..., Expr], infer: Infer = like_input_float, **more: Any) -> None:
+def composite(
+    name: str, arguments: str, lower: Callable[..., Expr], infer: Infer = like_input_float, **more: Any
+) -> None:
     """An op made of others."""
     torch = more.pop("torch", f"F.{name}")
     register(Op(name, Kind.POINTWISE, signature(arguments), infer, torch, lower=lower, **more))
@@ -195,9 +197,7 @@ def _clamp(t: Tracer, x: Expr, low: Expr, high: Expr) -> Expr:
     return x
 
 
-composite(
-    "clamp", "input: tensor, min: operand? = none, max: operand? = none", _clamp, pointwise, torch="torch.clamp"
-)
+composite("clamp", "input: tensor, min: operand? = none, max: operand? = none", _clamp, pointwise, torch="torch.clamp")
 composite(
     "masked_fill",
     "input: tensor, mask: tensor, value: operand",
@@ -213,7 +213,7 @@ composite(
     torch="torch.lerp",
 )
 
-# Activations: the formulas of torch.nn.functional ----------------------------------------------------------------------
+# Activations: the formulas of torch.nn.functional --------------------------------------------------------------------
 
 
 def _gelu(t: Tracer, x: Expr, approximate: str) -> Expr:

@@ -178,7 +178,9 @@ def reduced_sum(b: Bound) -> Types:
 
 def reduced_float(b: Bound) -> Types:
     if not b.type(0).is_float:
-        fail("E205", f"`{b.op.name}` needs floating-point values", b.span, str(b.type(0)), help="convert with `.float()`")
+        fail(
+            "E205", f"`{b.op.name}` needs floating-point values", b.span, str(b.type(0)), help="convert with `.float()`"
+        )
     return reduced(b)
 
 

@@ -8,7 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from tdsl.compiler.ir import Scalar, TensorType
-from tdsl.compiler.ops.infer import ONE, axis, like_input_float, promote, reduced, reduced_float, reduced_sum, same_shape
+from tdsl.compiler.ops.infer import (
+    ONE,
+    axis,
+    like_input_float,
+    promote,
+    reduced,
+    reduced_float,
+    reduced_sum,
+    same_shape,
+)
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 from tdsl.compiler.size import Size, Symbol
@@ -33,7 +42,9 @@ def _amax_vjp(t: Tracer, g: Expr, y: Expr, x: Expr) -> tuple[Expr]:
     return (g * chosen / t.row_sum(chosen),)
 
 
-_row_primitive("row_sum", "tl.sum({0}, axis=1, keep_dims=True)", ".sum(1, keepdim=True)", lambda t, g, y, x: (t.expand(g),))
+_row_primitive(
+    "row_sum", "tl.sum({0}, axis=1, keep_dims=True)", ".sum(1, keepdim=True)", lambda t, g, y, x: (t.expand(g),)
+)
 _row_primitive("row_max", "tm.row_max({0})", ".amax(1, keepdim=True)", _amax_vjp)
 _row_primitive("row_min", "tm.row_min({0})", ".amin(1, keepdim=True)", _amax_vjp)
 register(
@@ -190,7 +201,12 @@ def _normalized(b: Bound) -> Types:
         fail("E203", f"`{b.op.name}` over {_sizes(wanted)} of another shape", b.span, str(x))
     for index in range(1, len(b.inputs)):
         if b.given(index) and not same_shape(b.type(index).shape, wanted):
-            fail("E203", f"`{b.op.name}` over {_sizes(wanted)} with a weight of another shape", b.span, str(b.type(index)))
+            fail(
+                "E203",
+                f"`{b.op.name}` over {_sizes(wanted)} with a weight of another shape",
+                b.span,
+                str(b.type(index)),
+            )
     return (TensorType(promote(b.inputs[:1]), x.shape),)
 
 
@@ -219,7 +235,9 @@ register(
     Op(
         "layer_norm",
         Kind.ROW,
-        signature("input: tensor, normalized_shape: shape, weight: tensor? = none, bias: tensor? = none, eps: float = 1e-5"),
+        signature(
+            "input: tensor, normalized_shape: shape, weight: tensor? = none, bias: tensor? = none, eps: float = 1e-5"
+        ),
         _normalized,
         "F.layer_norm",
         lower=_layer_norm,

@@ -120,7 +120,7 @@ def _made(kernel: Kernel) -> list[Value]:
 
 
 def _follows(value: Value, kernel: Kernel, kept: set[Value], reduced: set[Value]) -> bool:
-    """Whether a number a row can be computed from others that are kept and made before it, without a pass over the row."""
+    """Whether a number a row can be computed from others that are kept, without a pass over the row."""
     node = kernel.forward.producers()[value]
     if node.op.name.startswith("row_"):
         return False

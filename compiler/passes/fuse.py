@@ -140,7 +140,11 @@ def _full_shape(node: Node) -> Shape | None:
     """The shape that a fusible node iterates over; None for a node that is not fusible."""
     if node.op.kind not in FUSIBLE or not node.op.fusible or len(node.outputs) != 1 or node.group is not None:
         return None
-    shape = node.values[0].type.shape if node.op.kind in (Kind.REDUCTION, Kind.ROW) and node.values else node.output.type.shape
+    shape = (
+        node.values[0].type.shape
+        if node.op.kind in (Kind.REDUCTION, Kind.ROW) and node.values
+        else node.output.type.shape
+    )
     trailing = _trailing(node)
     if trailing == -1 or not shape or all(s == ONE for s in shape):
         return None
@@ -180,7 +184,9 @@ def _operands_fit(node: Node, space: Space, at: Layout, layouts: dict[Value, Lay
     """Whether each operand broadcasts to the space, those made inside with the layout they were made with."""
     whole = Layout.FULL if node.op.kind in (Kind.REDUCTION, Kind.ROW) else at
     for value in node.values:
-        layout = space.classify(value.type.shape, whole if len(node.output.type.shape) < len(space.shape) else Layout.FULL)
+        layout = space.classify(
+            value.type.shape, whole if len(node.output.type.shape) < len(space.shape) else Layout.FULL
+        )
         if layout is None or layouts.get(value, layout) is not layout:
             return False
         if at is Layout.ROW and node.op.kind is not Kind.REDUCTION and layout not in (Layout.ROW, Layout.SCALAR):

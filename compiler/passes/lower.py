@@ -11,7 +11,7 @@ from dataclasses import replace
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Shape, TensorType, Value
 from tdsl.compiler.kernel import Kernel, Layout, Port, Space
 from tdsl.compiler.ops.infer import ONE, axes, same_shape
-from tdsl.compiler.ops.op import Bound, Kind, bind_plain
+from tdsl.compiler.ops.op import Kind, bind_plain
 from tdsl.compiler.ops.trace import Expr, Tracer
 
 
