@@ -78,8 +78,8 @@ class Node:
     """One operation: `outputs = op(*inputs, **attrs)`.
 
     `layer` is the path of the layer or submodule that it is the call of (`self.up(x)`), `origin` the name of the `fn`
-    or module that was inlined where it stands, `group` the fused body of a node that `fuse` made, whose inputs and outputs
-    are those of `group.body` in order, then `group.scalars`.
+    or module that was inlined where it stands, `group` the fused body of a node that `fuse` made, whose inputs and
+    outputs are those of `group.body` in order, then `group.scalars`.
     """
 
     op: Op

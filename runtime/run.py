@@ -138,8 +138,8 @@ def main(
 ) -> int:
     """Run a training script; the exit status: 0, 1 where the run failed, 2 where the options are wrong.
 
-    `out` is the run's folder unless `--out` names another, `program` the text that the script was made from. A run that a signal
-    ended returns 128 plus its number, as a shell would have it.
+    `out` is the run's folder unless `--out` names another, `program` the text that the script was made
+    from. A run that a signal ended returns 128 plus its number, as a shell would have it.
     """
     try:
         job = _job(name, settings, out, program, argv)

@@ -89,7 +89,7 @@ def python(
 
 def tdsl(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
-    return python("-m", "tdsl.compiler.cli", *args, cwd=cwd, **env)
+    return python("-c", "import sys; from tdsl.compiler.cli import main; sys.exit(main())", *args, cwd=cwd, **env)
 
 
 def disagreements(folder: Path, precisions: Sequence[str] = ("float32", "float16")) -> list[str]:

@@ -125,6 +125,11 @@ class _GroupWriter:
     def _float_outputs(self) -> list[Port]:
         return [p for p in self.kernel.outputs if p.type.is_float]
 
+    def _backward_parameters(self) -> list[str]:
+        """A gradient for each output, in order; what autograd hands in for truth values and integers is ignored."""
+        grads = iter(self.grads.values())
+        return [next(grads) if p.type.is_float else self.names.new(f"d_{n}") for p, n in self.outputs.items()]
+
     def _row_name(self, value: Value) -> str:
         op = self.kernel.forward.producers()[value].op.name
         return NOUNS.get(op, op)
@@ -159,7 +164,7 @@ class _GroupWriter:
             kernels=tuple(kernels),
             forward=tuple(self._forward_lines()),
             backward=backward,
-            backward_grads=", ".join(self.grads.values()),
+            backward_grads=", ".join(self._backward_parameters()),
         )
 
     def _comment(self) -> list[str]:
@@ -318,6 +323,8 @@ class _GroupWriter:
 
     def _save(self) -> list[str]:
         lines = [f"ctx.save_for_backward({', '.join(self._saved_names())})"] if self._saved_names() else []
+        discrete = [name for p, name in self.outputs.items() if not p.type.is_float]
+        lines += [f"ctx.mark_non_differentiable({', '.join(discrete)})"] if discrete else []
         kept = [*self._backward_scalars(), *(["seed"] if self._backward_draws() else [])]
         return lines + [f"ctx.{name} = {name}" for name in ("shape", *kept)]
 

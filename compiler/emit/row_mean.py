@@ -43,8 +43,8 @@ def is_row_mean(run: TrainSpec) -> bool:
     names: dict[str, ast.Expr] = {}
     for statement in run.loss.body:
         match statement:
-            case ast.Assign(targets=(target,), values=(value,)):
-                names[target.id] = value
+            case ast.Assign(targets=targets) if names.keys() & {target.id for target in targets}:
+                return False
             case ast.Assign(targets=targets, values=(value,)):
                 names |= {target.id: value for target in targets}
             case ast.Return(values=(value,)):

@@ -325,7 +325,7 @@ def _bad_settings(spec: TrainSpec) -> Iterator[Diagnostic]:
 def _shown(value: Constant) -> str:
     """A value as the language writes it."""
     if isinstance(value, tuple):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(map(literal, value))}]"
     return f"{value.name}()" if isinstance(value, Call) else value if isinstance(value, str) else literal(value)
 
 
