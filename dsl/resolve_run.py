@@ -235,6 +235,8 @@ def _check_monitors(
     run: ast.Train, data: DataSpec | None, schedulers: tuple[Call, ...], evaluation: ast.Evaluate | None, scope: Scope
 ) -> None:
     """Whether what is monitored is ever logged: `val/loss`, or a metric or tracked value of a split that is there."""
+    if run.name in scope.broken:
+        return  # its evaluation is lost to a syntax error, and with it the metrics
     known = _monitored(run, evaluation)
     for setting in _monitors(run, schedulers):
         with scope.guard():

@@ -115,8 +115,13 @@ class Scope:
         try:
             if expr.name == "rows":
                 return probe.rows
-            return probe.vocab_size if expr.name == "vocab_size" else probe.num_classes(self.label(data, expr))
-        except ProgramError:
+            if expr.name == "vocab_size":
+                return probe.vocab_size
+            column = self.label(data, expr)
+            if column not in probe.columns:
+                raise Silent  # which the field tells
+            return probe.num_classes(column)
+        except (ProgramError, Silent):
             raise
         except Exception as error:
             refused(error, expr.span)

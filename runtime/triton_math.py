@@ -13,13 +13,13 @@ import triton.language as tl
 @triton.jit
 def maximum(a, b):
     """The greater; NaN where either is, as in `torch.maximum`."""
-    return tl.where((a != a) | (a > b), a, b)
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def minimum(a, b):
     """The lesser; NaN where either is."""
-    return tl.where((a != a) | (a < b), a, b)
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

@@ -105,7 +105,8 @@ def test_a_chain_is_a_sequential_scheduler(first: str, last: str) -> None:
 
 
 def test_three_in_a_chain() -> None:
-    warm, flat = {"start_factor": 0.2, "total_iters": 10}, {"factor": 1.0, "total_iters": 30}
+    warm: dict[str, Any] = {"start_factor": 0.2, "total_iters": 10}
+    flat: dict[str, Any] = {"factor": 1.0, "total_iters": 30}
 
     def sequential(over: Optimizer) -> LRScheduler:
         parts = [
@@ -226,7 +227,7 @@ def test_a_run_that_goes_on_after_one_cycle_keeps_the_last_rate() -> None:
 
 
 def test_what_pytorch_refuses_is_a_message() -> None:
-    """RMSprop without momentum has none to cycle."""
+    """There is no momentum to cycle."""
     over = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     del over.defaults["momentum"]
     with pytest.raises(Failure, match="momentum"):

@@ -24,6 +24,7 @@ from tdsl.compiler.size import Size
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Span, fail
 from tdsl.dsl.names import did_you_mean
+from tdsl.dsl.signatures import FACTS
 
 OPERATORS = {
     "+": "add",
@@ -206,8 +207,12 @@ def _attribute(expr: ast.Attribute, frame: Frame) -> Semantic:
 
 
 def _fact(expr: ast.Attribute, frame: Frame) -> Semantic:
+    from tdsl.compiler.build.body import Skip
+
     assert isinstance(expr.value, ast.Name)
     facts = frame.classes.program.data[expr.value.id].facts
+    if expr.name in FACTS and expr.name not in facts:
+        raise Skip  # the resolver has told why
     if expr.name not in facts:
         help = did_you_mean(expr.name, facts)
         fail("E113", f"`{expr.value.id}` has no `{expr.name}`", expr.name_span, help=help)

@@ -239,7 +239,7 @@ class _GroupWriter:
     def _shape_of(self) -> str:
         """The text of the full shape, from an input that has it."""
         for port, name in self.ports.items():
-            if port.layout is Layout.FULL:
+            if self._is_whole(port):
                 return f"{name}.shape"
         return f"torch.broadcast_shapes({', '.join(f'{n}.shape' for n in self.sources.values())})"
 

@@ -95,8 +95,8 @@ def _multiplied(x: Expr, n: int) -> Expr:
 def _power_vjp(t: Tracer, g: Expr, y: Expr, x: Expr, p: Expr) -> tuple[Expr | None, Expr]:
     """At the edges as in PyTorch: no gradient of `x ** 0`, nor of the exponent where a zero stays one."""
     d_x = None if _number(p) == 0 else g * t.where(t.eq(p, 0.0), 0.0, p * t.power(x, p - 1.0))
-    still = t.logical_and(t.eq(x, 0.0), p >= 0.0)
-    return d_x, g * t.where(still, 0.0, y * t.log(x))
+    d_p = y * t.log(t.where(t.eq(x, 0.0), t.where(p >= 0.0, 1.0, x), x))
+    return d_x, g * d_p
 
 
 register(
