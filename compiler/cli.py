@@ -117,8 +117,8 @@ def load(file: str, options: argparse.Namespace, told: list[Diagnostic] | None =
         file, probe=probe, allow_outside=options.allow_outside, overrides=overrides(options) or None
     )
     unit = build(program, reporter) if program is not None else None
-    if program is not None and not reporter.errors:
-        _unsupported(program, reporter)
+    if unit is not None:
+        _unsupported(unit, reporter)
     if told is not None:
         told += reporter.diagnostics
     else:
@@ -126,18 +126,15 @@ def load(file: str, options: argparse.Namespace, told: list[Diagnostic] | None =
     return None if reporter.errors else unit
 
 
-def _unsupported(program: object, reporter: Reporter) -> None:
+def _unsupported(unit: Unit, reporter: Reporter) -> None:
     """What the language has and this version can't run is an error, never ignored."""
-    from tdsl.compiler.emit.data import unsupported as of_data
-    from tdsl.compiler.emit.train import unsupported as of_run
-    from tdsl.dsl.program import Program
+    from tdsl.compiler.emit import data, evaluate, train
 
-    assert isinstance(program, Program)
-    for data in program.data.values():
-        for diagnostic in of_data(data):
+    for spec in unit.program.data.values():
+        for diagnostic in data.unsupported(spec, unit.program.consts):
             reporter.add(diagnostic)
-    for run in program.runs.values():
-        for diagnostic in of_run(run):
+    for name, run in unit.runs.items():
+        for diagnostic in train.unsupported(run.spec) + evaluate.unsupported(unit, run, unit.evaluations.get(name)):
             reporter.add(diagnostic)
 
 

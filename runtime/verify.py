@@ -190,7 +190,7 @@ def _judged(
             if problem:
                 return Outcome(case, precision, ratio, ratio, problem)
             worst[index] = max(worst[index], ratio)
-    return Outcome(case, precision, *worst)
+    return Outcome(case, precision, worst[0], worst[1])
 
 
 def _ratio(

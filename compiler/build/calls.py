@@ -261,6 +261,9 @@ def layer_parameter(
         fail("E201", f"this `{instance.layer.name}` has no `{name}`", span)
     if name in instance.tied:
         return instance.tied[name]
+    if any((known(s) or 0) < 0 for s in shape):
+        sizes = ", ".join(map(str, shape))
+        fail("E203", f"`{instance.layer.name}` of a negative size", span, f"its {name} would be [{sizes}]")
     return frame.builder.parameter(_path(frame, f"{instance.path}.{name}"), TensorType("float", shape))
 
 

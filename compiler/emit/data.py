@@ -84,7 +84,7 @@ def emit_data(
 
     Raises `ProgramError` for what the run time does not have; `unsupported` tells all of it.
     """
-    for diagnostic in unsupported(spec):
+    for diagnostic in unsupported(spec, consts):
         raise ProgramError(diagnostic)
     return render("scripts/data.py.jinja", data=data_text(spec, consts, root, allow_outside))
 
@@ -205,10 +205,19 @@ def _loading(spec: DataSpec) -> Iterator[str]:
 # What the run time does not have -------------------------------------------------------------------------------------
 
 
-def unsupported(spec: DataSpec) -> list[Diagnostic]:
+def unsupported(spec: DataSpec, consts: Mapping[str, Constant] | None = None) -> list[Diagnostic]:
     """What of a dataset can't be run, each with its place and the way out."""
     found = [diagnostic for look in _CHECKS for diagnostic in look(spec)]
+    found += _bad_expressions(spec, consts or {})
     return sorted(found, key=lambda diagnostic: diagnostic.span.start if diagnostic.span else 0)
+
+
+def _bad_expressions(spec: DataSpec, consts: Mapping[str, Constant]) -> Iterator[Diagnostic]:
+    for field in spec.fields:
+        try:
+            expression(field.value, consts)
+        except ProgramError as error:
+            yield error.diagnostic
 
 
 def _bad_sources(spec: DataSpec) -> Iterator[Diagnostic]:

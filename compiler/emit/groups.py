@@ -254,10 +254,13 @@ class _GroupWriter:
             if self._shape_of() == f"{like}.shape":
                 return f"torch.empty_like({like}{dtype})"
             return f"{like}.new_empty(shape{dtype})"
+        return f"{like}.new_empty({self._row_shape(port)}{dtype})"
+
+    def _row_shape(self, port: Port) -> str:
+        """The shape of a number a row, which keeps its columns as ones or has dropped them."""
         kept = len(port.type.shape) == len(self.kernel.space.shape)
         ones = "".join(", 1" for _ in range(self.cols))
-        shape = f"(*shape[:-{self.cols}]{ones})" if kept else f"shape[:-{self.cols}]"
-        return f"{like}.new_empty({shape}{dtype})"
+        return f"(*shape[:-{self.cols}]{ones})" if kept else f"shape[:-{self.cols}]"
 
     def _sizes(self, plan_: Schedule) -> list[str]:
         if plan_.form is Form.FLAT:
@@ -313,9 +316,14 @@ class _GroupWriter:
         return [*lines, f"return {', '.join(self._result_names())}"]
 
     def _result_names(self) -> list[str]:
-        """Outputs by name; one value written once may be several outputs."""
-        first: dict[Value, str] = {}
-        return [first.setdefault(p.value, name) for p, name in self.outputs.items()]
+        """Outputs by name; one value written once may be several outputs, with and without the dimensions it reduced."""
+        first: dict[Value, tuple[Port, str]] = {}
+        found = []
+        for port, name in self.outputs.items():
+            before, written = first.setdefault(port.value, (port, name))
+            same = len(before.type.shape) == len(port.type.shape)
+            found.append(written if same else f"{written}.view({self._row_shape(port)})")
+        return found
 
     def _saved_names(self) -> list[str]:
         inputs = [self.ports[p] for p in self.kernel.saved_inputs]
