@@ -25,7 +25,7 @@ from tdsl.compiler.build.values import (
     describe,
 )
 from tdsl.compiler.ir import Attr, Operand, Scalar, TensorType, Value
-from tdsl.compiler.ops.infer import same_shape
+from tdsl.compiler.ops.infer import known, same_shape
 from tdsl.compiler.ops.op import OPS, Arg, Bound, Op
 from tdsl.compiler.size import Size
 from tdsl.dsl import ast

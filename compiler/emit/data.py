@@ -206,9 +206,9 @@ def _loading(spec: DataSpec) -> Iterator[str]:
 
 
 def unsupported(spec: DataSpec, consts: Mapping[str, Constant] | None = None) -> list[Diagnostic]:
-    """What of a dataset can't be run, each with its place and the way out."""
+    """What of a dataset can't be run, each with its place and the way out; with `consts`, its expressions too."""
     found = [diagnostic for look in _CHECKS for diagnostic in look(spec)]
-    found += _bad_expressions(spec, consts or {})
+    found += _bad_expressions(spec, consts) if consts is not None else []
     return sorted(found, key=lambda diagnostic: diagnostic.span.start if diagnostic.span else 0)
 
 
