@@ -15,7 +15,7 @@ from tdsl import __version__
 
 if TYPE_CHECKING:
     from tdsl.compiler.build.unit import Unit
-    from tdsl.dsl.diagnostics import Diagnostic, Reporter
+    from tdsl.dsl.diagnostics import Diagnostic
 
 # Settings of the program that are options of their own.
 SHORTHANDS = ("epochs", "steps", "seed")
@@ -109,33 +109,14 @@ def overrides(options: argparse.Namespace) -> dict[str, str]:
 
 def load(file: str, options: argparse.Namespace, told: list[Diagnostic] | None = None) -> Unit | None:
     """The program as IR; its mistakes are printed (or collected in `told`), and None returned, where it has any."""
-    from tdsl.compiler.build.program import build
-    from tdsl.compiler.probe import probe
-    from tdsl.dsl.resolve import load as resolve
+    from tdsl.compiler.driver import read
 
-    program, reporter = resolve(
-        file, probe=probe, allow_outside=options.allow_outside, overrides=overrides(options) or None
-    )
-    unit = build(program, reporter) if program is not None else None
-    if unit is not None:
-        _unsupported(unit, reporter)
+    unit, diagnostics = read(file, allow_outside=options.allow_outside, overrides=overrides(options))
     if told is not None:
-        told += reporter.diagnostics
+        told += diagnostics
     else:
-        tell(reporter.diagnostics, options)
-    return None if reporter.errors else unit
-
-
-def _unsupported(unit: Unit, reporter: Reporter) -> None:
-    """What the language has and this version can't run is an error, never ignored."""
-    from tdsl.compiler.emit import data, evaluate, train
-
-    for spec in unit.program.data.values():
-        for diagnostic in data.unsupported(spec, unit.program.consts):
-            reporter.add(diagnostic)
-    for name, run in unit.runs.items():
-        for diagnostic in train.unsupported(run.spec) + evaluate.unsupported(unit, run, unit.evaluations.get(name)):
-            reporter.add(diagnostic)
+        tell(diagnostics, options)
+    return unit
 
 
 def tell(diagnostics: Sequence[Diagnostic], options: argparse.Namespace) -> None:
@@ -204,13 +185,10 @@ def write_project(
     unit: Unit, name: str | None, folder: Path, options: argparse.Namespace, standalone: bool = False
 ) -> None:
     """Emit into a folder."""
-    from tdsl.compiler.emit.project import Options, emit, write
+    from tdsl.compiler.driver import write
 
-    home = Path(options.file).resolve().parent
-    root = Path(os.path.relpath(home, folder.resolve())).as_posix()
-    files = emit(unit, Options(name, root, standalone, options.allow_outside))
     try:
-        write(files, folder)
+        write(unit, name, folder, Path(options.file), standalone=standalone, allow_outside=options.allow_outside)
     except OSError as error:
         print(f"tdsl: can't write {error.filename}: {error.strerror}", file=sys.stderr)
         raise Stop(1) from None

@@ -126,7 +126,7 @@ ROWS = {
     "TwoTrailingNorm": ("x: float[B, 3, D]", "return (x - mean(x, dim=(1, 2), keepdim=true)) * weight", "weight: [3, D] = ones()", "float[B, 3, D]"),
     "NormOfIntegers": ("x: float[B, D], n: int[B, D]", "return sum(x * n, dim=-1) / 2", "", "float[B]"),
     "PartialRows": ("x: float[B, T, D], m: float[B, 1, D]", "return softmax(x * m, dim=-1) + m", "", "float[B, T, D]"),
-    "GatedNorm": ("x: float[B, D], g: float[B, D]", "return rms_norm(x * silu(g), D, weight) + g", "weight: [D] = ones()"),
+    "GatedNorm": ("x: float[B, D], g: float[B, D]", "return rms_norm(x * silu(g), D, weight, eps=0.001) + g", "weight: [D] = ones()"),
     "MeanOfVector": ("x: float[B, D]", "return x * weight - mean(x * weight, dim=-1, keepdim=true)", "weight: [D] = ones()"),
     "ScalarInRows": ("x: float[B, D]", "return softmax(x * scale, dim=-1) * scale", "scale: [] = ones()"),
 }

@@ -303,7 +303,8 @@ class _GroupWriter:
         lines += [f"{self.ports[p]} = {self.ports[p]}.expand(shape)" for p in self.ports if p.layout is Layout.PARTIAL]
         lines.append(self._contiguous(list(self.ports.values())))
         lines += self._sizes(plan_)
-        lines += [f"{name} = {self._empty(p)}" for p, name in self.outputs.items()]
+        written = {p.value: p for p in reversed(self.outputs)}.values()
+        lines += [f"{name} = {self._empty(p)}" for p, name in self.outputs.items() if p in written]
         for value, name in self.rows.items():
             dtype = "torch.float32" if value.type.is_float else _TORCH_DTYPES[value.type.dtype]
             lines.append(f"{name} = {self._like()}.new_empty(n_rows, dtype={dtype})")

@@ -1,0 +1,97 @@
+"""Fused kernels of gaussian.model, written by tdsl 0.1.0.
+
+For each group: what it computes, in plain PyTorch (the reference), the Triton kernels for both directions, and the
+function that the modules call. On a GPU it runs the kernels, elsewhere the reference.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tdsl.runtime import launch, random
+from tdsl.runtime import triton_math as tm
+
+# exp_randn_like_add: gaussian.model:6
+#     return mu + exp(0.5 * logvar(x)) * randn_like(mu)
+# Moves 12 bytes (f32) an element forward, 12 backward.
+
+
+def exp_randn_like_add_reference(mu: Tensor, x: Tensor, seed: int) -> Tensor:
+    return mu + torch.exp(0.5 * x) * random.randn_like(mu, seed)
+
+
+@triton.jit
+def _exp_randn_like_add_forward(mu_ptr, x_ptr, y_ptr, n, seed, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    mu = tl.load(mu_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    y = mu + tl.exp(0.5 * x) * tm.gaussian(seed, offsets)
+    tl.store(y_ptr + offsets, y, mask=mask)
+
+
+@triton.jit
+def _exp_randn_like_add_backward(x_ptr, d_y_ptr, d_x_ptr, n, seed, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    d_x = d_y * tm.gaussian(seed, offsets) * tl.exp(0.5 * x) * 0.5
+    tl.store(d_x_ptr + offsets, d_x, mask=mask)
+
+
+class _ExpRandnLikeAdd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, mu, x, seed):
+        shape = mu.shape
+        mu, x = mu.contiguous(), x.contiguous()
+        y = torch.empty_like(mu)
+        n = shape.numel()
+        if n:
+            tile = launch.flat_tile()
+            _exp_randn_like_add_forward[(triton.cdiv(n, tile.cols),)](
+                mu,
+                x,
+                y,
+                n,
+                seed,
+                BLOCK=tile.cols,
+                num_warps=tile.warps,
+            )
+        ctx.save_for_backward(x)
+        ctx.shape = shape
+        ctx.seed = seed
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_y):
+        (x,) = ctx.saved_tensors
+        seed = ctx.seed
+        shape = ctx.shape
+        d_y = d_y.contiguous()
+        d_x = d_y.new_empty(shape)
+        n = shape.numel()
+        if n:
+            tile = launch.flat_tile()
+            _exp_randn_like_add_backward[(triton.cdiv(n, tile.cols),)](
+                x,
+                d_y,
+                d_x,
+                n,
+                seed,
+                BLOCK=tile.cols,
+                num_warps=tile.warps,
+            )
+        return d_y, d_x, None
+
+
+def exp_randn_like_add(mu: Tensor, x: Tensor) -> Tensor:
+    seed = random.next_seed()
+    if launch.use_kernels(mu, x):
+        return _ExpRandnLikeAdd.apply(mu, x, seed)
+    return exp_randn_like_add_reference(mu, x, seed)

@@ -1,0 +1,149 @@
+"""The reference interpreter: graphs of the compiler run on PyTorch tensors, node by node, in the tensors' precision.
+
+Canonical [rows, columns] graphs are run as they are, which checks lowerings and derived backwards without any kernel;
+groups are run by the PyTorch text of their operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tdsl.compiler.emit.reference import reference_lines
+from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Value
+from tdsl.compiler.kernel import Kernel, Layout, Port
+from tdsl.compiler.ops.rows import COLS, ROWS
+from tdsl.compiler.size import Size, Symbol
+from torch import Tensor
+
+_ROWS, _COLS = (next(iter(s.symbols())) for s in (ROWS, COLS))
+Compute = Callable[..., Tensor]
+
+PRIMITIVES: Mapping[str, Compute] = {
+    "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "neg": torch.neg, "abs": torch.abs,
+    "maximum": torch.maximum, "minimum": torch.minimum, "at_least": torch.maximum, "at_most": torch.minimum,
+    "sign": torch.sign, "power": torch.pow, "eq": torch.eq, "ne": torch.ne, "lt": torch.lt, "le": torch.le,
+    "gt": torch.gt, "ge": torch.ge, "logical_and": torch.logical_and, "logical_or": torch.logical_or,
+    "logical_not": torch.logical_not, "where": torch.where, "length": torch.sqrt, "stop": lambda x: x,
+    "row_sum": lambda x: x.sum(1, keepdim=True), "col_sum": lambda x: x.sum(0, keepdim=True),
+    "row_max": lambda x: x.amax(1, keepdim=True), "row_min": lambda x: x.amin(1, keepdim=True),
+}  # fmt: skip
+
+
+def run(graph: Graph, given: Mapping[Value, Tensor], rows: int, cols: int) -> dict[Value, Tensor]:
+    """Every value of a canonical graph, from its inputs."""
+    values = dict(given)
+    like = next(t for t in given.values() if t.is_floating_point())
+    for node in graph.nodes:
+        operands = [_operand(o, values, rows, cols, like) for o in node.inputs]
+        if node.op.name == "expand":
+            values[node.output] = operands[0].expand(rows, cols)
+        else:
+            values[node.output] = _compute(node)(*operands)
+    return values
+
+
+def _compute(node: Node) -> Compute:
+    known = PRIMITIVES.get(node.op.name)
+    if known is not None:
+        return known
+    found: Compute = getattr(torch, node.op.name)
+    return found
+
+
+def _operand(operand: Operand, values: Mapping[Value, Tensor], rows: int, cols: int, like: Tensor) -> Tensor:
+    if isinstance(operand, Value):
+        return values[operand]
+    value = operand.value
+    if isinstance(value, Size):
+        value = value.substitute({_ROWS: rows, _COLS: cols}).constant
+    assert value is not None, f"{operand.text} is not known"
+    return torch.tensor(value, dtype=torch.bool if isinstance(value, bool) else like.dtype)
+
+
+def evaluate(
+    kernel: Kernel, inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Results of a kernel, and the gradients of its floating-point inputs from those of its results."""
+    by_source = dict(zip(kernel.group.body.inputs, inputs, strict=True))
+    rows, cols = _space(kernel, by_source)
+    full = _full(kernel, by_source)
+    given = {p.value: _canonical(by_source[p.source].detach(), p, full, rows, cols) for p in kernel.inputs}
+    values = run(kernel.forward, given, rows, cols)
+    results = [_restored(values[p.value], p, full, len(kernel.space.trail)) for p in kernel.outputs]
+    found: dict[Value, Tensor] = {}
+    if kernel.backward is not None:
+        kept = {v: values[v] for v in (*given, *kernel.saved)}
+        handed = {p.value: _rows_cols(g, p.layout, rows, cols) for p, g in zip(kernel.grads, grads, strict=True)}
+        back = run(kernel.backward, {**kept, **handed}, rows, cols)
+        for g in kernel.gradients:
+            grad = _brought(back[g.value], g.port, g.layout, full, by_source[g.port.source])
+            found[g.port.source] = found[g.port.source] + grad if g.port.source in found else grad
+    return results, [found.get(v) for v, t in by_source.items() if t.requires_grad]
+
+
+def _full(kernel: Kernel, by_source: Mapping[Value, Tensor]) -> tuple[int, ...]:
+    shapes = [t.shape for t in by_source.values()]
+    found = tuple(torch.broadcast_shapes(*shapes)) if not _has_dropped(kernel) else tuple(max(shapes, key=len))
+    return found
+
+
+def _has_dropped(kernel: Kernel) -> bool:
+    """Whether an input is a number a row without the columns, which does not broadcast as it stands."""
+    return any(p.layout is Layout.ROW and len(p.type.shape) < len(kernel.space.shape) for p in kernel.inputs)
+
+
+def _space(kernel: Kernel, by_source: Mapping[Value, Tensor]) -> tuple[int, int]:
+    full = _full(kernel, by_source)
+    cols = math.prod(full[len(full) - len(kernel.space.trail) :])
+    return math.prod(full) // cols, cols
+
+
+def _canonical(tensor: Tensor, port: Port, full: tuple[int, ...], rows: int, cols: int) -> Tensor:
+    if port.layout is Layout.PARTIAL:
+        tensor = tensor.expand(full)
+    return _rows_cols(tensor, port.layout, rows, cols)
+
+
+def _rows_cols(tensor: Tensor, layout: Layout, rows: int, cols: int) -> Tensor:
+    wide = layout in (Layout.FULL, Layout.PARTIAL)
+    return tensor.reshape(
+        rows if wide or layout is Layout.ROW else 1,
+        cols if wide or layout is Layout.COL else 1,
+    )
+
+
+def _restored(tensor: Tensor, port: Port, full: tuple[int, ...], trail: int) -> Tensor:
+    if port.layout is Layout.FULL:
+        return tensor.reshape(full)
+    lead = full[: len(full) - trail]
+    return tensor.reshape((*lead, *(1,) * trail) if len(port.type.shape) == len(full) else lead)
+
+
+def _brought(grad: Tensor, port: Port, layout: Layout, full: tuple[int, ...], source: Tensor) -> Tensor:
+    """The gradient in the shape of its tensor."""
+    if port.layout is Layout.PARTIAL:
+        return grad.reshape(full).sum_to_size(source.shape)
+    return grad.reshape(source.shape)
+
+
+def reference(group: Group, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Results of a group by the PyTorch text of its operations."""
+    names = {v: f"x{i}" for i, v in enumerate(group.body.inputs)}
+    scalars = {s: f"s{i}" for i, s in enumerate(group.scalars)}
+    lines = "\n".join(f"    {line}" for line in reference_lines(group.body, names, scalars))
+    space: dict[str, Any] = {"torch": torch, "F": F, "math": math}
+    exec(f"def run({', '.join([*names.values(), *scalars.values()])}):\n{lines}\n", space)
+    found = space["run"](*inputs, *(_number(s) for s in group.scalars))
+    return list(found) if isinstance(found, tuple) else [found]
+
+
+def _number(scalar: Scalar) -> float:
+    assert isinstance(scalar.value, (int, float)), scalar
+    return scalar.value
+
+
+__all__ = ["PRIMITIVES", "Symbol", "evaluate", "reference", "run"]
