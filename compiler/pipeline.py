@@ -38,7 +38,7 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
 
 def _dump_and_verify() -> Callback:
     """The standard callback: with `TDSL_DUMP=dir` the IR after each pass is written there; always it is verified."""
-    from tdsl.compiler.verify import verify
+    from tdsl.compiler.verify import InvalidGraph, verify
 
     folder = os.environ.get("TDSL_DUMP")
 
@@ -49,7 +49,10 @@ def _dump_and_verify() -> Callback:
             Path(folder).mkdir(parents=True, exist_ok=True)
             name = re.sub(r"\W+", "_", graph.name)
             Path(folder, f"{number:02d}-{step.__name__}-{name}.ir").write_text(dump(graph), encoding="utf-8")
-        verify(graph)
+        try:
+            verify(graph)
+        except InvalidGraph as error:
+            raise RuntimeError(f"the pass `{step.__name__}` broke the graph `{graph.name}`") from error
 
     return called
 

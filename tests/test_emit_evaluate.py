@@ -29,7 +29,7 @@ from tdsl.dsl.resolve import load
 from tdsl.runtime import checkpoint, evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
-DIGITS = (ROOT / "examples" / "digits.model").read_text()
+DIGITS = Path(__file__).with_name("programs").joinpath("mlp.model").read_text()
 SHARED = ROOT.parent / "shared" / "conformance"
 
 

@@ -317,7 +317,7 @@ class _GroupWriter:
         return [*lines, f"return {', '.join(self._result_names())}"]
 
     def _result_names(self) -> list[str]:
-        """Outputs by name; one value written once may be several outputs, with and without the dimensions it reduced."""
+        """Outputs by name; one value may be several, with and without the dimensions that were reduced."""
         first: dict[Value, tuple[Port, str]] = {}
         found = []
         for port, name in self.outputs.items():

@@ -1,0 +1,58 @@
+"""`tdsl verify`: in Triton's interpreter, and ahead of time for GPUs that are not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, SHARED, tdsl
+
+SMALL = """module Small(dim: int = 8) {
+    param weight: [dim] = ones()
+    forward(x: float[B, dim]) -> float[B, dim] { return gelu(x * weight) }
+}
+"""
+PLAIN = "module Plain() {\n    forward(x: float[B, 4]) -> float[B, 4] { return x + 1 }\n}\n"
+
+
+def test_every_kernel_agrees(tmp_path: Path) -> None:
+    (tmp_path / "small.model").write_text(SMALL)
+    ran = tdsl("verify", "small.model", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    agreed = re.search(r"(\d+) of (\d+) cases agree", ran.stdout)
+    assert agreed is not None
+    assert agreed[1] == agreed[2] != "0"
+
+
+def test_a_program_without_kernels_says_so(tmp_path: Path) -> None:
+    (tmp_path / "plain.model").write_text(PLAIN)
+    ran = tdsl("verify", "plain.model", cwd=tmp_path)
+    assert ran.returncode == 0
+    assert "no fused kernels" in ran.stdout
+
+
+def test_a_mistaken_program_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "wrong.model").write_text(SMALL.replace("gelu", "gelo"))
+    ran = tdsl("verify", "wrong.model", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "gelo" in ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["examples/digits.model"])
+def test_kernels_compile_ahead_of_time_without_spills(program: str) -> None:
+    ran = tdsl("verify", "--ahead-of-time", ROOT / program)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert " 0 spill" in ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["imbalanced", "triplet", "vae"])
+def test_conformance_programs_agree(name: str) -> None:
+    program = SHARED / "conformance" / f"{name}.model"
+    if not program.exists():
+        pytest.skip("the conformance programs lie outside the repository")
+    ran = tdsl("verify", program)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
