@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import compiled, disagreements, emitted, graph_of, written
+from tests.helpers import compiled, disagreements, emitted, graph_of, python, written
 
 UNARY = """abs neg sign exp exp2 expm1 rsqrt(abs(x)+0.5) sqrt(abs(x)+0.5) square sin cos tan tanh erf sigmoid floor ceil
 log(abs(x)+0.5) log2(abs(x)+0.5) log10(abs(x)+0.5) log1p(abs(x)) reciprocal(abs(x)+0.5)""".split()
@@ -170,5 +170,8 @@ def test_kernels_agree_with_float64(batch: str, tmp_path: Path) -> None:
     unit = compiled("".join(BATCHES[batch].values()))
     split = [name for name in BATCHES[batch] if len(graph_of(unit, name).nodes) != 1]
     assert set(split) <= SPLIT, "not one group"
-    told = disagreements(written(emitted(unit), tmp_path))
+    folder = written(emitted(unit), tmp_path)
+    formatted = python("-m", "ruff", "format", "--check", "--no-cache", "--isolated", "--line-length=120", folder)
+    assert formatted.returncode == 0, formatted.stdout[-3000:]
+    told = disagreements(folder)
     assert not told, f"{len(told)} cases:\n" + "\n".join(told[:20])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tdsl.compiler.emit.kernels import KernelText, Tensor_, draws, kernel_text
 from tdsl.compiler.emit.reference import reference_lines
-from tdsl.compiler.emit.render import layout, plain
+from tdsl.compiler.emit.render import WIDTH, layout, plain
 from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Graph, Group, Operand, Scalar, Value
 from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port
@@ -19,6 +19,10 @@ from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
 from tdsl.compiler.passes.schedule import Form, Schedule, schedule
 from tdsl.dsl.diagnostics import Span
+
+
+# Columns before the statements of a method.
+METHOD = 8
 
 
 @dataclass(frozen=True)
@@ -268,9 +272,10 @@ class _GroupWriter:
         cols = "shape[-1]" if self.cols == 1 else f"math.prod(shape[-{self.cols}:])"
         return [f"n_cols = {cols}", "n_rows = shape.numel() // max(n_cols, 1)"]
 
-    def _contiguous(self, names: Sequence[str]) -> str:
-        joined = ", ".join(names)
-        return f"{joined} = {', '.join(f'{n}.contiguous()' for n in names)}"
+    def _contiguous(self, names: Sequence[str]) -> list[str]:
+        calls = [f"{n}.contiguous()" for n in names]
+        together = f"{', '.join(names)} = {', '.join(calls)}"
+        return [together] if METHOD + len(together) <= WIDTH else [f"{n} = {c}" for n, c in zip(names, calls)]
 
     def _launch(self, direction: str, plan_: Schedule, tensors: Sequence[str], graph: Graph) -> list[str]:
         used = {o for n in graph.nodes for o in n.inputs if isinstance(o, Scalar) and o.text}
@@ -301,7 +306,7 @@ class _GroupWriter:
         plan_ = self.plan.forward
         lines = [f"shape = {self._shape_of()}", *self._shapes()]
         lines += [f"{self.ports[p]} = {self.ports[p]}.expand(shape)" for p in self.ports if p.layout is Layout.PARTIAL]
-        lines.append(self._contiguous(list(self.ports.values())))
+        lines += self._contiguous(list(self.ports.values()))
         lines += self._sizes(plan_)
         written = {p.value: p for p in reversed(self.outputs)}.values()
         lines += [f"{name} = {self._empty(p)}" for p, name in self.outputs.items() if p in written]
@@ -314,7 +319,7 @@ class _GroupWriter:
         lines += self._launch("forward", plan_, tensors, self.kernel.forward)
         if self.kernel.backward is not None:
             lines += self._save()
-        return [*lines, f"return {', '.join(self._result_names())}"]
+        return [*lines, *_returning(self._result_names())]
 
     def _result_names(self) -> list[str]:
         """Outputs by name; one value may be several, with and without the dimensions that were reduced."""
@@ -362,7 +367,7 @@ class _GroupWriter:
         assert graph is not None
         assert plan_ is not None
         if not self._computed():
-            return [f"return {', '.join(self._returned())}"]
+            return _returning(self._returned())
         saved = self._saved_names()
         targets = f"({saved[0]},)" if len(saved) == 1 else ", ".join(saved)
         lines = [f"{targets} = ctx.saved_tensors"] if saved else []
@@ -370,7 +375,7 @@ class _GroupWriter:
         lines += ["seed = ctx.seed"] if self._backward_draws() else []
         lines.append("shape = ctx.shape")
         used = [n for p, n in self.grads.items() if self._used(p.value)]
-        lines.append(self._contiguous(used))
+        lines += self._contiguous(used)
         lines += self._sizes(plan_) + self._tile(plan_)
         if plan_.accumulate:
             lines.append("programs = launch.programs(n_rows, tile.rows)")
@@ -378,7 +383,7 @@ class _GroupWriter:
         reads = [name for name, _, _ in self._backward_reads()]
         writes = [w.name for w in self._backward_writes()]
         lines += self._launch("backward", plan_, [*reads, *writes], graph)
-        return [*lines, f"return {', '.join(self._returned())}"]
+        return [*lines, *_returning(self._returned())]
 
     def _gradient_buffers(self, plan_: Schedule, like: str) -> list[str]:
         lines: list[str] = []
@@ -438,10 +443,24 @@ def _once(tensors: Sequence[Tensor_]) -> list[Tensor_]:
     return list(found.values())
 
 
+def _returning(results: Sequence[str]) -> list[str]:
+    """A `return` of a method, a result a line where it would be too long."""
+    together = f"return {', '.join(results)}"
+    return [together] if METHOD + len(together) <= WIDTH else ["return (", *(f"    {r}," for r in results), ")"]
+
+
 def _wrapped(head: str, arguments: Sequence[str]) -> list[str]:
     """A launch, within the `if` of an autograd function's method."""
     first, *rest = layout(head, arguments, "", 12).split("\n")
     return [f"    {first}", *(f"    {line[12:]}" for line in rest)]
+
+
+def _returning(items: Sequence[str]) -> list[str]:
+    """The `return` of an autograd function's method: on one line, or with an item a line."""
+    line = f"return {', '.join(items)}"
+    if 8 + len(line) <= WIDTH:
+        return [line]
+    return ["return (", *(f"    {item}," for item in items), ")"]
 
 
 def _source_line(span: Span) -> str:

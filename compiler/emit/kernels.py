@@ -211,11 +211,11 @@ class _Writer:
     def _add_to_partial(self, node: Node) -> list[str]:
         """A program's own row of partial sums, in memory: it alone reads and writes it."""
         name = self._written(node.output).name
-        place = f"{name}_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols"
-        text = self.body.expression(node).text
+        place, so_far = self.names.new(f"{name}_place"), self.names.new(f"{name}_sum")
         return [
-            f"{name}_sum = tl.load({place}, mask=col_mask, other=0.0) + {text}",
-            f"tl.store({place}, {name}_sum, mask=col_mask)",
+            f"{place} = {name}_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols",
+            f"{so_far} = tl.load({place}, mask=col_mask, other=0.0)",
+            f"tl.store({place}, {so_far} + {self.body.expression(node).text}, mask=col_mask)",
         ]
 
     def _row_values(self, wanted: Iterable[Value], done: set[Value]) -> list[str]:

@@ -115,9 +115,22 @@ class Body:
                 self.texts[value] = text
                 continue
             name = self.name(value)
+            text = self._shortened(node, text, WIDTH - len(f"{name} = "), lines)
             lines.append(f"{name} = {text.text}")
             self.bind(value, name)
         return lines
+
+    def _shortened(self, node: Node, text: Text, width: int, lines: list[str]) -> Text:
+        """The expression with its longest operands made before it, on lines of their own, where it is too long."""
+        while len(text.text) > width:
+            longest = max(node.values, key=lambda v: len(self.texts[v].text), default=None)
+            if longest is None or self.texts[longest].text.isidentifier():
+                break
+            name = self.name(longest)
+            lines.append(f"{name} = {self.texts[longest].text}")
+            self.bind(longest, name)
+            text = self.expression(node)
+        return text
 
     def _nests(self, node: Node, text: Text) -> bool:
         value = node.output

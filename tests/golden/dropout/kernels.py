@@ -30,7 +30,8 @@ def _gelu_dropout_forward(x_ptr, y_ptr, n, p, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    y = tl.where(tm.uniform(seed, offsets) >= p, 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476)) / (1.0 - p), 0.0)
+    quotient = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476)) / (1.0 - p)
+    y = tl.where(tm.uniform(seed, offsets) >= p, quotient, 0.0)
     tl.store(y_ptr + offsets, y, mask=mask)
 
 

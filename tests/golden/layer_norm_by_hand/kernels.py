@@ -167,7 +167,12 @@ class _Norm(torch.autograd.Function):
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_x, d_weight.sum(0).view(ctx.weight_shape).to(d_y.dtype), d_bias.sum(0).view(ctx.bias_shape).to(d_y.dtype), None
+        return (
+            d_x,
+            d_weight.sum(0).view(ctx.weight_shape).to(d_y.dtype),
+            d_bias.sum(0).view(ctx.bias_shape).to(d_y.dtype),
+            None,
+        )
 
 
 def norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

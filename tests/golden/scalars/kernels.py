@@ -144,7 +144,12 @@ class _TanhAdd(torch.autograd.Function):
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_x, d_scale.sum(0).view(ctx.scale_shape).to(d_y.dtype), d_shift.sum(0).view(ctx.shift_shape).to(d_y.dtype), None
+        return (
+            d_x,
+            d_scale.sum(0).view(ctx.scale_shape).to(d_y.dtype),
+            d_shift.sum(0).view(ctx.shift_shape).to(d_y.dtype),
+            None,
+        )
 
 
 def tanh_add(x: Tensor, scale: Tensor, shift: Tensor, temperature: float) -> Tensor:

@@ -170,7 +170,11 @@ class _LayerNormGelu(torch.autograd.Function):
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_x, d_weight.sum(0).view(ctx.weight_shape).to(d_y.dtype), d_bias.sum(0).view(ctx.bias_shape).to(d_y.dtype)
+        return (
+            d_x,
+            d_weight.sum(0).view(ctx.weight_shape).to(d_y.dtype),
+            d_bias.sum(0).view(ctx.bias_shape).to(d_y.dtype),
+        )
 
 
 def layer_norm_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
