@@ -156,7 +156,8 @@ class Size:
         text = ""
         for monomial, coefficient in self.terms:
             sign = "-" if coefficient < 0 else "+"
-            body = _term(monomial, abs(coefficient))
+            # -(H % 2) is not -H % 2.
+            body = _term(monomial, abs(coefficient), loose=bool(text) or coefficient > 0)
             text += f" {sign} {body}" if text else (f"-{body}" if coefficient < 0 else body)
         return text
 
@@ -203,7 +204,8 @@ def _operand(size: Size) -> str:
     return text if text.isidentifier() or text.isdigit() else f"({text})"
 
 
-def _term(monomial: Monomial, coefficient: int) -> str:
+def _term(monomial: Monomial, coefficient: int, loose: bool) -> str:
+    """A product; a quotient alone needs no parentheses where what stands before it leaves it `loose`."""
     factors = [str(coefficient)] if coefficient != 1 or not monomial else []
     for atom, power in monomial:
         text = str(atom) if isinstance(atom, Symbol) or (len(monomial) == 1 and coefficient == 1) else f"({atom})"

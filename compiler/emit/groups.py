@@ -288,7 +288,10 @@ class _GroupWriter:
             return ["n = shape.numel()", "if n:", "    tile = launch.flat_tile()", *_wrapped(head, call)]
         sizes = ["N_COLS=n_cols", "BLOCK_ROWS=tile.rows", "BLOCK_COLS=tile.cols", "num_warps=tile.warps"]
         call = [*tensors, "n_rows", *scalars, *seed, *sizes]
-        return ["if shape.numel():", *_wrapped(f"{kernel}[{self._grid(plan_)}]", call)]
+        grid = self._grid(plan_)
+        if 12 + len(f"{kernel}[{grid}](") > WIDTH:
+            return ["if shape.numel():", f"    grid = {grid}", *_wrapped(f"{kernel}[grid]", call)]
+        return ["if shape.numel():", *_wrapped(f"{kernel}[{grid}]", call)]
 
     def _grid(self, plan_: Schedule) -> str:
         rows = "programs" if plan_.accumulate else "triton.cdiv(n_rows, tile.rows)"

@@ -12,6 +12,8 @@ from tdsl.compiler.kernel import Layout, layout_of
 from tdsl.compiler.passes.schedule import Form, Schedule
 
 BLOCK = ("BLOCK: tl.constexpr",)
+# An operand of a sum that still leaves its line short enough.
+SHORT = 32
 TILE = ("N_COLS: tl.constexpr", "BLOCK_ROWS: tl.constexpr", "BLOCK_COLS: tl.constexpr")
 
 
@@ -120,7 +122,7 @@ class _Writer:
         inner += self._compute([*(w.value for w in plain), *(n.values[0] for n in self.sums)])
         inner += [self._store(w) for w in plain]
         for node, name in partial.items():
-            inner.append(f"{name} += {self.body.expression(node).text}")
+            inner.append(f"{name} += {self._row_total(node, inner)}")
             self.body.bind(node.output, name)
         lines += [f"    {line}" for line in inner]
         return lines + [self._store(self._written(n.output)) for n in self.sums]
@@ -197,7 +199,7 @@ class _Writer:
         lines = self._row_values([w.value for w in self.writes] + [n.values[0] for n in self.sums], done)
         lines += [self._store(w) for w in row_writes]
         for node in self._scalar_sums():
-            lines.append(f"{self._scalar_sum(node)} += {self.body.expression(node).text}")
+            lines.append(f"{self._scalar_sum(node)} += {self._row_total(node, lines)}")
         full = [w for w in self.writes if w.layout is Layout.FULL]
         vectors = [n for n in self.sums if self._written(n.output).layout is Layout.COL]
         if not full and not vectors:
@@ -205,18 +207,27 @@ class _Writer:
         inner = self._compute([*(w.value for w in full), *(n.values[0] for n in vectors)], done)
         inner += [self._store(w) for w in full]
         for node in vectors:
-            inner += self._add_to_partial(node)
+            self._add_to_partial(node, inner)
         return lines + self._chunks(inner)
 
-    def _add_to_partial(self, node: Node) -> list[str]:
+    def _add_to_partial(self, node: Node, lines: list[str]) -> None:
         """A program's own row of partial sums, in memory: it alone reads and writes it."""
         name = self._written(node.output).name
-        place, so_far = self.names.new(f"{name}_place"), self.names.new(f"{name}_sum")
-        return [
-            f"{place} = {name}_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols",
-            f"{so_far} = tl.load({place}, mask=col_mask, other=0.0)",
-            f"tl.store({place}, {so_far} + {self.body.expression(node).text}, mask=col_mask)",
-        ]
+        place, total = self.names.new(f"{name}_place"), self.names.new(f"{name}_sum")
+        lines.append(f"{place} = {name}_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols")
+        lines.append(f"{total} = tl.load({place}, mask=col_mask, other=0.0)")
+        lines.append(f"{total} += {self._row_total(node, lines)}")
+        lines.append(f"tl.store({place}, {total}, mask=col_mask)")
+
+    def _row_total(self, node: Node, lines: list[str]) -> str:
+        """The text of a sum over rows; what is summed gets a line of its own where it is long."""
+        (summed,) = node.values
+        text = self.body.texts[summed].text
+        if len(text) > SHORT:
+            name = self.body.name(summed)
+            lines.append(f"{name} = {text}")
+            self.body.bind(summed, name)
+        return self.body.expression(node).text
 
     def _row_values(self, wanted: Iterable[Value], done: set[Value]) -> list[str]:
         """Statements for the numbers a row that `wanted` needs: made once, outside the walk."""

@@ -255,9 +255,16 @@ def _item_text(item: Any) -> str:
     if item is None or item == "...":
         return "None" if item is None else "..."
     if isinstance(item, tuple):
-        start, stop, step = ("" if v is None else str(getattr(v, "text", "") or v) for v in item[1:])
-        return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
+        parts = ["" if v is None else str(getattr(v, "text", "") or v) for v in item[1:]]
+        return _slice_text(parts if parts[2] else parts[:2])
     return str(item)
+
+
+def _slice_text(parts: list[str]) -> str:
+    """With spaces around the colons where a bound is more than a name or a number, as formatters have it."""
+    if all(not part or part.isidentifier() or part.lstrip("-").isdigit() for part in parts):
+        return ":".join(parts)
+    return " : ".join(parts).strip()
 
 
 _view("index", "input: tensor, items: any", _index, _index_text)

@@ -121,8 +121,10 @@ def _long_backward(
             product = sum * exp_2
             d_x = product * weight_2
             tl.store(d_x_ptr + offsets, d_x, mask=mask)
-            d_weight_sum = tl.load(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, mask=col_mask, other=0.0) + tl.sum(tl.where(mask, product * x_2, 0.0), axis=0, keep_dims=True)
-            tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
+            d_weight_place = d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols
+            d_weight_sum = tl.load(d_weight_place, mask=col_mask, other=0.0)
+            d_weight_sum += tl.sum(tl.where(mask, product * x_2, 0.0), axis=0, keep_dims=True)
+            tl.store(d_weight_place, d_weight_sum, mask=col_mask)
 
 
 class _Long(torch.autograd.Function):
