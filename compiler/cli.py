@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,8 +216,6 @@ def _print_stage(options: argparse.Namespace) -> int:
 
 
 def _print_ast(options: argparse.Namespace) -> int:
-    import pprint
-
     from tdsl.dsl.diagnostics import Reporter, Source
     from tdsl.dsl.parser import parse
 
@@ -228,8 +226,24 @@ def _print_ast(options: argparse.Namespace) -> int:
         return 0 if load(options.file, options) else 2
     file = parse(Source(options.file, text), reporter)
     tell(reporter.diagnostics, options)
-    pprint.pprint(file, width=120)
+    print("\n".join(_tree("", file)))
     return 2 if reporter.errors else 0
+
+
+def _tree(name: str, value: object) -> Iterator[str]:
+    """A node of the syntax tree, its plain fields beside it and its nodes below it, indented."""
+    from dataclasses import fields, is_dataclass
+
+    from tdsl.dsl.diagnostics import Span
+
+    assert is_dataclass(value)
+    found = {f.name: getattr(value, f.name) for f in fields(value) if not isinstance(getattr(value, f.name), Span)}
+    below = {n: v if isinstance(v, tuple) else (v,) for n, v in found.items()}
+    plain = [f"{n}={v!r}" for n, v in found.items() if not any(map(is_dataclass, below[n]))]
+    yield f"{name}{type(value).__name__}({', '.join(plain)})"
+    for label, values in below.items():
+        for each in filter(is_dataclass, values):
+            yield from (f"    {line}" for line in _tree(f"{label}: ", each))
 
 
 def _folder(options: argparse.Namespace, name: str) -> Path:

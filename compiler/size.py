@@ -208,6 +208,7 @@ def _term(monomial: Monomial, coefficient: int, loose: bool) -> str:
     """A product; a quotient alone needs no parentheses where what stands before it leaves it `loose`."""
     factors = [str(coefficient)] if coefficient != 1 or not monomial else []
     for atom, power in monomial:
-        text = str(atom) if isinstance(atom, Symbol) or (len(monomial) == 1 and coefficient == 1) else f"({atom})"
+        alone = loose and coefficient == 1 and len(monomial) == 1 and power == 1
+        text = str(atom) if isinstance(atom, Symbol) or alone else f"({atom})"
         factors += [text] * power
     return " * ".join(factors)
