@@ -35,7 +35,9 @@ def built(text: str, name: str | Path = "program.model") -> Unit:
     return unit
 
 
-def compiled(text: str, passes: tuple[pipeline.Pass, ...] = pipeline.PASSES, name: str | Path = "program.model") -> Unit:
+def compiled(
+    text: str, passes: tuple[pipeline.Pass, ...] = pipeline.PASSES, name: str | Path = "program.model"
+) -> Unit:
     """The program after `passes`, verified after each."""
     return pipeline.run(built(text, name), passes)
 
@@ -102,6 +104,7 @@ def disagreements(folder: Path, precisions: Sequence[str] = ("float32", "float16
 
 def _disagreements(folder: Path, precisions: Sequence[str]) -> list[str]:
     import torch
+
     from tdsl.runtime import verify
 
     torch.set_num_threads(1)

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from tdsl.compiler.emit.reference import reference_lines
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Value
 from tdsl.compiler.kernel import Kernel, Layout, Port
 from tdsl.compiler.ops.rows import COLS, ROWS
 from tdsl.compiler.size import Size, Symbol
-from torch import Tensor
 
 _ROWS, _COLS = (next(iter(s.symbols())) for s in (ROWS, COLS))
 Compute = Callable[..., Tensor]

@@ -109,8 +109,14 @@ class Program:
         layers = [f"    {n} = {made}" for n, made in LAYERS.items() if f"{n}(" in used]
         params = [f"    param {n}: [{', '.join(s)}] = ones()" for n, s in self.params]
         head = f"module {self.name}(D: int = {self.dim}, K: int = 2, deep: bool = {str(self.deep).lower()}) {{"
-        forward = f"    forward({inputs}) -> ({results}) {{" if len(self.outputs) > 1 else f"    forward({inputs}) -> {results} {{"
-        return "\n".join([head, *params, *layers, forward, *body, f"        return {', '.join(self.outputs)}", "    }", "}\n\n"])
+        forward = (
+            f"    forward({inputs}) -> ({results}) {{"
+            if len(self.outputs) > 1
+            else f"    forward({inputs}) -> {results} {{"
+        )
+        return "\n".join(
+            [head, *params, *layers, forward, *body, f"        return {', '.join(self.outputs)}", "    }", "}\n\n"]
+        )
 
 
 LAYERS = {"lin": "Linear(D, D)", "unit": "Norm(D)", "gate": "Gate(D)", "layer": "LayerNorm(D)"}
@@ -171,7 +177,17 @@ class Generator:
         self.shapes[name] = shape
 
     def statement(self) -> None:
-        kinds = [self.unary, self.binary, self.binary, self.row, self.reduction, self.layer, self.branch, self.loop, self.view]
+        kinds = [
+            self.unary,
+            self.binary,
+            self.binary,
+            self.row,
+            self.reduction,
+            self.layer,
+            self.branch,
+            self.loop,
+            self.view,
+        ]
         self.random.choice(kinds)()
 
     def unary(self) -> None:
@@ -205,7 +221,11 @@ class Generator:
     def layer(self) -> None:
         x = self._wide()
         if x:
-            self.add(self.random.choice(["lin({0})", "unit({0})", "gate({0})", "layer({0})", "mix({0}, {0})"]), [x], self.shapes[x])
+            self.add(
+                self.random.choice(["lin({0})", "unit({0})", "gate({0})", "layer({0})", "mix({0}, {0})"]),
+                [x],
+                self.shapes[x],
+            )
 
     def branch(self) -> None:
         x = self.pick()
@@ -224,7 +244,10 @@ class Generator:
         shape = self.shapes[x]
         choices: list[tuple[str, Shape]] = [("unsqueeze({0}, 0)", ("1", *shape))] if len(shape) < 4 else []
         if len(shape) > 1:
-            choices += [("transpose({0}, -1, -2)", (*shape[:-2], shape[-1], shape[-2])), ("flatten({0}, 0, 1).reshape(%s)" % ", ".join(shape), shape)]
+            choices += [
+                ("transpose({0}, -1, -2)", (*shape[:-2], shape[-1], shape[-2])),
+                ("flatten({0}, 0, 1).reshape(%s)" % ", ".join(shape), shape),
+            ]
         if shape and shape[-1] == "D":
             choices += [("cat([{0}, {0}], dim=-1)[..., :D]", shape), ("{0} + detach({0})", shape)]
         if choices:

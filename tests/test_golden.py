@@ -88,6 +88,7 @@ EXECUTED = {"rms_norm": "Net", "residual_norm": "Block", "layer_norm_by_hand": "
 
 def _execute(folder: Path) -> int:
     import torch
+
     from tests.helpers import UNFUSED
     from tests.random_programs import _load
 
@@ -105,12 +106,15 @@ def _execute(folder: Path) -> int:
         sum(o.square().sum() for o in a).backward()
         sum(o.square().sum() for o in b).backward()
         for (path, p), q in zip(fused.named_parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(p.grad, q.grad, rtol=2e-4, atol=2e-5, msg=lambda m, path=path: f"{name} {path}: {m}")
+            torch.testing.assert_close(
+                p.grad, q.grad, rtol=2e-4, atol=2e-5, msg=lambda m, path=path: f"{name} {path}: {m}"
+            )
     return 0
 
 
 def _inputs(unit: object, module: str) -> list[object]:
     import torch
+
     from tdsl.compiler.build.unit import Unit
 
     assert isinstance(unit, Unit)

@@ -43,17 +43,26 @@ POINTWISE = {
     "ExtremaOfNumbers": ("x: float[B, D]", "return clamp(x, min=-0.5, max=0.75) * clamp(x, max=0) + clamp(x, 0.25)"),
     "ClampByTensors": ("x: float[B, D], y: float[B, D]", "return clamp(x, min=-abs(y), max=abs(y)) * x"),
     "Powers": ("x: float[B, D]", "return x ** 2 + x ** 3 - x ** 4 + x ** 1 + x ** 5 + x ** 0"),
-    "NegativePowers": ("x: float[B, D]", "h = abs(x) + 0.5\nreturn h ** -1 + h ** -0.5 + h ** 0.5 + h ** -2 + h ** 1.5"),
+    "NegativePowers": (
+        "x: float[B, D]",
+        "h = abs(x) + 0.5\nreturn h ** -1 + h ** -0.5 + h ** 0.5 + h ** -2 + h ** 1.5",
+    ),
     "PowerOfTensors": ("x: float[B, D], y: float[B, D]", "return (abs(x) + 0.5) ** y + x"),
     "PowerOfNumber": ("x: float[B, D]", "return 2 ** x + 0.5 ** x"),
     "Where": ("x: float[B, D], y: float[B, D]", "return where(x > y, x * y, y - 1) + where(x <= 0, 0.0, x)"),
-    "Comparisons": ("x: float[B, D], y: float[B, D]",
-                    "a = where(x == y, 1.0, x)\nb = where(x != y, y, 2.0)\nreturn a * where(x >= y, b, a) + where(x < y, x, b)"),
-    "Logic": ("x: float[B, D], y: float[B, D]",
-              "both = logical_and(x > 0, y > 0)\neither = logical_or(x > 1, logical_not(y > 0))\n"
-              "return where(both, x * y, x) + where(either, y, 0.0)"),
-    "LogicWords": ("x: float[B, D], y: float[B, D]",
-                   "return where(logical_not(isnan(x)), x, y) + where(logical_and(isnan(x), y > 0), 1.0, y)"),
+    "Comparisons": (
+        "x: float[B, D], y: float[B, D]",
+        "a = where(x == y, 1.0, x)\nb = where(x != y, y, 2.0)\nreturn a * where(x >= y, b, a) + where(x < y, x, b)",
+    ),
+    "Logic": (
+        "x: float[B, D], y: float[B, D]",
+        "both = logical_and(x > 0, y > 0)\neither = logical_or(x > 1, logical_not(y > 0))\n"
+        "return where(both, x * y, x) + where(either, y, 0.0)",
+    ),
+    "LogicWords": (
+        "x: float[B, D], y: float[B, D]",
+        "return where(logical_not(isnan(x)), x, y) + where(logical_and(isnan(x), y > 0), 1.0, y)",
+    ),
     "Mask": ("x: float[B, D], m: bool[B, D]", "return masked_fill(x * 2, m, -1.0) + where(m, x, 0.0)"),
     "MaskOfRow": ("x: float[B, D], m: bool[B, 1]", "return where(m, x * x, 0.5 * x)"),
     "MaskOfColumns": ("x: float[B, D], m: bool[D]", "return where(m, x * x, 0.5 * x)"),
@@ -64,8 +73,14 @@ POINTWISE = {
     "Detached": ("x: float[B, D]", "h = x * x\nreturn h * x + h"),
     "Twice": ("x: float[B, D]", "h = exp(x)\nreturn h * h + h / (1 + h)"),
     "GeluTanh": ("x: float[B, D]", 'return gelu(x, approximate="tanh") * x'),
-    "Arguments": ("x: float[B, D]", "return leaky_relu(x, 0.2) + elu(x, alpha=0.7) * celu(x, 1.5) + softplus(x, beta=2.0) + hardtanh(x, -0.5, 0.3)"),
-    "NestedNegation": ("x: float[B, D], y: float[B, D]", "return -(-x - -y) * -(x * -y) - (x - (y - x)) / (x / (abs(y) + 1) - 9)"),
+    "Arguments": (
+        "x: float[B, D]",
+        "return leaky_relu(x, 0.2) + elu(x, alpha=0.7) * celu(x, 1.5) + softplus(x, beta=2.0) + hardtanh(x, -0.5, 0.3)",
+    ),
+    "NestedNegation": (
+        "x: float[B, D], y: float[B, D]",
+        "return -(-x - -y) * -(x * -y) - (x - (y - x)) / (x / (abs(y) + 1) - 9)",
+    ),
 }
 
 BROADCASTS = {
@@ -83,7 +98,12 @@ BROADCASTS = {
     "Rank1Bias": ("x: float[D]", "return gelu(x) * x + bias", "bias: [D] = ones()", "float[D]"),
     "Rank4": ("x: float[B, 2, T, D]", "return gelu(x + bias) * x", "bias: [D] = zeros()", "float[B, 2, T, D]"),
     "Rank4Heads": ("x: float[B, 2, T, D]", "return gelu(x * bias)", "bias: [2, 1, D] = ones()", "float[B, 2, T, D]"),
-    "Channels": ("x: float[B, D, T]", "return relu(x * scale + shift)", "scale: [D, 1] = ones();shift: [D, 1] = ones()", "float[B, D, T]"),
+    "Channels": (
+        "x: float[B, D, T]",
+        "return relu(x * scale + shift)",
+        "scale: [D, 1] = ones();shift: [D, 1] = ones()",
+        "float[B, D, T]",
+    ),
     "Partial": ("x: float[B, T, D], m: float[B, 1, D]", "return tanh(x * m) + m", "", "float[B, T, D]"),
     "Positions": ("x: float[B, T, D], p: float[T, D]", "return tanh(x + p) * p", "", "float[B, T, D]"),
     "RowOfThree": ("x: float[B, T, D], s: float[B, T, 1]", "return tanh(x * s) + s", "", "float[B, T, D]"),
@@ -92,42 +112,92 @@ BROADCASTS = {
 }
 
 ROWS = {
-    "RMSNorm": ("x: float[..., D]", "return x * rsqrt(mean(x ** 2, dim=-1, keepdim=true) + 0.000001) * weight",
-                "weight: [D] = ones()", "float[..., D]"),
-    "LayerNormByHand": ("x: float[..., D]",
-                        "c = x - mean(x, dim=-1, keepdim=true)\nv = mean(c * c, dim=-1, keepdim=true)\n"
-                        "return c * rsqrt(v + 0.00001) * weight + bias", "weight: [D] = ones();bias: [D] = zeros()", "float[..., D]"),
-    "AddRMSNorm": ("x: float[B, D], a: float[B, D]",
-                   "h = x + a\nreturn h, h * rsqrt(mean(h ** 2, dim=-1, keepdim=true) + 0.000001) * weight",
-                   "weight: [D] = ones()", "(float[B, D], float[B, D])"),
-    "AddLayerNorm": ("x: float[B, T, D], a: float[B, T, D]",
-                     "h = x + gelu(a)\nreturn h, layer_norm(h, D, weight, bias)",
-                     "weight: [D] = ones();bias: [D] = zeros()", "(float[B, T, D], float[B, T, D])"),
+    "RMSNorm": (
+        "x: float[..., D]",
+        "return x * rsqrt(mean(x ** 2, dim=-1, keepdim=true) + 0.000001) * weight",
+        "weight: [D] = ones()",
+        "float[..., D]",
+    ),
+    "LayerNormByHand": (
+        "x: float[..., D]",
+        "c = x - mean(x, dim=-1, keepdim=true)\nv = mean(c * c, dim=-1, keepdim=true)\n"
+        "return c * rsqrt(v + 0.00001) * weight + bias",
+        "weight: [D] = ones();bias: [D] = zeros()",
+        "float[..., D]",
+    ),
+    "AddRMSNorm": (
+        "x: float[B, D], a: float[B, D]",
+        "h = x + a\nreturn h, h * rsqrt(mean(h ** 2, dim=-1, keepdim=true) + 0.000001) * weight",
+        "weight: [D] = ones()",
+        "(float[B, D], float[B, D])",
+    ),
+    "AddLayerNorm": (
+        "x: float[B, T, D], a: float[B, T, D]",
+        "h = x + gelu(a)\nreturn h, layer_norm(h, D, weight, bias)",
+        "weight: [D] = ones();bias: [D] = zeros()",
+        "(float[B, T, D], float[B, T, D])",
+    ),
     "NamedRMSNorm": ("x: float[B, D]", "return rms_norm(x * 2, D, weight, eps=0.00001) * x", "weight: [D] = ones()"),
     "NormWithoutWeight": ("x: float[B, D]", "return layer_norm(x, D) * x", ""),
-    "SoftmaxByHand": ("x: float[B, D]", "e = exp(x - amax(x, dim=-1, keepdim=true))\nreturn e / sum(e, dim=-1, keepdim=true)", ""),
+    "SoftmaxByHand": (
+        "x: float[B, D]",
+        "e = exp(x - amax(x, dim=-1, keepdim=true))\nreturn e / sum(e, dim=-1, keepdim=true)",
+        "",
+    ),
     "SoftmaxTimes": ("x: float[B, D], y: float[B, D]", "return softmax(x * 0.5, dim=-1) * y", ""),
     "LogSoftmaxTimes": ("x: float[B, D], y: float[B, D]", "return log_softmax(x, dim=-1) * y", ""),
-    "MaskedSoftmax": ("x: float[B, T, D], m: bool[T, D]", "return softmax(masked_fill(x, m, -10.0), dim=-1)", "", "float[B, T, D]"),
+    "MaskedSoftmax": (
+        "x: float[B, T, D], m: bool[T, D]",
+        "return softmax(masked_fill(x, m, -10.0), dim=-1)",
+        "",
+        "float[B, T, D]",
+    ),
     "LogSumExp": ("x: float[B, D]", "return x - logsumexp(x, dim=-1, keepdim=true)", ""),
     "LogSumExpAlone": ("x: float[B, D]", "return logsumexp(x * 2, dim=-1)", "", "float[B]"),
     "Entropy": ("x: float[B, D]", "p = softmax(x, dim=-1)\nreturn -sum(p * log(p + 0.001), dim=-1)", "", "float[B]"),
-    "Standardise": ("x: float[B, D], y: float[B, D]", "return (x - mean(x, dim=-1, keepdim=true)) / (std(x, dim=-1, keepdim=true, correction=0) + 0.5) * y", ""),
+    "Standardise": (
+        "x: float[B, D], y: float[B, D]",
+        "return (x - mean(x, dim=-1, keepdim=true)) / (std(x, dim=-1, keepdim=true, correction=0) + 0.5) * y",
+        "",
+    ),
     "Variance": ("x: float[B, D]", "return var(x * x, dim=-1, correction=0) * 2", "", "float[B]"),
     "Norm1": ("x: float[B, D]", "return x / (norm(x, p=1, dim=-1, keepdim=true) + 1)", ""),
     "Norm2": ("x: float[B, D]", "return x / clamp(norm(x, dim=-1, keepdim=true), min=0.000001)", ""),
     "Norm3": ("x: float[B, D]", "return x / (norm(x, p=3, dim=-1, keepdim=true) + 1)", ""),
     "Extremes": ("x: float[B, D]", "return amax(x, dim=-1) - amin(x * 2, dim=-1)", "", "float[B]"),
     "Dot": ("x: float[B, D], y: float[B, D]", "return sum(x * y, dim=-1)", "", "float[B]"),
-    "Cosine": ("x: float[B, D], y: float[B, D]", "return sum(x * y, dim=-1) / (norm(x, dim=-1) * norm(y, dim=-1) + 0.1)", "", "float[B]"),
+    "Cosine": (
+        "x: float[B, D], y: float[B, D]",
+        "return sum(x * y, dim=-1) / (norm(x, dim=-1) * norm(y, dim=-1) + 0.1)",
+        "",
+        "float[B]",
+    ),
     "TwoReductions": ("x: float[B, D]", "return sum(x * x, dim=-1), mean(exp(x), dim=-1)", "", "(float[B], float[B])"),
-    "RowsAndMore": ("x: float[B, D], s: float[B]", "return mean(x * weight, dim=-1) * s + s", "weight: [D] = ones()", "float[B]"),
+    "RowsAndMore": (
+        "x: float[B, D], s: float[B]",
+        "return mean(x * weight, dim=-1) * s + s",
+        "weight: [D] = ones()",
+        "float[B]",
+    ),
     "TwoTrailing": ("x: float[B, T, D]", "return sum(x * x, dim=(1, 2)) / 2", "", "float[B]"),
-    "TwoTrailingNorm": ("x: float[B, 3, D]", "return (x - mean(x, dim=(1, 2), keepdim=true)) * weight", "weight: [3, D] = ones()", "float[B, 3, D]"),
+    "TwoTrailingNorm": (
+        "x: float[B, 3, D]",
+        "return (x - mean(x, dim=(1, 2), keepdim=true)) * weight",
+        "weight: [3, D] = ones()",
+        "float[B, 3, D]",
+    ),
     "NormOfIntegers": ("x: float[B, D], n: int[B, D]", "return sum(x * n, dim=-1) / 2", "", "float[B]"),
     "PartialRows": ("x: float[B, T, D], m: float[B, 1, D]", "return softmax(x * m, dim=-1) + m", "", "float[B, T, D]"),
-    "GatedNorm": ("x: float[B, D], g: float[B, D]", "return rms_norm(x * silu(g), D, weight, eps=0.001) + g", "weight: [D] = ones()"),
-    "MeanOfVector": ("x: float[B, D]", "return x * weight - mean(x * weight, dim=-1, keepdim=true)", "weight: [D] = ones()"),
+    "GatedNorm": (
+        "x: float[B, D], g: float[B, D]",
+        "return rms_norm(x * silu(g), D, weight, eps=0.001) + g",
+        "weight: [D] = ones()",
+    ),
+    "MeanOfVector": (
+        "x: float[B, D]",
+        "return x * weight - mean(x * weight, dim=-1, keepdim=true)",
+        "weight: [D] = ones()",
+    ),
     "ScalarInRows": ("x: float[B, D]", "return softmax(x * scale, dim=-1) * scale", "scale: [] = ones()"),
 }
 
@@ -136,8 +206,12 @@ RANDOM = {
     "DropoutTwice": ("x: float[B, D]", "return dropout(dropout(x, 0.2) * 2, 0.4) + x", ""),
     "Reparametrise": ("mu: float[B, D], lv: float[B, D]", "return mu + exp(0.5 * lv) * randn_like(mu)", ""),
     "Uniform": ("x: float[B, D]", "return x * rand_like(x) + rand_like(x)", ""),
-    "DropoutNorm": ("x: float[B, D], a: float[B, D]",
-                    "h = x + dropout(a, 0.25)\nreturn h, rms_norm(h, D, weight)", "weight: [D] = ones()", "(float[B, D], float[B, D])"),
+    "DropoutNorm": (
+        "x: float[B, D], a: float[B, D]",
+        "h = x + dropout(a, 0.25)\nreturn h, rms_norm(h, D, weight)",
+        "weight: [D] = ones()",
+        "(float[B, D], float[B, D])",
+    ),
     "SoftmaxDropout": ("x: float[B, T, D]", "return dropout(softmax(x, dim=-1), 0.5)", "", "float[B, T, D]"),
 }
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tdsl.compiler.emit.kernels import _Writer
 from tdsl.compiler.emit.triton import Body
 from tdsl.compiler.kernel import Layout
 from tdsl.compiler.ops import OPS
 from tdsl.compiler.passes import differentiate
-
 from tests.helpers import compiled, disagreements, emitted, written
 
 PROGRAM = """module M(D: int = 13) {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tdsl.compiler.ops import OPS, Kind
 from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
 from tdsl.runtime import launch
-
 from tests.helpers import compiled, group_of
 from tests.interpret import evaluate, reference
 from tests.test_kernels import BATCHES, SPLIT

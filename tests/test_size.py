@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from tdsl.compiler.size import Size, Symbol, product
 
 H, W, D = (Symbol(n) for n in "HWD")

@@ -20,7 +20,6 @@ from tdsl.compiler.passes.lower import lower
 from tdsl.compiler.passes.schedule import Form, Schedule, schedule
 from tdsl.dsl.diagnostics import Span
 
-
 # Columns before the statements of a method.
 METHOD = 8
 
@@ -456,14 +455,6 @@ def _wrapped(head: str, arguments: Sequence[str]) -> list[str]:
     """A launch, within the `if` of an autograd function's method."""
     first, *rest = layout(head, arguments, "", 12).split("\n")
     return [f"    {first}", *(f"    {line[12:]}" for line in rest)]
-
-
-def _returning(items: Sequence[str]) -> list[str]:
-    """The `return` of an autograd function's method: on one line, or with an item a line."""
-    line = f"return {', '.join(items)}"
-    if 8 + len(line) <= WIDTH:
-        return [line]
-    return ["return (", *(f"    {item}," for item in items), ")"]
 
 
 def _source_line(span: Span) -> str:
