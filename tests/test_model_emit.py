@@ -358,7 +358,7 @@ def test_sizes_after_leading_dimensions_are_counted_from_the_end() -> None:
     x = tensor("x", REST, T, 4)
     b = body(x)
     graph = b.graph((b("index", x, items=("...", ("slice", None, T // 2, None), ("slice", None, None, None))),), {})
-    assert graph_lines(graph) == ["return x[..., :x.shape[-2] // 2, :]"]
+    assert graph_lines(graph) == ["return x[..., : x.shape[-2] // 2, :]"]
     assert compiled(graph_lines(graph), "x")(torch.zeros(2, 3, 6, 4)).shape == (2, 3, 3, 4)
 
 
