@@ -18,7 +18,7 @@ from tdsl.compiler.emit.reference import reference_lines
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Value
 from tdsl.compiler.kernel import Kernel, Layout, Port
 from tdsl.compiler.ops.rows import COLS, ROWS
-from tdsl.compiler.size import Size, Symbol
+from tdsl.compiler.size import Size
 
 _ROWS, _COLS = (next(iter(s.symbols())) for s in (ROWS, COLS))
 Compute = Callable[..., Tensor]
@@ -88,8 +88,7 @@ def evaluate(
 
 def _full(kernel: Kernel, by_source: Mapping[Value, Tensor]) -> tuple[int, ...]:
     shapes = [t.shape for t in by_source.values()]
-    found = tuple(torch.broadcast_shapes(*shapes)) if not _has_dropped(kernel) else tuple(max(shapes, key=len))
-    return found
+    return tuple(max(shapes, key=len)) if _has_dropped(kernel) else tuple(torch.broadcast_shapes(*shapes))
 
 
 def _has_dropped(kernel: Kernel) -> bool:
@@ -145,6 +144,3 @@ def reference(group: Group, inputs: Sequence[Tensor]) -> list[Tensor]:
 def _number(scalar: Scalar) -> float:
     assert isinstance(scalar.value, (int, float)), scalar
     return scalar.value
-
-
-__all__ = ["PRIMITIVES", "Symbol", "evaluate", "reference", "run"]

@@ -23,12 +23,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("stage", "shows"),
-    [("ast", "Module("), ("ir", "= tanh("), ("fused", "= group net"), ("kernels", "@triton.jit")],
+    [("ast", "Module("), ("ir", "= tanh("), ("fused", "= group tanh("), ("kernels", "@triton.jit")],
 )
 def test_a_stage_is_printed(stage: str, shows: str, folder: Path) -> None:
     ran = tdsl("compile", "net.model", "--emit", stage, cwd=folder)
     assert ran.returncode == 0, ran.stderr
-    assert shows in ran.stdout.replace("group tanh", "group net")
+    assert shows in ran.stdout
 
 
 def test_modules_alone_become_two_files_and_a_record(folder: Path) -> None:
