@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from tdsl.compiler.build import arithmetic
 from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame
 from tdsl.compiler.build.types import Binding, substituted
-from tdsl.compiler.build.values import Infer, ListInstance, Semantic, Signature, describe
+from tdsl.compiler.build.values import Infer, ListInstance, Poison, Semantic, Signature, Skip, describe
 from tdsl.compiler.ir import Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import same
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import ProgramError, Reporter, Span, fail
-
-
-class Skip(Exception):
-    """Something that an earlier mistake left without meaning was used: there is nothing new to tell."""
-
-
-@dataclass(frozen=True)
-class Poison:
-    """What a name means whose definition was mistaken."""
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tdsl.compiler.build import arithmetic
 from tdsl.compiler.build.frame import Frame
 from tdsl.compiler.build.unsupported import is_unsupported
@@ -14,7 +16,9 @@ from tdsl.compiler.build.values import (
     ListInstance,
     ModuleInstance,
     OpRef,
+    Poison,
     Semantic,
+    Skip,
     describe,
     is_none,
 )
@@ -22,7 +26,7 @@ from tdsl.compiler.ir import FLOATS, INTS, Attr, Scalar, Value
 from tdsl.compiler.ops.op import OPS
 from tdsl.compiler.size import Size
 from tdsl.dsl import ast
-from tdsl.dsl.diagnostics import Span, fail
+from tdsl.dsl.diagnostics import ProgramError, Span, fail
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.signatures import FACTS
 
@@ -68,8 +72,6 @@ def _literal(expr: ast.Literal, frame: Frame) -> Semantic:
 
 
 def _name(expr: ast.Name, frame: Frame) -> Semantic:
-    from tdsl.compiler.build.body import Poison, Skip
-
     if expr.id == "_":
         return Infer()
     found = frame.names.get(expr.id)
@@ -125,10 +127,6 @@ def _binary(expr: ast.Binary, frame: Frame) -> Semantic:
 
 def _located(name: str, operands: tuple[Semantic, ...], expr: ast.Binary, frame: Frame) -> Value:
     """Record an operator; a mismatch is told with where both sides came from."""
-    from dataclasses import replace
-
-    from tdsl.dsl.diagnostics import ProgramError
-
     try:
         return frame.record(name, operands, {}, expr.span)[0]  # type: ignore[arg-type]
     except ProgramError as error:
@@ -207,8 +205,6 @@ def _attribute(expr: ast.Attribute, frame: Frame) -> Semantic:
 
 
 def _fact(expr: ast.Attribute, frame: Frame) -> Semantic:
-    from tdsl.compiler.build.body import Skip
-
     assert isinstance(expr.value, ast.Name)
     facts = frame.classes.program.data[expr.value.id].facts
     if expr.name in FACTS and expr.name not in facts:

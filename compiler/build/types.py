@@ -9,7 +9,7 @@ from tdsl.compiler.ir import Scalar, Shape, TensorType, Value
 from tdsl.compiler.ops.infer import same
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl import ast
-from tdsl.dsl.diagnostics import Span, fail
+from tdsl.dsl.diagnostics import ProgramError, Span, fail
 from tdsl.dsl.names import did_you_mean
 
 REST = Symbol("...")
@@ -51,8 +51,6 @@ _CAPITAL = "a size of the run is capitalised"
 
 def _global(expr: ast.Name, evaluate: Callable[[ast.Expr], Semantic]) -> Size | None:
     """A `const` of the program."""
-    from tdsl.dsl.diagnostics import ProgramError
-
     try:
         value = evaluate(expr)
     except ProgramError:

@@ -130,6 +130,15 @@ def is_none(value: object) -> bool:
     return isinstance(value, Scalar) and value.value is None and not value.text
 
 
+class Skip(Exception):
+    """Something that an earlier mistake left without meaning was used: there is nothing new to tell."""
+
+
+@dataclass(frozen=True)
+class Poison:
+    """What a name means whose definition was mistaken."""
+
+
 def describe(value: Semantic) -> str:
     """What a value is, for a message."""
     if isinstance(value, Value):

@@ -9,8 +9,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tdsl.compiler.ir import Scalar
-from tdsl.compiler.ops.infer import like_input_float, pointwise, pointwise_bool, pointwise_float, pointwise_numeric
+from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ops.infer import (
+    broadcast,
+    like_input_float,
+    pointwise,
+    pointwise_bool,
+    pointwise_float,
+    pointwise_numeric,
+    promote,
+    tensors,
+)
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 
@@ -157,9 +166,6 @@ composite("square", "input: tensor", lambda t, x: x * x, pointwise, torch="torch
 
 
 def _where_type(b: Bound) -> Types:
-    from tdsl.compiler.ir import TensorType
-    from tdsl.compiler.ops.infer import broadcast, promote, tensors
-
     return (TensorType(promote(b.inputs[1:]), broadcast(tensors(b), "where", b.span)),)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tdsl.compiler.ir import Shape, TensorType
-from tdsl.compiler.ops.infer import broadcast, known, promote, same, same_shape, tensors
+from tdsl.compiler.ops.infer import broadcast, known, promote, reduced, same, same_shape, tensors
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import fail
@@ -211,8 +211,6 @@ _library("detach", "input: tensor", _detach, ".detach")
 
 
 def _argmax(b: Bound) -> Types:
-    from tdsl.compiler.ops.infer import reduced
-
     if b.type(0).dtype == "bool":
         fail("E205", f"`{b.op.name}` compares numbers", b.span, str(b.type(0)), help="convert with `.int()`")
     return reduced(b, "i64")
