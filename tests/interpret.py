@@ -27,8 +27,8 @@ PRIMITIVES: Mapping[str, Compute] = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "neg": torch.neg, "abs": torch.abs,
     "maximum": torch.maximum, "minimum": torch.minimum, "at_least": torch.maximum, "at_most": torch.minimum,
     "sign": torch.sign, "power": torch.pow, "eq": torch.eq, "ne": torch.ne, "lt": torch.lt, "le": torch.le,
-    "gt": torch.gt, "ge": torch.ge, "logical_and": torch.logical_and, "logical_or": torch.logical_or,
-    "logical_not": torch.logical_not, "where": torch.where, "length": torch.sqrt, "stop": lambda x: x,
+    "gt": torch.gt, "ge": torch.ge, "both": torch.logical_and, "either": torch.logical_or,
+    "opposite": torch.logical_not, "where": torch.where, "length": torch.sqrt, "stop": lambda x: x,
     "row_sum": lambda x: x.sum(1, keepdim=True), "col_sum": lambda x: x.sum(0, keepdim=True),
     "row_max": lambda x: x.amax(1, keepdim=True), "row_min": lambda x: x.amin(1, keepdim=True),
 }  # fmt: skip

@@ -66,6 +66,12 @@ POINTWISE = {
     "Mask": ("x: float[B, D], m: bool[B, D]", "return masked_fill(x * 2, m, -1.0) + where(m, x, 0.0)"),
     "MaskOfRow": ("x: float[B, D], m: bool[B, 1]", "return where(m, x * x, 0.5 * x)"),
     "MaskOfColumns": ("x: float[B, D], m: bool[D]", "return where(m, x * x, 0.5 * x)"),
+    "NanOnce": ("x: float[B, D], y: float[B, D]", "return where(logical_and(isnan(x), y > 0), 1.0, x * y)", ""),
+    "TruthOfNumbers": (
+        "x: float[B, D], y: float[B, D]",
+        "return where(logical_or(logical_not(relu(x)), logical_and(x, relu(y))), x * y, y)",
+        "",
+    ),
     "MaskNot": ("x: float[B, D], m: bool[B, D]", "return where(logical_not(m), x * 2, x)"),
     "Integers": ("x: float[B, D], n: int[B, D]", "return x * n + n"),
     "IntegerDivision": ("x: float[B, D], n: int[B, D]", "return x + n / 4 + where(n > 3, x, 0.0)"),

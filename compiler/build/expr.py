@@ -48,7 +48,19 @@ DTYPES = {**{name: name for name in (*FLOATS, *INTS, "bool")}, "int": "i64"}
 LOGICAL = {"and": "logical_and", "or": "logical_or"}
 # Ops of the compiler's own, which a program can't name.
 INTERNAL = {"power", "row_sum", "row_max", "row_min", "col_sum", "expand", "length", "stop", "uniform", "gaussian"}
-INTERNAL |= {"call_module", "call_list", "batch_norm", "index", "swap_last", "identity", "expand_to", "group"}
+INTERNAL |= {
+    "both",
+    "either",
+    "opposite",
+    "call_module",
+    "call_list",
+    "batch_norm",
+    "index",
+    "swap_last",
+    "identity",
+    "expand_to",
+    "group",
+}
 INTERNAL |= {"to_float", "to_long", "to_bool", "at_least", "at_most"}
 # What a program calls otherwise than the registry does.
 METHODS = {"expand": "expand_to", "to": "cast", "float": "to_float", "int": "to_long", "bool": "to_bool"}

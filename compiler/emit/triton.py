@@ -155,6 +155,10 @@ class Body:
             loose = level if level else 1
             right = loose + 1 if level else 1
             return Text(f"{operands[0].at(loose)} {sign} {operands[1].at(right)}", level)
+        if template == "~{0}":
+            return Text(f"~{operands[0].at(3)}")
+        if template == "{0} != {0}":
+            return Text(f"{operands[0].at(1)} != {operands[0].at(1)}", 0)
         if template.startswith("-"):
             return Text(f"-{operands[0].at(2)}", 1)
         if template.startswith("1.0 /"):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ir import Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import (
     broadcast,
     like_input_float,
@@ -135,9 +135,37 @@ register(
 
 for _name, _sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
     binary(_name, _sign, "{0} " + _sign + " {1}", None, pointwise_bool)
-binary("logical_and", "torch.logical_and", "{0} & {1}", None, pointwise_bool)
-binary("logical_or", "torch.logical_or", "{0} | {1}", None, pointwise_bool)
-unary("logical_not", "~{0}", None, pointwise_bool)
+# On truth values alone, within kernels; what a program calls takes numbers too.
+binary("both", "torch.logical_and", "{0} & {1}", None, pointwise_bool)
+binary("either", "torch.logical_or", "{0} | {1}", None, pointwise_bool)
+unary("opposite", "~{0}", None, pointwise_bool)
+
+
+def _truth(t: Tracer, x: Expr) -> Expr:
+    return x if x.type.dtype == "bool" and isinstance(x.operand, Value) else t.ne(x, 0)
+
+
+composite(
+    "logical_and",
+    "input: operand, other: operand",
+    lambda t, a, b: t.both(_truth(t, a), _truth(t, b)),
+    pointwise_bool,
+    torch="torch.logical_and",
+)
+composite(
+    "logical_or",
+    "input: operand, other: operand",
+    lambda t, a, b: t.either(_truth(t, a), _truth(t, b)),
+    pointwise_bool,
+    torch="torch.logical_or",
+)
+composite(
+    "logical_not",
+    "input: tensor",
+    lambda t, x: t.opposite(_truth(t, x)),
+    pointwise_bool,
+    torch="torch.logical_not",
+)
 unary("isnan", "{0} != {0}", None, pointwise_bool)
 
 # Functions -----------------------------------------------------------------------------------------------------------
