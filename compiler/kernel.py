@@ -18,7 +18,7 @@ class Layout(Enum):
     ROW = "row"  # one a row
     COL = "col"  # one a column
     SCALAR = "scalar"  # one in all
-    PARTIAL = "partial"  # broadcast along some dimensions only: read as FULL through computed offsets
+    PARTIAL = "partial"  # broadcast along some dimensions only: expanded to FULL before the launch
 
     def shape(self) -> Shape:
         rows = ROWS if self in (Layout.FULL, Layout.ROW, Layout.PARTIAL) else ONE

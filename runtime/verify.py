@@ -75,8 +75,7 @@ def load(path: Path) -> ModuleType:
 def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> Outcome:
     """Run one case in both directions."""
     generator = torch.Generator().manual_seed(len(case.group) + sum(map(sum, case.shapes)))
-    made = [_tensor(s, d, dtype, case, generator) for s, d in zip(case.shapes, case.dtypes)]
-    tensors = [t.to(device) for t in made] if device != "cpu" else made
+    tensors = [_tensor(s, d, dtype, case, generator, device) for s, d in zip(case.shapes, case.dtypes)]
     function, reference = getattr(kernels, case.group), getattr(kernels, f"{case.group}_reference")
     seeds = _seeds(reference, generator)
     seed = generator.initial_seed()
@@ -127,21 +126,23 @@ def _output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
     return torch.randn(output.shape, generator=generator).to(dtype).to(output)
 
 
-def _tensor(shape: tuple[int, ...], kind: str, dtype: torch.dtype, case: Case, generator: torch.Generator) -> Tensor:
-    """Random values in the case's memory layout."""
+def _tensor(
+    shape: tuple[int, ...], kind: str, dtype: torch.dtype, case: Case, generator: torch.Generator, device: str
+) -> Tensor:
+    """Random values in the case's memory layout, which they are given on the device: a copy would be contiguous."""
     if kind == "bool":
-        return torch.rand(shape, generator=generator) < 0.5
+        return (torch.rand(shape, generator=generator) < 0.5).to(device)
     if kind not in ("float", "f32"):
-        return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind])
+        return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind]).to(device)
     if case.layout == "transposed" and len(shape) > 1:
         swapped = (*shape[:-2], shape[-1], shape[-2])
-        return torch.randn(swapped, generator=generator).to(dtype).transpose(-1, -2)
+        return torch.randn(swapped, generator=generator).to(device, dtype).transpose(-1, -2)
     if case.layout == "sliced" and shape:
         wide = (*shape[:-1], 2 * shape[-1] + 1)
-        return torch.randn(wide, generator=generator).to(dtype)[..., 1::2]
+        return torch.randn(wide, generator=generator).to(device, dtype)[..., 1::2]
     if case.layout == "expanded" and len(shape) > 1:
-        return torch.randn((1, *shape[1:]), generator=generator).to(dtype).expand(shape)
-    values = torch.randn(shape, generator=generator).to(dtype)
+        return torch.randn((1, *shape[1:]), generator=generator).to(device, dtype).expand(shape)
+    values = torch.randn(shape, generator=generator).to(device, dtype)
     if case.special and values.numel() > 2:
         flat = values.view(-1)
         flat[0], flat[values.numel() // 2] = float("nan"), float("inf")

@@ -32,6 +32,13 @@ def test_groups(what: str, body: str, ops: list[str]) -> None:
     assert _ops(body) == ops, what
 
 
+def test_groups_do_not_wait_for_each_other() -> None:
+    """`w * s` must not join `w`: it waits for `s`, which waits for the group of `j`, which reads `w`."""
+    body = "j = exp(x)\ns = j.sum(0)\nw = exp(v)\nreturn j + w, w * s"
+    found = _ops(body, "x: float[B, D], v: float[D]", "(float[B, D], float[D])")
+    assert found == ["exp", "group", "sum", "mul"]
+
+
 def test_equal_things_are_computed_once() -> None:
     text = "module M(D: int = 8) {\n forward(x: float[B, D]) -> float[B, D] { return exp(x) * 2 + exp(x) }\n}\n"
     (node,) = graph_of(compiled(text), "M").nodes

@@ -22,10 +22,10 @@ from tdsl.compiler.emit.text import (
     op_text,
     path_text,
     scalar_text,
-    snake,
 )
 from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Attr, Graph, Node, Operand, Scalar, TensorType, Value
+from tdsl.compiler.names import snake
 from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.size import Size
 

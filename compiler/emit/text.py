@@ -51,11 +51,6 @@ def identifier(name: str) -> str:
     return name
 
 
-def snake(name: str) -> str:
-    """`RMSNorm` as `rms_norm`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
 def path_text(owner: str, path: str) -> str:
     """`blocks.0.weight` as `self.blocks[0].weight`."""
     parts = [f"[{part}]" if part.isdecimal() else f".{identifier(part)}" for part in path.split(".")]

@@ -10,12 +10,12 @@ the group and comes back. Two operations or more make a group: a single one PyTo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Shape, Value
 from tdsl.compiler.kernel import Layout, Space
+from tdsl.compiler.names import snake
 from tdsl.compiler.ops.infer import ONE, axes, same_shape
 from tdsl.compiler.ops.op import Bound, Kind, Op, signature
 
@@ -86,12 +86,12 @@ class _Fuser:
 
     def _detour(self, a: Cluster, b: Cluster) -> bool:
         """Whether `b` also depends on `a` through something outside both: joined, they would wait for themselves."""
-        first = a.members[0]
-        seen: set[int] = set()
+        seen = {a.members[0], b.members[0]}
         waiting = [j for i in b.members for j in self._sources(i)]
         while waiting:
+            # A cluster may hold later nodes than the one that is read: no index tells what it can't depend on.
             unit = self._unit(waiting.pop())
-            if unit[0] in seen or unit[-1] < first or unit[0] == b.members[0] or unit[0] == first:
+            if unit[0] in seen:
                 continue
             seen.add(unit[0])
             sources = [j for i in unit for j in self._sources(i)]
@@ -212,7 +212,7 @@ def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Val
     inputs = _in_order(graph, {v for n in nodes for v in n.values if v not in made})
     outputs = tuple(v for v in made_order(nodes) if v in kept or any(u not in inside for u in users.get(v, ())))
     scalars = tuple(dict.fromkeys(s for n in nodes for s in _scalars(n) if s.text))
-    name = _snake(graph.name) if len(nodes) == len(graph.nodes) else _name(nodes)
+    name = snake(graph.name) if len(nodes) == len(graph.nodes) else _name(nodes)
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars))
@@ -238,14 +238,9 @@ _ARITHMETIC = {"sub", "mul", "div", "neg", "pow", "where", "lt", "le", "gt", "ge
 
 def _name(nodes: list[Node]) -> str:
     """What a person would call it: the modules and functions it was written as, else its operations."""
-    words = list(dict.fromkeys(_snake(n.origin) if n.origin else n.op.name for n in nodes))
+    words = list(dict.fromkeys(snake(n.origin) if n.origin else n.op.name for n in nodes))
     telling = [w for w in words if w not in _ARITHMETIC] or words
     return "_".join(telling[:4])
-
-
-def _snake(name: str) -> str:
-    """`RMSNorm` -> `rms_norm`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def _sorted(nodes: list[Node]) -> tuple[Node, ...]:
