@@ -420,7 +420,9 @@ class _GroupWriter:
             return f"{name}.sum(0).view({shape}).to({self._dtype()})"
         if port.layout is Layout.PARTIAL:
             return f"{name}.sum_to_size({shape})"
-        return name if self._is_whole(port) else f"{name}.view({shape})"
+        if layout is Layout.FULL:  # which may be a result's own gradient, in any memory layout
+            return name if self._is_whole(port) else f"{name}.reshape({shape})"
+        return f"{name}.view({shape})"
 
     def _dtype(self) -> str:
         used = [n for p, n in self.grads.items() if self._used(p.value)]
