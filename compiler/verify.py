@@ -131,6 +131,7 @@ KINDS: Mapping[str, Callable[[Attr], bool]] = {
     "bool": lambda attr: isinstance(attr, bool),
     "str": lambda attr: isinstance(attr, str),
     "dtype": lambda attr: isinstance(attr, str),
+    "device": lambda attr: isinstance(attr, Scalar),
     "sizes": _is_sizes,
     "shape": _is_sizes,
     "any": lambda attr: True,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tdsl.compiler import pipeline
-from tdsl.compiler.build.expr import INTERNAL, METHODS
+from tdsl.compiler.build.expr import METHODS
 from tdsl.compiler.build.layers import LAYERS
 from tdsl.compiler.build.members import INITIALIZERS
 from tdsl.compiler.build.program import build
@@ -23,6 +23,7 @@ from tdsl.compiler.emit.data import TRANSFORMS
 from tdsl.compiler.emit.kernels_file import emit_kernels
 from tdsl.compiler.emit.model import model_text
 from tdsl.compiler.ops import OPS, Kind
+from tdsl.compiler.ops.op import INTERNAL
 from tdsl.compiler.probe import SOURCES, probe
 from tdsl.dsl import signatures
 from tdsl.dsl.codes import CODES as OF_FRONT_END

@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tdsl.compiler.build.expr import INTERNAL, LOGICAL, OPERATORS
+from tdsl.compiler.build.expr import LOGICAL, OPERATORS
 from tdsl.compiler.build.program import build
 from tdsl.compiler.emit.text import Text, op_text
 from tdsl.compiler.ir import INTS, Attr, Graph, Node, Operand, TensorType, Value
 from tdsl.compiler.ops import OPS
+from tdsl.compiler.ops.op import INTERNAL
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.resolve import load

@@ -170,7 +170,8 @@ def bind(
     first: Given | None = None,
 ) -> Bound:
     """A call of an op as the program writes it."""
-    found = match(op.name, op.signature, args, evaluate, span, first)
+    offered = tuple(arg for arg in op.signature if arg.kind != "device")
+    found = match(op.name, offered, args, evaluate, span, first)
     operands: list[Operand] = []
     attrs: dict[str, Attr] = {}
     for arg in op.signature:

@@ -109,6 +109,7 @@ def _assign(statement: ast.Assign, frame: Frame) -> None:
         if isinstance(value, Infer):
             fail("E201", "`_` stands for a size of a layer", statement.span)
         frame.names[target.id] = frame.builder.rename(value, target.id) if isinstance(value, Value) else value
+        frame.saw(target, frame.names[target.id])
 
 
 def _return(statement: ast.Return, frame: Frame) -> Returned:

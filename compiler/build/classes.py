@@ -22,6 +22,7 @@ from tdsl.compiler.build.values import (
     ListInstance,
     ModuleInstance,
     ModuleRef,
+    Observer,
     OpRef,
     Semantic,
     Signature,
@@ -48,6 +49,8 @@ class Classes:
     order: list[ModuleIR] = field(default_factory=list)
     active: list[str] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
+    # Told what each expression, target, input and member is: for editors.
+    observe: Observer | None = None
     sequential: LayerRef = field(default_factory=lambda: LayerRef(members.SEQUENTIAL))
 
     # Names -----------------------------------------------------------------------------------------------------------
@@ -149,6 +152,8 @@ class Classes:
         values = [Value(type, name) for name, type in signature.inputs]
         frame.builder.inputs += values
         frame.names |= {**new_sizes([t for _, t in signature.inputs]), **{v.name: v for v in values}}
+        for declared_input, value in zip(decl.inputs, values):
+            frame.saw(declared_input, value)
         with self.entering(decl.name, decl.name_span):
             self.body(decl, frame, signature, {})
 
@@ -162,6 +167,7 @@ class Classes:
             for member in decl.members:
                 with body.guarded(self.reporter, frame, [member.name]):
                     made[member.name] = members.member(member, frame)
+                    frame.saw(member, frame.names[member.name])
             signature = Signature((), ())
             graph = frame.builder.graph((), sizes)
             if decl.forward is not None:
@@ -177,6 +183,8 @@ class Classes:
         frame.builder.inputs += values
         frame.names |= new_sizes([t for _, t in signature.inputs])
         frame.names |= {v.name: v for v in values}
+        for declared_input, value in zip(decl.inputs, values):
+            frame.saw(declared_input, value)
         outputs = self.body(decl, frame, signature, {})
         return frame.builder.graph(outputs, sizes)
 

@@ -23,7 +23,7 @@ from tdsl.compiler.build.values import (
     is_none,
 )
 from tdsl.compiler.ir import FLOATS, INTS, Attr, Scalar, Value
-from tdsl.compiler.ops.op import OPS
+from tdsl.compiler.ops.op import INTERNAL, OPS
 from tdsl.compiler.size import Size
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import ProgramError, Span, fail
@@ -46,29 +46,15 @@ OPERATORS = {
 }
 DTYPES = {**{name: name for name in (*FLOATS, *INTS, "bool")}, "int": "i64"}
 LOGICAL = {"and": "logical_and", "or": "logical_or"}
-# Ops of the compiler's own, which a program can't name.
-INTERNAL = {"power", "row_sum", "row_max", "row_min", "col_sum", "expand", "length", "stop", "uniform", "gaussian"}
-INTERNAL |= {
-    "both",
-    "either",
-    "opposite",
-    "call_module",
-    "call_list",
-    "batch_norm",
-    "index",
-    "swap_last",
-    "identity",
-    "expand_to",
-    "group",
-}
-INTERNAL |= {"to_float", "to_long", "to_bool", "at_least", "at_most"}
 # What a program calls otherwise than the registry does.
 METHODS = {"expand": "expand_to", "to": "cast", "float": "to_float", "int": "to_long", "bool": "to_bool"}
 
 
 def evaluate(expr: ast.Expr, frame: Frame) -> Semantic:
     """What an expression is, its nodes recorded in the frame's graph."""
-    return _EVALUATORS[type(expr)](expr, frame)  # type: ignore[operator,no-any-return]
+    value: Semantic = _EVALUATORS[type(expr)](expr, frame)  # type: ignore[operator]
+    frame.saw(expr, value)
+    return value
 
 
 def tensor(expr: ast.Expr, frame: Frame) -> Value:
@@ -234,7 +220,7 @@ def _member(owner: Semantic, expr: ast.Attribute, frame: Frame) -> Semantic:
             fail("E114", f"the batch has no field `{expr.name}`", expr.name_span, help=help)
         return owner.fields[expr.name]
     if isinstance(owner, LayerInstance):
-        from tdsl.compiler.build.calls import layer_parameter
+        from tdsl.compiler.build.layer_calls import layer_parameter
 
         found = layer_parameter(owner, expr.name, expr.name_span, frame)
         assert found is not None

@@ -10,6 +10,7 @@ from tdsl.compiler.build.values import Semantic
 from tdsl.compiler.ir import Attr, Graph, Node, Operand, Parameter, Scalar, TensorType, Value
 from tdsl.compiler.ops.op import OPS, Bound, bind_plain
 from tdsl.compiler.size import Size, Symbol
+from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Span, fail
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class GraphBuilder:
             self.params[path] = Parameter(path, Value(type, path.rpartition(".")[2]), trainable)
         return self.params[path].value
 
+    def device(self) -> Scalar | None:
+        """Where the tensors that it makes are to lie: where its first input lies."""
+        return Scalar(None, f"{self.inputs[0].name}.device") if self.inputs else None
+
     def rename(self, value: Value, name: str) -> Value:
         """Give a value that a node has just made the name it is bound to."""
         for i in range(len(self.nodes) - 1, -1, -1):
@@ -102,6 +107,11 @@ class Frame:
         self, name: str, operands: tuple[Operand, ...], attrs: Mapping[str, Attr], span: Span | None, layer: str = ""
     ) -> tuple[Value, ...]:
         return self.builder.record(name, operands, attrs, span, layer, self.origin)
+
+    def saw(self, node: ast.Node, value: Semantic) -> None:
+        """Tell whoever watches what a piece of the source is."""
+        if self.classes.observe is not None:
+            self.classes.observe(node, value)
 
     def size_text(self, size: Size) -> str:
         """A size as Python reads it where the graph runs: parameters by `self.`, run-time sizes from an input."""

@@ -12,7 +12,7 @@ from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame, GraphBuilder
 from tdsl.compiler.build.types import DTYPES
 from tdsl.compiler.build.unit import EvaluationIR, ModuleMember, RunIR, Unit
-from tdsl.compiler.build.values import Batch, ModuleInstance, Semantic, describe
+from tdsl.compiler.build.values import Batch, ModuleInstance, Observer, Semantic, describe
 from tdsl.compiler.ir import Graph, TensorType, Value
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.size import Size, Symbol
@@ -23,9 +23,12 @@ from tdsl.dsl.program import DataSpec, EvaluateSpec, Program, TrainSpec
 BATCH = Size.of(Symbol("B"))
 
 
-def build(program: Program, reporter: Reporter) -> Unit | None:
-    """The program as IR; None where it has mistakes, which `reporter` then holds."""
-    builder = _Builder(program, reporter)
+def build(program: Program, reporter: Reporter, observe: Observer | None = None) -> Unit | None:
+    """The program as IR; None where it has mistakes, which `reporter` then holds.
+
+    `observe` is told what each expression, target, input and member of it is.
+    """
+    builder = _Builder(program, reporter, observe)
     with knowing({}):
         for run in program.runs.values():
             builder.run(run)
@@ -38,10 +41,10 @@ def build(program: Program, reporter: Reporter) -> Unit | None:
 
 
 class _Builder:
-    def __init__(self, program: Program, reporter: Reporter) -> None:
+    def __init__(self, program: Program, reporter: Reporter, observe: Observer | None) -> None:
         self.program = program
         self.reporter = reporter
-        self.classes = Classes(program, reporter)
+        self.classes = Classes(program, reporter, observe=observe)
         self.models: dict[str, Mapping[str, ModuleInstance]] = {}
         self.runs: dict[str, RunIR] = {}
         self.evaluations: dict[str, EvaluationIR] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,8 @@ Semantic = (
     | ListInstance
     | Batch
 )
+
+Observer = Callable[[ast.Node, Semantic], None]
 
 
 def is_none(value: object) -> bool:

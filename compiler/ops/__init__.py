@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from tdsl.compiler.ops import convert, elementwise, library, loss, random, rows, shape
+from tdsl.compiler.ops import (
+    attention,
+    autograd,
+    calls,
+    conv,
+    convert,
+    create,
+    elementwise,
+    embedding,
+    linalg,
+    loss,
+    norm,
+    order,
+    random,
+    rows,
+    shape,
+)
 from tdsl.compiler.ops.op import OPS, Bound, Kind, Op, register
 
 __all__ = [
@@ -10,10 +26,18 @@ __all__ = [
     "Bound",
     "Kind",
     "Op",
+    "attention",
+    "autograd",
+    "calls",
+    "conv",
     "convert",
+    "create",
     "elementwise",
-    "library",
+    "embedding",
+    "linalg",
     "loss",
+    "norm",
+    "order",
     "random",
     "register",
     "rows",

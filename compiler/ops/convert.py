@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tdsl.compiler.ir import TensorType
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
 
 
 def _cast(b: Bound) -> Types:
@@ -25,3 +25,5 @@ def _to(dtype: str, torch: str) -> None:
 _to("float", "float")
 _to("i64", "long")
 _to("bool", "bool")
+
+internal("to_float", "to_long", "to_bool")

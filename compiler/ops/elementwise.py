@@ -20,7 +20,7 @@ from tdsl.compiler.ops.infer import (
     promote,
     tensors,
 )
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 
 UNARY = signature("input: tensor")
@@ -303,3 +303,5 @@ composite("hardswish", "input: tensor", lambda t, x: _between(t, x, 0.0, x, x * 
 composite("softplus", "input: tensor, beta: float = 1.0, threshold: float = 20.0", _softplus, flops=4)
 composite("softsign", "input: tensor", lambda t, x: x / (1.0 + t.abs(x)))
 composite("logsigmoid", "input: tensor", lambda t, x: -_softplus(t, -x, 1.0, 20.0))
+
+internal("power", "both", "either", "opposite", "at_least", "at_most")

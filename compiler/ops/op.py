@@ -28,7 +28,8 @@ class Arg:
     """One argument of a signature.
 
     `kind`: `tensor` (a Value), `operand` (a Value or a number), `tensors` (a list of Values), or an attribute: `int`,
-    `float`, `bool`, `str`, `size`, `sizes` (an int or several), `dtype`, `any`. A `?` after it allows `none`.
+    `float`, `bool`, `str`, `size`, `sizes` (an int or several), `dtype`, `any`, or `device`, which the builder fills in
+    and no program gives. A `?` after it allows `none`.
     `variadic` takes the remaining positional arguments as a tuple, as `x.reshape(B, -1)` does.
     """
 
@@ -156,6 +157,20 @@ def register(op: Op) -> Op:
             raise ValueError(f"op {name!r} is registered twice")
         OPS[name] = op
     return op
+
+
+def library(name: str, arguments: str, infer: Callable[[Bound], Types], torch: Any = None, **more: Any) -> Op:
+    """Register an op that is left to PyTorch, by default to its functional form."""
+    return register(Op(name, Kind.LIBRARY, signature(arguments), infer, torch or f"F.{name}", **more))
+
+
+# Ops of the compiler's own, which a program can't name.
+INTERNAL: set[str] = set()
+
+
+def internal(*names: str) -> None:
+    """Keep these ops from programs."""
+    INTERNAL.update(names)
 
 
 def bind_plain(op: Op, operands: Iterable[Operand], attrs: Mapping[str, Attr], span: Span | None = None) -> Bound:

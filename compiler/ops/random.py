@@ -6,7 +6,7 @@ from typing import Any
 
 from tdsl.compiler.ir import TensorType
 from tdsl.compiler.ops.infer import like_input, like_input_float
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
 from tdsl.compiler.ops.rows import COLS, ROWS
 from tdsl.compiler.ops.trace import Expr, Tracer
 
@@ -65,3 +65,5 @@ for _name, _draw in (("rand_like", "uniform"), ("randn_like", "gaussian")):
             flops=40,
         )
     )
+
+internal("uniform", "gaussian")

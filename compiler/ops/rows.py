@@ -18,7 +18,7 @@ from tdsl.compiler.ops.infer import (
     reduced_sum,
     same_shape,
 )
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl.diagnostics import fail
@@ -255,3 +255,5 @@ register(
         flops=5,
     )
 )
+
+internal("row_sum", "row_max", "row_min", "col_sum", "expand", "length", "stop")

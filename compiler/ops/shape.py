@@ -6,7 +6,7 @@ from typing import Any
 
 from tdsl.compiler.ir import Attr, Shape, TensorType, Value
 from tdsl.compiler.ops.infer import ONE, axis, known, promote, same
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
 from tdsl.compiler.size import Size, product
 from tdsl.dsl.diagnostics import fail
 
@@ -268,3 +268,5 @@ def _slice_text(parts: list[str]) -> str:
 
 
 _view("index", "input: tensor, items: any", _index, _index_text)
+
+internal("index", "swap_last", "expand_to")
