@@ -11,8 +11,10 @@ GPU_PYTHON ?= $(if $(DRY),$(BIN)/python,$(PYTHON))
 GPU        := PYTHONPATH=src $(GPU_PYTHON)
 export TDSL := import sys; from tdsl.compiler.cli import main; sys.exit(main())
 
+PROGRAMS   := $(wildcard examples/*.model tests/golden/*.model tests/programs/*.model)
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format ci gpu golden tables docs bench clean
+.PHONY: help venv demo test lint format ci gpu golden tables docs bench opinfo gradcheck fuzz clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -33,14 +35,16 @@ demo: venv ## Train and evaluate examples/digits.model: accuracy, and a report t
 test: venv ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-lint: venv ## ruff, its formatter, and mypy's strict mode
+lint: venv ## ruff, its formatter, mypy's strict mode, and tdsl's own formatter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/tdsl fmt --check $(PROGRAMS)
 
-format: venv ## Format the Python code
+format: venv ## Format the Python code and the programs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/tdsl fmt $(PROGRAMS)
 
 ci: lint test ## What continuous integration runs
 
@@ -57,11 +61,22 @@ golden: venv ## Rewrite the golden files of the tests; read the difference befor
 tables: venv ## Rebuild the parser's tables after a change of dsl/grammar.lark
 	$(BIN)/python -m tdsl.dsl.tablegen
 
-docs: venv ## Rewrite what is generated in docs/: errors.md and the lists of names in language.md
-	$(BIN)/python docs/generate.py
+docs: venv ## Rewrite what is generated in the documents: errors.md, the lists and the emitted code of the reference
+	$(BIN)/python -m docs.generate
 
-bench: venv ## Time `tdsl check` and `tdsl compile` as whole processes
+bench: venv ## Time `tdsl check` and `tdsl compile` as whole processes, and the language server's answer to an edit
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/editor.py
+
+opinfo: venv ## Compare every function of the language with PyTorch's own samples of it; counts what agrees
+	$(BIN)/python -m tests.opinfo -n $(WORKERS)
+
+gradcheck: venv ## Check every derived backward in float64
+	$(BIN)/python -m tests.gradcheck
+
+fuzz: venv ## 100,000 mutated programs and 500 injections: no traceback, no change of what is emitted
+	$(BIN)/python -m tests.fuzz 100000
+	$(BIN)/python -m tests.injection
 
 clean: ## Remove .venv, caches and what the examples produced
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist examples/runs src/*.egg-info

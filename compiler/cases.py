@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
+from tdsl.compiler.emit.plan import low_precision
 from tdsl.compiler.ir import Group, Scalar
 from tdsl.compiler.size import Size, Symbol
 
@@ -24,6 +25,7 @@ def cases(groups: Sequence[Group]) -> str:
 
 def _cases(group: Group) -> Iterator[dict[str, object]]:
     seen = set()
+    mixed = low_precision(group) is not None
     for sizes in _assignments(group):
         shapes = tuple(tuple(_number(s, sizes) for s in v.type.shape) for v in group.body.inputs)
         if shapes in seen or any(_elements(s) > MOST_ELEMENTS for s in shapes):
@@ -32,9 +34,14 @@ def _cases(group: Group) -> Iterator[dict[str, object]]:
         yield {
             "group": group.name,
             "shapes": shapes,
-            "dtypes": [v.type.dtype for v in group.body.inputs],
+            "dtypes": [_dtype(v.type.dtype, mixed) for v in group.body.inputs],
             "scalars": [_value(s) for s in group.scalars],
         }
+
+
+def _dtype(dtype: str, mixed: bool) -> str:
+    """`float` is each precision in turn, and so is `f32` where there is nothing beside it."""
+    return "float" if dtype == "f32" and not mixed else dtype
 
 
 def _assignments(group: Group) -> Iterator[Mapping[Symbol, int]]:

@@ -8,20 +8,41 @@ from pathlib import Path
 
 from tdsl.compiler.build.program import build
 from tdsl.compiler.build.unit import Unit
+from tdsl.compiler.build.values import Observer
+from tdsl.compiler.lints import lint, permitted
 from tdsl.compiler.probe import probe
 from tdsl.dsl.diagnostics import Diagnostic, Reporter
+from tdsl.dsl.program import Program
 from tdsl.dsl.resolve import load
 
 
 def read(
-    file: str | Path, *, allow_outside: bool = False, overrides: Mapping[str, str] | None = None
+    file: str | Path,
+    *,
+    text: str | None = None,
+    allow_outside: bool = False,
+    overrides: Mapping[str, str] | None = None,
 ) -> tuple[Unit | None, list[Diagnostic]]:
-    """A program as IR, and all that is to be said of it; None where any of that is an error."""
-    program, reporter = load(str(file), probe=probe, allow_outside=allow_outside, overrides=overrides or None)
-    unit = build(program, reporter) if program is not None else None
+    """A program as IR, and all that is to be said of it; None where any of that is an error.
+
+    `text` stands in for the content of `file`.
+    """
+    program, reporter = load(
+        str(file), text=text, probe=probe, allow_outside=allow_outside, overrides=overrides or None
+    )
+    unit = checked(program, reporter) if program is not None else None
+    return None if reporter.errors else unit, reporter.diagnostics
+
+
+def checked(program: Program, reporter: Reporter, observe: Observer | None = None) -> Unit | None:
+    """A resolved program as IR, all that is to be said of it in `reporter`; `observe` is that of `build`."""
+    unit = build(program, reporter, observe)
     if unit is not None:
         _unsupported(unit, reporter)
-    return None if reporter.errors else unit, reporter.diagnostics
+    if unit is not None and not reporter.errors:
+        lint(unit, reporter)
+    reporter.diagnostics[:] = permitted(reporter.diagnostics, program)
+    return unit
 
 
 def _unsupported(unit: Unit, reporter: Reporter) -> None:

@@ -107,14 +107,14 @@ def _member(unit: Unit, member: Member, path: str, sizes: Sizes) -> Iterator[Par
 
 
 def _layer(member: LayerMember, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
-    record = LAYERS[member.path.removeprefix("nn.")]
+    record = LAYERS[member.name]
     positional = iter(arg.name for arg in record.signature)
     given = {name or next(positional): value for name, value in member.args}
     args = {arg.name: given.get(arg.name, arg.default) for arg in record.signature}
-    for name, make in record.params.items():
-        shape = make(args)
-        if shape is not None:
-            yield ParameterInfo(f"{path}.{name}", tuple(_number(s, sizes) or 0 for s in shape))
+    # A layer's parameters may be as many as an argument says.
+    args = {name: number if (number := _number(value, sizes)) is not None else value for name, value in args.items()}
+    for name, shape in record.all_shapes(args):
+        yield ParameterInfo(f"{path}.{name}", tuple(_number(s, sizes) or 0 for s in shape))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ are compared by identity: a pass that changes a node keeps the `Value`s it makes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Union
 
 from tdsl.compiler.size import Size, Symbol
@@ -80,6 +80,9 @@ class Node:
     `layer` is the path of the layer or submodule that it is the call of (`self.up(x)`), `origin` the name of the `fn`
     or module that was inlined where it stands, `group` the fused body of a node that `fuse` made, whose inputs and
     outputs are those of `group.body` in order, then `group.scalars`.
+
+    `regions` are the bodies of a node that runs others: of `no_grad` its one, of `branch` what runs where its condition
+    holds and what runs otherwise. The inputs of each stand for the node's, one by one, its outputs likewise.
     """
 
     op: Op
@@ -90,6 +93,7 @@ class Node:
     layer: str = ""
     origin: str = ""
     group: Group | None = None
+    regions: tuple[Graph, ...] = ()
 
     @property
     def output(self) -> Value:
@@ -107,12 +111,13 @@ class Group:
     """Nodes that one kernel computes. `name` is the public function's name in `kernels.py`.
 
     `body` is the source's own operations, `scalars` the numbers with `text` among its operands: arguments of the
-    kernel after the tensors.
+    kernel after the tensors. `twice` where the program differentiates gradients.
     """
 
     name: str
     body: Graph
     scalars: tuple[Scalar, ...] = ()
+    twice: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +129,25 @@ class Parameter:
     trainable: bool = True
 
 
+@dataclass(frozen=True)
+class Assumption:
+    """`assume left op right`: what the writer knows of sizes, proofs may use, and the emitted code checks."""
+
+    left: Size
+    op: str
+    right: Size
+    span: Span | None = None
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.op} {self.right}"
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """`outputs` from `inputs` and `params` by `nodes`.
 
     `tracked` are logged scalars by name; `known` what the module parameters among its sizes are in the program, at
-    most.
+    most; `assumed` what its writer states of its sizes; `collects` whether modules that it calls track values.
     """
 
     name: str
@@ -139,6 +157,13 @@ class Graph:
     outputs: tuple[Value, ...]
     tracked: Mapping[str, Value] = field(default_factory=dict)
     known: Mapping[Symbol, int] = field(default_factory=dict)
+    assumed: tuple[Assumption, ...] = ()
+    collects: bool = False
+
+    @property
+    def tracks(self) -> bool:
+        """Whether there are values to log beside its result."""
+        return bool(self.tracked) or self.collects
 
     @property
     def results(self) -> tuple[Value, ...]:
@@ -154,3 +179,25 @@ class Graph:
             for value in dict.fromkeys(node.values):
                 found.setdefault(value, []).append(node)
         return found
+
+    def map_regions(self, change: Callable[[Graph], Graph]) -> Graph:
+        """The graph with the regions of its nodes changed."""
+        if not any(node.regions for node in self.nodes):
+            return self
+        return replace(self, nodes=tuple(_map_regions(node, change) for node in self.nodes))
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether a gradient is among what it computes."""
+        return any(node.op.name == "grad" for node in self.walk())
+
+    def walk(self) -> Iterator[Node]:
+        """Every node, each before those of its regions."""
+        for node in self.nodes:
+            yield node
+            for region in node.regions:
+                yield from region.walk()
+
+
+def _map_regions(node: Node, change: Callable[[Graph], Graph]) -> Node:
+    return replace(node, regions=tuple(map(change, node.regions))) if node.regions else node

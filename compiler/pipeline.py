@@ -12,6 +12,7 @@ from pathlib import Path
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.ir import Graph, Group, Node
 from tdsl.compiler.passes.fuse import fuse
+from tdsl.compiler.passes.place_casts import place_casts
 from tdsl.compiler.passes.tidy import prune, share
 
 Pass = Callable[[Graph], Graph]
@@ -21,8 +22,11 @@ Callback = Callable[[int, Pass, Graph, float], None]
 PASSES: tuple[Pass, ...] = (share, prune, fuse)
 
 
-def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = None) -> Unit:
-    """Every pass over every graph; `after` sees each result: to dump, time or verify it."""
+def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = None, name: str | None = None) -> Unit:
+    """Every pass over every graph; `after` sees each result: to dump, time or verify it.
+
+    Casts are placed for the run of that name; without one for the precision that all runs have, else for f32.
+    """
     called = after or _dump_and_verify()
     for number, step in enumerate(passes):
 
@@ -33,7 +37,13 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
             return changed
 
         unit = unit.map_graphs(apply)
-    return distinct(unit)
+    return distinct(place_casts(unit, _precision(unit, name)))
+
+
+def _precision(unit: Unit, name: str | None) -> str:
+    runs = unit.runs.values() if name is None else (unit.runs[name],)
+    found = {str(each.spec.settings.get("precision") or "f32") for each in runs}
+    return found.pop() if len(found) == 1 else "f32"
 
 
 def _dump_and_verify() -> Callback:
@@ -58,11 +68,17 @@ def _dump_and_verify() -> Callback:
 
 
 def distinct(unit: Unit) -> Unit:
-    """Name groups apart: those that compute the same share a name, others of the same name get a number."""
-    from tdsl.compiler.emit.groups import same_kernel
+    """Name groups apart, and tell them whether the program differentiates gradients.
+
+    Those that compute the same share a name, others of the same name get a number.
+    """
+    from tdsl.compiler.emit.plan import same_kernel
+    from tdsl.compiler.emit.triton import RESERVED
 
     names: dict[object, str] = {}
-    taken: set[str] = set()
+    # What `kernels.py` calls otherwise: a module may be called `Launch` or `Math`.
+    taken = {*RESERVED, "math", "once_differentiable", "tuple", "int"}
+    twice = any(graph.differentiates for graph in unit.graphs())
 
     def named(node: Node) -> Node:
         if node.group is None:
@@ -71,11 +87,11 @@ def distinct(unit: Unit) -> Unit:
         if key not in names:
             wish, number = node.group.name, 2
             name = wish
-            while name in taken:
+            while {name, f"{name}_reference"} & taken:
                 name, number = f"{wish}_{number}", number + 1
-            taken.add(name)
+            taken.update((name, f"{name}_reference"))
             names[key] = name
-        return replace(node, group=replace(node.group, name=names[key]))
+        return replace(node, group=replace(node.group, name=names[key], twice=twice))
 
     return unit.map_graphs(lambda graph: replace(graph, nodes=tuple(map(named, graph.nodes))))
 

@@ -39,6 +39,7 @@ class _Printer:
         yield "}"
 
     def _body(self, graph: Graph) -> Iterator[str]:
+        yield from (f"assume {fact}" for fact in graph.assumed)
         for node in graph.nodes:
             yield from self._node(node)
         yield f"return {', '.join(map(self.name, graph.outputs))}".rstrip()
@@ -48,6 +49,13 @@ class _Printer:
     def _node(self, node: Node) -> Iterator[str]:
         given = [*map(self._operand, self._given(node)), *self._attrs(node)]
         marks = "".join(f" {key}={text}" for key, text in (("layer", node.layer), ("origin", node.origin)) if text)
+        if node.regions:
+            yield f"{self._typed(node.outputs)} = {node.op.name}({', '.join(given)}){marks}".removeprefix(" = ")
+            for region in node.regions:
+                yield f"  ({self._typed(region.inputs)}) {{"
+                yield from (f"    {line}" for line in self._body(region))
+                yield "  }"
+            return
         if node.group is None:
             yield f"{self._typed(node.outputs)} = {node.op.name}({', '.join(given)}){marks}"
             return

@@ -7,8 +7,9 @@ Whole files are read only for what is asked of their values: `Probe.rows` of tex
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -62,6 +63,7 @@ class Probe:
     missing: tuple[str, ...]
     columns: Mapping[str, Column]
     source: Source | None
+    classes: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def exists(self) -> bool:
@@ -79,7 +81,9 @@ class Probe:
 
     def num_classes(self, column: str) -> int:
         """The largest label of a column of integers, plus one; -100, which losses ignore, is no label."""
-        return self._source.largest(column) + 1
+        if column not in self.classes:
+            self.classes[column] = self._source.largest(column) + 1
+        return self.classes[column]
 
     @property
     def _source(self) -> Source:
@@ -102,13 +106,50 @@ def probe(kind: str, args: Mapping[str, object], base: Path, *, allow_outside: b
     """Look at the files of the source `kind(args)`, with paths relative to the folder `base`.
 
     Raises `ProbeError` for a file that is damaged, lies outside of `base` or belongs to a source that can't be read. A
-    file that is missing is told by the result.
+    file that is missing is told by the result. Files that have not changed since are not read again.
     """
+    key = (kind, repr(sorted(args.items())), str(base), allow_outside)
+    state = _state(args, base)
+    known = _KNOWN.get(key)
+    if known is None or state is None or known[0] != state:
+        known = (state, _look(kind, args, base, allow_outside))
+        _KNOWN[key] = known
+        while len(_KNOWN) > MOST_KNOWN:
+            del _KNOWN[next(iter(_KNOWN))]
+    return known[1]
+
+
+# What probes have told, with the state of their files then: one check asks for the same more than once, an editor again
+# and again.
+_KNOWN: dict[object, tuple[object, Probe]] = {}
+MOST_KNOWN = 64
+# A file that was written this long ago may be written again without its time changing.
+RACY = 50_000_000  # nanoseconds
+
+
+def _state(args: Mapping[str, object], base: Path) -> object:
+    """What changes when one of the files does; None where that can't be told."""
+    found: list[object] = []
+    for name in ("path", "images", "labels"):
+        path = args.get(name)
+        if path is None:
+            continue
+        try:
+            stat = (base / str(path)).stat()
+        except (OSError, ValueError):
+            return None  # missing, or a glob
+        if time.time_ns() - stat.st_mtime_ns < RACY:
+            return None
+        found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return found
+
+
+def _look(kind: str, args: Mapping[str, object], base: Path, allow_outside: bool) -> Probe:
     if kind not in SOURCES:
         listed = ", ".join(sorted(SOURCES))
         raise ProbeError(f"`{kind}` can't be read", file=kind, help=f"the sources that can be read are {listed}")
     paths = [str(args[name]) for name in ("path", "images", "labels") if args.get(name) is not None]
-    found = {path: _resolve(base, path, allow_outside) for path in paths}
+    found = {path: _located(path, partial(_resolve, base, path, allow_outside)) for path in paths}
     missing = tuple(path for path, files in found.items() if not files)
     names = tuple(name for files in found.values() for name in files)
     if missing:

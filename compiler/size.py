@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import gcd, lcm
 from typing import Union
 
 
@@ -95,9 +96,11 @@ class Size:
         exact = self.exact(divisor)
         if exact is not None:
             return exact
+        if divisor.constant is not None and divisor.constant > 0:
+            return _floor(self, divisor.constant)
         if self.constant is not None and divisor.constant:
             return Size.of(self.constant // divisor.constant)
-        # What divides exactly moves out: (H - 2) // 2 is H // 2 - 1.
+        # What divides exactly moves out: (n * T + 1) // n is T + 1 // n.
         whole = _canonical(dict(t for t in self.terms if Size((t,)).exact(divisor) is not None))
         out = whole.exact(divisor)
         assert out is not None
@@ -109,6 +112,9 @@ class Size:
             return Size.of(0)
         if self.constant is not None and divisor.constant:
             return Size.of(self.constant % divisor.constant)
+        if divisor.constant is not None and divisor.constant > 0:
+            rest = _canonical({m: c % divisor.constant for m, c in self.terms})
+            return rest if rest.constant is not None else Size.of(Quotient("%", rest, divisor))
         return Size.of(Quotient("%", self, divisor))
 
     def exact(self, divisor: SizeLike) -> Size | None:
@@ -149,12 +155,21 @@ class Size:
                     found |= atom.numerator.symbols() | atom.denominator.symbols()
         return frozenset(found)
 
+    def modulus(self) -> int:
+        """A number that every constant divides by which something is divided, those within quotients multiplied."""
+        return lcm(*(_modulus(atom) for monomial, _ in self.terms for atom, _power in monomial))
+
+    def divided(self) -> frozenset[Symbol]:
+        """The symbols that stand within a quotient."""
+        atoms = [atom for monomial, _ in self.terms for atom, _power in monomial]
+        return frozenset(s for a in atoms if isinstance(a, Quotient) for s in a.numerator.symbols())
+
     def __str__(self) -> str:
         """As Python (and the language) writes it."""
         if not self.terms:
             return "0"
         text = ""
-        for monomial, coefficient in self.terms:
+        for monomial, coefficient in _shown(self):
             sign = "-" if coefficient < 0 else "+"
             # -(H % 2) is not -H % 2.
             body = _term(monomial, abs(coefficient), loose=bool(text) or coefficient > 0)
@@ -167,6 +182,33 @@ def product(sizes: tuple[Size, ...]) -> Size:
     for size in sizes:
         total = total * size
     return total
+
+
+def _modulus(atom: Atom) -> int:
+    if isinstance(atom, Symbol):
+        return 1
+    return abs(atom.denominator.constant or 1) * atom.numerator.modulus()
+
+
+def _floor(size: Size, divisor: int) -> Size:
+    """`size // divisor` for a positive number, in the one form that equal quotients have.
+
+    Whole multiples move out: (3 * H - 1) // 2 is H + (H + 1) // 2 - 1. Common factors go: (2 * H + 1) // 4 is H // 2.
+    A quotient inside is joined: (H // 2 + 1) // 2 is (H + 2) // 4.
+    """
+    out = _canonical({m: c // divisor for m, c in size.terms})
+    rest = _canonical({m: c % divisor for m, c in size.terms})
+    common = gcd(divisor, *(c for m, c in rest.terms if m))
+    rest, divisor = _canonical({m: c // common for m, c in rest.terms}), divisor // common
+    inner = [(m[0][0], c) for m, c in rest.terms if len(m) == 1 and m[0][1] == 1 and isinstance(m[0][0], Quotient)]
+    floors = [(a, c) for a, c in inner if isinstance(a, Quotient) and a.operator == "//"]
+    if divisor > 1 and len(floors) == 1 and floors[0][1] == 1:
+        atom = floors[0][0]
+        rest = atom.numerator + (rest - Size.of(atom)) * atom.denominator
+        return out + rest // (atom.denominator * divisor)
+    if divisor == 1 or rest.constant is not None:
+        return out + (rest if divisor == 1 else Size.of((rest.constant or 0) // divisor))
+    return out + Size.of(Quotient("//", rest, Size.of(divisor)))
 
 
 def _times(left: Monomial, right: Monomial) -> Monomial:
@@ -197,6 +239,17 @@ def _replace(atom: Atom, known: Mapping[Symbol, SizeLike]) -> Size:
         return Size.of(known.get(atom, Size.of(atom)))
     numerator, denominator = atom.numerator.substitute(known), atom.denominator.substitute(known)
     return numerator // denominator if atom.operator == "//" else numerator % denominator
+
+
+def _shown(size: Size) -> Terms:
+    """The terms as a person writes them: (H - 1) // 2 rather than (H + 1) // 2 - 1."""
+    floors = [m[0][0] for m, c in size.terms if len(m) == 1 and m[0][1] == c == 1 and isinstance(m[0][0], Quotient)]
+    rest = dict(size.terms).get((), 0)
+    if len(floors) != 1 or rest >= 0 or floors[0].operator != "//" or not dict(floors[0].numerator.terms).get(()):
+        return size.terms
+    moved = Quotient("//", floors[0].numerator + floors[0].denominator * rest, floors[0].denominator)
+    terms = [(((moved, 1),), 1) if m == ((floors[0], 1),) else (m, c) for m, c in size.terms if m]
+    return tuple(terms)
 
 
 def _operand(size: Size) -> str:

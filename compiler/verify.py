@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from tdsl.compiler.ir import Attr, Graph, Node, Operand, Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import knowing, same_shape
@@ -27,8 +27,8 @@ def verify(graph: Graph) -> Graph:
         for rule in RULES:
             for broken in rule(node, graph):
                 raise InvalidGraph(graph, broken, node)
-        if node.group is not None:
-            verify(node.group.body)
+        for inner in (*((node.group.body,) if node.group is not None else ()), *node.regions):
+            verify(inner)
     return graph
 
 
@@ -68,10 +68,9 @@ def _told(value: Value) -> str:
 def _operands(node: Node, graph: Graph) -> Iterator[str]:
     """Operands are as many as the signature has, each of the kind that it says."""
     args = [arg for arg in node.op.signature if arg.is_operand]
-    if not node.op.signature:
+    if not node.op.signature or node.regions:
         return
-    if any(arg.kind == "tensors" for arg in args):
-        args = args * len(node.inputs)
+    args = [each for arg in args for each in ([arg] * _several(node, args) if arg.kind == "tensors" else [arg])]
     if len(args) != len(node.inputs) or (not args and node.op.signature[0].kind == "tensors"):
         yield f"{len(node.inputs)} operands where the signature has {len(args)}"
         return
@@ -80,11 +79,16 @@ def _operands(node: Node, graph: Graph) -> Iterator[str]:
             yield f"operand `{arg.name}` is {_kind_of(operand)}, not of kind {arg.kind}"
 
 
+def _several(node: Node, args: Sequence[Arg]) -> int:
+    """How many operands a list of tensors takes: those that the other arguments leave."""
+    return len(node.inputs) - len(args) + 1
+
+
 def _fits_operand(arg: Arg, operand: Operand) -> bool:
     if isinstance(operand, Value):
         return True
     if operand.value is None and not operand.text:
-        return not arg.required
+        return not arg.required or arg.optional
     return arg.kind == "operand"
 
 
@@ -132,6 +136,7 @@ KINDS: Mapping[str, Callable[[Attr], bool]] = {
     "str": lambda attr: isinstance(attr, str),
     "dtype": lambda attr: isinstance(attr, str),
     "device": lambda attr: isinstance(attr, Scalar),
+    "built": lambda attr: isinstance(attr, bool),
     "sizes": _is_sizes,
     "shape": _is_sizes,
     "any": lambda attr: True,
@@ -143,11 +148,11 @@ def _types(node: Node, graph: Graph) -> Iterator[str]:
     told = ""
     for known in ({}, graph.known):
         try:
-            found = _inferred(node, known)
+            found = _inferred(node, known, graph)
         except ProgramError as error:
             told = "" if _open(error, node, known) else error.diagnostic.message
             continue
-        if not found or _same(found, node, known):
+        if not found or _same(found, node, known, graph):
             return
         told = f"{_listed(v.type for v in node.outputs)} where the op's rule says {_listed(found)}"
     if told:
@@ -163,15 +168,15 @@ def _open(error: ProgramError, node: Node, known: Mapping[Symbol, int]) -> bool:
     return len(known) > 1 and (error.diagnostic.code == "E208" or divided)
 
 
-def _inferred(node: Node, known: Mapping[Symbol, int]) -> Types:
-    with knowing(known):
+def _inferred(node: Node, known: Mapping[Symbol, int], graph: Graph) -> Types:
+    with knowing(known, graph.assumed):
         return node.op.infer(Bound(node.op, node.inputs, node.attrs, node.span))
 
 
-def _same(found: Types, node: Node, known: Mapping[Symbol, int]) -> bool:
+def _same(found: Types, node: Node, known: Mapping[Symbol, int], graph: Graph) -> bool:
     if len(found) != len(node.outputs):
         return False
-    with knowing(known):
+    with knowing(known, graph.assumed):
         pairs = [(t, v.type) for t, v in zip(found, node.outputs, strict=True)]
         return all(t.dtype == u.dtype and same_shape(t.shape, u.shape) for t, u in pairs)
 
@@ -190,4 +195,19 @@ def _group(node: Node, graph: Graph) -> Iterator[str]:
         yield "its results are not those of its group"
 
 
-RULES = (_operands, _attributes, _group, _types)
+def _regions(node: Node, graph: Graph) -> Iterator[str]:
+    """The inputs and results of each region are of the types of the node's."""
+    with knowing(graph.known, graph.assumed):
+        for region in node.regions:
+            pairs = [(region.inputs, node.inputs), (region.outputs, node.outputs)]
+            for inner, outer in pairs:
+                types = [v.type if isinstance(v, Value) else None for v in outer]
+                if len(inner) != len(outer) or not all(t and _alike(v.type, t) for v, t in zip(inner, types)):
+                    yield f"its region `{region.name}` has {_listed(v.type for v in inner)} there"
+
+
+def _alike(a: TensorType, b: TensorType) -> bool:
+    return a.dtype == b.dtype and same_shape(a.shape, b.shape)
+
+
+RULES = (_operands, _attributes, _group, _regions, _types)

@@ -1,34 +1,33 @@
-"""Writes what the code knows of the documents: `errors.md`, the names in `language.md`, the code in the README.
+"""Writes what the code knows of the documents: `errors.md`, the lists of the reference, emitted code.
 
-    python docs/generate.py
+    python -m docs.generate
 
 What is written stands between a comment, such as `<!-- names: NAME -->`, and `<!-- end -->`.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from textwrap import fill
 
+from docs import reference
 from tdsl.compiler import pipeline
-from tdsl.compiler.build.expr import METHODS
-from tdsl.compiler.build.layers import LAYERS
-from tdsl.compiler.build.members import INITIALIZERS
 from tdsl.compiler.build.program import build
-from tdsl.compiler.build.rearrange import EINOPS
 from tdsl.compiler.codes import CODES as OF_TYPES
+from tdsl.compiler.driver import read
 from tdsl.compiler.emit.codes import CODES as OF_EMISSION
-from tdsl.compiler.emit.data import TRANSFORMS
 from tdsl.compiler.emit.kernels_file import emit_kernels
 from tdsl.compiler.emit.model import model_text
-from tdsl.compiler.ops import OPS, Kind
-from tdsl.compiler.ops.op import INTERNAL
-from tdsl.compiler.probe import SOURCES, probe
-from tdsl.dsl import signatures
+from tdsl.compiler.probe import probe
 from tdsl.dsl.codes import CODES as OF_FRONT_END
 from tdsl.dsl.codes import Code
-from tdsl.dsl.diagnostics import Reporter
+from tdsl.dsl.diagnostics import Diagnostic, Reporter
+from tdsl.dsl.render import render
 from tdsl.dsl.resolve import load
 
 HERE = Path(__file__).resolve().parent
@@ -50,10 +49,10 @@ def main() -> None:
 
 def generated() -> dict[Path, str]:
     """The files, as they should be."""
-    language, readme = HERE / "language.md", HERE.parent / "README.md"
+    readme = HERE.parent / "README.md"
     return {
         HERE / "errors.md": errors(),
-        language: filled(language.read_text(encoding="utf-8"), "names", lambda name: wrapped(*names()[name])),
+        **reference.written(),
         readme: excerpts(readme.read_text(encoding="utf-8")),
     }
 
@@ -65,40 +64,6 @@ def filled(text: str, kind: str, content: Callable[[str], str]) -> str:
         return f"<!-- {kind}: {match[1]} -->\n{content(match[1])}\n<!-- end -->"
 
     return re.sub(rf"<!-- {kind}: (\w+) -->\n.*?<!-- end -->", fresh, text, flags=re.DOTALL)
-
-
-# Names ---------------------------------------------------------------------------------------------------------------
-
-
-def names() -> Mapping[str, Iterable[str]]:
-    """Lists by name, each what the registries hold."""
-    ops = {name: op for name, op in OPS.items() if name not in INTERNAL}
-    fused = [name for name, op in ops.items() if op.fusible]
-    views = [name for name, op in ops.items() if op.kind is Kind.VIEW]
-    views += [name for name, op in METHODS.items() if OPS[op].kind is Kind.VIEW]
-    return {
-        "fused": fused,
-        "views": [*views, *EINOPS],
-        "library": [name for name in ops if name not in {*fused, *views}],
-        "layers": LAYERS,
-        "initializers": INITIALIZERS,
-        "optimizers": signatures.OPTIMIZERS,
-        "schedulers": signatures.SCHEDULERS,
-        "sources": SOURCES,
-        "splits": signatures.SPLITS,
-        "transforms": TRANSFORMS,
-        "metrics": signatures.METRICS,
-    }
-
-
-def wrapped(*found: str, width: int = 118) -> str:
-    """Names in lines of at most `width` characters, in alphabetical order."""
-    lines = [""]
-    for word in (f"`{name}`" for name in sorted(found, key=str.lower)):
-        if len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
-    return "\n".join(lines)
 
 
 # Code ----------------------------------------------------------------------------------------------------------------
@@ -133,23 +98,75 @@ def example() -> tuple[str, str, str]:
 # Errors --------------------------------------------------------------------------------------------------------------
 
 
+INTRODUCTION = """# Errors
+
+Written by `make docs` from the records of the codes. A code keeps its meaning for good. Each example stands beside a
+file `points.csv` with the columns `x`, `t`, `u` (numbers) and `name` (text); what `tdsl check` prints follows it.
+`tdsl check --format json` prints the same as an array of objects with the keys `code severity message file line column
+end_line end_column notes help`. A run tells every independent mistake, at most 20; what follows from one is not told.
+
+Codes with a W are warnings: the program is as it should be, and hardly means what it says. They change no exit status.
+One is allowed by a comment that names it, on its line or with the declaration that it is in:
+
+```
+# tdsl: allow W203
+module Probe(dim: int) {
+    spare = Linear(dim, dim)    # tdsl: allow W206
+}
+```
+"""
+
+
 def errors() -> str:
     """`errors.md`."""
     codes = sorted((OF_FRONT_END | OF_TYPES | OF_EMISSION).values(), key=lambda each: each.code)
-    parts = [
-        "# Errors\n\nWritten by `make docs`. A code keeps its meaning for good. The examples stand beside a file\n"
-        "`points.csv` with the columns `x`, `t`, `u` and `name`.\n"
-    ]
-    for prefix, title in PARTS.items():
-        parts += [f"## {title}\n", *(entry(each) for each in codes if each.code.startswith(prefix))]
+    parts = [INTRODUCTION]
+    with beside_data():
+        for prefix, title in PARTS.items():
+            parts += [f"## {title}\n", *(entry(each) for each in codes if each.code.startswith(prefix))]
     return "\n".join(parts)
 
 
+@contextmanager
+def beside_data() -> Iterator[None]:
+    """A folder of its own, with the data file of the examples."""
+    before = os.getcwd()
+    with TemporaryDirectory() as outer:
+        folder = Path(outer) / "program"
+        folder.mkdir()
+        for place in (folder, Path(outer)):
+            rows = "".join(f"{i}.5,{i},{i},abc\n" for i in range(20))
+            (place / "points.csv").write_text(f"x,t,u,name\n{rows}", encoding="utf-8")
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
 def entry(code: Code) -> str:
-    """One code: title, cure, example."""
+    """One code: title, why, a program and what is told of it, the cure, and other forms that it takes."""
+    parts = [f"### {code.code}: {code.title}", fill(code.why, 118, break_long_words=False, break_on_hyphens=False)]
     text = code.example.rstrip("\n").encode("utf-8", "backslashreplace").decode("utf-8")
-    example = f"\n```\n{text}\n```\n" if text and len(text) <= LONGEST_EXAMPLE else ""
-    return f"### {code.code}: {code.title}\n\nCure: {code.cure}.\n{example}"
+    if text and len(text) <= LONGEST_EXAMPLE:
+        parts += [f"```\n{text}\n```", f"```text\n{render(told(code.example)).rstrip()}\n```"]
+    parts.append(f"**Cure**: {code.cure}.")
+    others = [each for program in code.more for each in told(program)]
+    if others:
+        parts.append("\n".join(["| also | help |", "| --- | --- |", *map(row, others)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def told(program: str) -> list[Diagnostic]:
+    """What `tdsl check` says of a program."""
+    Path("program.model").write_bytes(program.encode("utf-8", "surrogateescape"))
+    return read("program.model")[1]
+
+
+def row(each: Diagnostic) -> str:
+    """A diagnostic as a row of a table."""
+    help = each.help or each.label
+    return "| " + " | ".join(text.replace("|", "\\|") for text in (each.message, help)) + " |"
 
 
 if __name__ == "__main__":

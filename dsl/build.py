@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tdsl.dsl import ast
-from tdsl.dsl.diagnostics import Source, Span, fail
+from tdsl.dsl import ast, habits
+from tdsl.dsl.diagnostics import Diagnostic, Reporter, Source, Span, fail
 from tdsl.dsl.lexer import Token
 from tdsl.dsl.names import did_you_mean
 
 KINDS = ("int", "float", "bool", "str", "fn", "module")
 DTYPES = ("float", "f64", "f32", "f16", "bf16", "int", "i64", "i32", "i16", "i8", "u8", "bool")
+TENSORS = "a tensor is an input of `forward`, or a member: `param NAME: [dim] = zeros()`"
 ESCAPES = {"n": "\n", "t": "\t"}
 WORDS = {"true": True, "false": False, "none": None}
 # What Python writers type, and how it is spelt here.
@@ -20,10 +21,15 @@ PYTHON_WORDS = {"True": "true", "False": "false", "None": "none"}
 
 
 class Builder:
-    """Actions take the span of what they were reduced from, then the values of the symbols."""
+    """Actions take the span of what they were reduced from, then the values of the symbols.
 
-    def __init__(self, source: Source) -> None:
+    What is merely spelt as PyTorch spells it is reported, and taken for what it means, so that what follows is checked.
+    """
+
+    def __init__(self, source: Source, reporter: Reporter) -> None:
         self.source = source
+        self.reporter = reporter
+        self.respelt: set[ast.Expr] = set()
 
     def action(self, name: str) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(self, name)
@@ -31,6 +37,10 @@ class Builder:
 
     def span(self, token: Token) -> Span:
         return Span(self.source, token.start, token.end)
+
+    def misspelt(self, message: str, at: Span, help: str) -> None:
+        """Report a habit of Python or PyTorch."""
+        self.reporter.add(Diagnostic("E019", message, at, help=help))
 
     def doc(self, span: Span) -> str:
         """The comment lines directly above the line that `span` begins on."""
@@ -76,7 +86,7 @@ class Builder:
         if kind.text not in KINDS:
             message = f"`{kind.text}` is not a kind of parameter"
             fail("E014", message, self.span(kind), "one of int, float, bool, str, fn, module",
-                 help=did_you_mean(kind.text, KINDS))  # fmt: skip
+                 help=habits.kind(kind.text) or did_you_mean(kind.text, KINDS) or TENSORS)  # fmt: skip
         return ast.Parameter(at, name.text, kind.text, default)
 
     def inputs(self, at: Span, *found: ast.Input) -> list[ast.Input]:
@@ -101,14 +111,15 @@ class Builder:
 
     def dtype(self, name: Token) -> None:
         if name.text not in DTYPES:
-            help = did_you_mean(name.text, DTYPES) or f"the dtypes are {', '.join(DTYPES)}"
+            help = habits.dtype(name.text) or did_you_mean(name.text, DTYPES) or f"the dtypes are {', '.join(DTYPES)}"
             fail("E013", f"`{name.text}` is not a dtype", self.span(name), help=help)
 
     def module(self, at: Span, name: Token, params: list[Any], *found: Any) -> ast.Module:
         forwards = [item for item in found if isinstance(item, ast.Function)]
         if len(forwards) > 1:
             note = f"the first is at {forwards[0].name_span}"
-            fail("E101", "a second `forward` in one module", forwards[1].name_span, notes=(note,))
+            help = "make it a `fn`, or a module of its own"
+            fail("E101", "a second `forward` in one module", forwards[1].name_span, notes=(note,), help=help)
         members = tuple(item for item in found if not isinstance(item, ast.Function))
         return ast.Module(*self.head(at, name), tuple(params), members, forwards[0] if forwards else None)
 
@@ -170,7 +181,8 @@ class Builder:
             values = _opened(values)
             if len(values) not in (1, len(targets)):
                 message = f"{len(targets)} names are given {len(values)} values"
-                fail("E020", message, values[0].span.to(values[-1].span))
+                help = "write as many values as names; a name that nothing uses may be `_`"
+                fail("E020", message, values[0].span.to(values[-1].span), help=help)
         elif len(values) > 1:
             values = (ast.TupleExpr(values[0].span.to(values[-1].span), values),)
         return ast.Assign(at, tuple(targets), values)
@@ -221,15 +233,27 @@ class Builder:
         return ast.Unary(at, operator.text, operand)
 
     def call(self, at: Span, function: ast.Expr, *args: ast.Argument) -> ast.Call:
+        args = self.without_parameters(function, args)
         named: set[str] = set()
         for argument in args:
             if argument.name is None and named:
                 help = "put it first, or give its name"
                 fail("E016", "an argument without a name after one with a name", argument.span, help=help)
             if argument.name in named:
-                fail("E017", f"the argument `{argument.name}` is given twice", argument.span)
+                help = "keep one of the two"
+                fail("E017", f"the argument `{argument.name}` is given twice", argument.span, help=help)
             named |= {argument.name} if argument.name else set()
         return ast.Call(at, function, args)
+
+    def without_parameters(self, function: ast.Expr, args: tuple[ast.Argument, ...]) -> tuple[ast.Argument, ...]:
+        """`Adam(model.parameters(), lr=...)`: the first argument, reported once, is left out."""
+        given = args[0].value if args else None
+        owner = given.function if isinstance(given, ast.Call) else None
+        if not isinstance(owner, ast.Attribute) or owner.name != "parameters" or not isinstance(function, ast.Name):
+            return args
+        if function not in self.respelt:
+            self.misspelt(f"`{function.id}` takes no parameters", args[0].span, habits.METHODS["parameters"])
+        return args[1:]
 
     def argument(self, at: Span, value: ast.Expr) -> ast.Argument:
         return ast.Argument(at, None, value)
@@ -237,12 +261,29 @@ class Builder:
     def keyword_argument(self, at: Span, name: Token, value: ast.Expr) -> ast.Argument:
         return ast.Argument(at, name.text, value)
 
-    def attribute(self, at: Span, value: ast.Expr, name: Token) -> ast.Attribute:
+    def attribute(self, at: Span, value: ast.Expr, name: Token) -> ast.Expr:
+        prefix = habits.prefix_of(value, name.text)
+        if prefix is not None and name.text not in habits.INNER:
+            return self.unprefixed(at, prefix, name)
+        if isinstance(value, ast.Name) and value.id == "self":
+            help = f"members are named as they are: write `{name.text}`"
+            self.misspelt("there is no `self`", value.span, help)
+            return ast.Name(self.span(name), name.text)
         return ast.Attribute(at, value, name.text, self.span(name))
+
+    def unprefixed(self, at: Span, prefix: str, name: Token) -> ast.Expr:
+        """`nn.Linear` taken for `Linear`, `torch.float32` for `f32`."""
+        number = habits.NUMBERS.get(name.text) if prefix in ("math", "torch") else None
+        word = repr(number) if number is not None else habits.DTYPES.get(name.text, name.text)
+        help = f"write `{word}`" if word != name.text else f"built-in names have no prefix: write `{word}`"
+        self.misspelt(f"there is no `{prefix}`", at, help)
+        found = ast.Literal(at, number) if number is not None else ast.Name(self.span(name), word)
+        self.respelt.add(found)
+        return found
 
     def index(self, at: Span, value: ast.Expr, *items: ast.Expr) -> ast.Index:
         if not items:
-            fail("E012", "expected an index within `[ ]`", at)
+            fail("E012", "expected an index within `[ ]`", at, help="such as `x[0]`, `x[:, 0]` or `x[..., none]`")
         return ast.Index(at, value, items)
 
     def slice(self, at: Span, *parts: ast.Expr | Token) -> ast.Slice:
@@ -258,9 +299,10 @@ class Builder:
     def ellipsis(self, at: Span) -> ast.Ellipsis_:
         return ast.Ellipsis_(at)
 
-    def name(self, at: Span, name: Token) -> ast.Name:
+    def name(self, at: Span, name: Token) -> ast.Expr:
         if name.text in PYTHON_WORDS:
-            fail("E019", f"`{name.text}` is not a value", at, help=f"it is spelt `{PYTHON_WORDS[name.text]}`")
+            self.misspelt(f"`{name.text}` is not a value", at, f"it is spelt `{PYTHON_WORDS[name.text]}`")
+            return ast.Literal(at, WORDS[PYTHON_WORDS[name.text]])
         return ast.Name(at, name.text)
 
     def number(self, at: Span, token: Token) -> ast.Literal:

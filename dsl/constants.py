@@ -12,6 +12,8 @@ from tdsl.dsl.diagnostics import Span, fail
 from tdsl.dsl.program import Constant
 
 INT64 = 1 << 63
+LARGEST = "integers go up to 9223372036854775807, other numbers to about 1.8e308"
+NONZERO = "divide by something else"
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -68,7 +70,8 @@ def fold(expr: ast.Expr, lookup: Lookup) -> Constant:
         return _call(expr, expr.function.id, lookup)
     if isinstance(expr, (ast.Name, ast.Attribute, ast.Call)):
         return lookup(expr)
-    return fail("E120", "this is not a compile-time value", expr.span)
+    help = "write a number, a string, a list or a constant"
+    return fail("E120", "this is not a compile-time value", expr.span, help=help)
 
 
 def unary(op: str, value: Constant, span: Span) -> Constant:
@@ -76,7 +79,8 @@ def unary(op: str, value: Constant, span: Span) -> Constant:
         return not value
     if op != "not" and _numeric(value):
         return _checked(-value if op == "-" else value, span)  # type: ignore[operator]
-    return fail("E124", f"`{op}` does not apply to {describe(value)}", span)
+    help = "`not` is of `true` and `false`" if op == "not" else "it is of numbers"
+    return fail("E124", f"`{op}` does not apply to {describe(value)}", span, help=help)
 
 
 def binary(op: str, left: Constant, right: Constant, span: Span) -> Constant:
@@ -88,7 +92,8 @@ def binary(op: str, left: Constant, right: Constant, span: Span) -> Constant:
     if isinstance(left, str) and isinstance(right, str) and op == "+":
         return left + right
     if not _numeric(left) or not _numeric(right) or op not in (*COMPARISONS, *ARITHMETIC, "/", "**"):
-        fail("E124", f"`{op}` does not apply to {describe(left)} and {describe(right)}", span)
+        help = "it is of two numbers" + (", two strings or two lists" if op == "+" else "")
+        fail("E124", f"`{op}` does not apply to {describe(left)} and {describe(right)}", span, help=help)
     if op in COMPARISONS:
         return COMPARISONS[op](left, right)
     return _checked(_arithmetic(op, left, right, span), span)
@@ -96,7 +101,7 @@ def binary(op: str, left: Constant, right: Constant, span: Span) -> Constant:
 
 def _arithmetic(op: str, left: Any, right: Any, span: Span) -> Any:
     if op in ("/", "//", "%") and right == 0:
-        fail("E122", "division by zero", span)
+        fail("E122", "division by zero", span, help=NONZERO)
     if op == "**":
         return _power(left, right, span)
     if op != "/":
@@ -111,22 +116,22 @@ def _arithmetic(op: str, left: Any, right: Any, span: Span) -> Any:
 
 def _power(left: Any, right: Any, span: Span) -> Any:
     if left == 0 and right < 0:
-        fail("E122", "division by zero", span)
+        fail("E122", "division by zero", span, help=NONZERO)
     if isinstance(left, int) and isinstance(right, int) and abs(left) > 1 and right > 64:
-        fail("E123", "the value has more than 64 bits", span)
+        fail("E123", "the value has more than 64 bits", span, help=LARGEST)
     if left < 0 and isinstance(right, float) and not right.is_integer():
         fail("E124", "a fractional power of a negative number", span)
     try:
         return left**right
     except OverflowError:
-        return fail("E123", "the value is too large", span)
+        return fail("E123", "the value is too large", span, help=LARGEST)
 
 
 def _checked(value: Any, span: Span) -> Constant:
     if isinstance(value, int) and not -INT64 <= value < INT64:
-        fail("E123", "the value has more than 64 bits", span)
+        fail("E123", "the value has more than 64 bits", span, help=LARGEST)
     if isinstance(value, float) and not math.isfinite(value):
-        fail("E123", "the value is too large", span)
+        fail("E123", "the value is too large", span, help=LARGEST)
     result: Constant = value
     return result
 
@@ -141,7 +146,7 @@ def _binary(expr: ast.Binary, lookup: Lookup) -> Constant:
 def _truth(expr: ast.Expr, lookup: Lookup) -> bool:
     value = fold(expr, lookup)
     if not isinstance(value, bool):
-        fail("E124", f"expected `true` or `false`, found {describe(value)}", expr.span)
+        fail("E124", f"expected `true` or `false`, found {describe(value)}", expr.span, help="compare it: `x > 0`")
     return value
 
 
@@ -149,9 +154,10 @@ def _index(expr: ast.Index, lookup: Lookup) -> Constant:
     value = fold(expr.value, lookup)
     at = fold(expr.items[0], lookup)
     if not isinstance(value, tuple) or not isinstance(at, int) or isinstance(at, bool) or len(expr.items) > 1:
-        fail("E124", f"{describe(value)} cannot be indexed by {describe(at)}", expr.span)
+        fail("E124", f"{describe(value)} cannot be indexed by {describe(at)}", expr.span,
+             help="a list is indexed by one integer")  # fmt: skip
     if not -len(value) <= at < len(value):
-        fail("E125", f"index {at} of {len(value)} values", expr.span)
+        fail("E125", f"index {at} of {len(value)} values", expr.span, help=f"the last is {len(value) - 1}, or -1")
     return value[at]
 
 
@@ -160,11 +166,13 @@ def _call(expr: ast.Call, name: str, lookup: Lookup) -> Constant:
     flat = values[0] if len(values) == 1 and isinstance(values[0], tuple) else values
     listed = ", ".join(describe(value) for value in values)
     if len(values) != len(expr.args) or (name != "len" and not all(_numeric(value) for value in flat)):
-        fail("E124", f"`{name}` does not apply to {listed or 'these arguments'}", expr.span)
+        help = "it takes numbers, without their names"
+        fail("E124", f"`{name}` does not apply to {listed or 'these arguments'}", expr.span, help=help)
     try:
         return _checked(FUNCTIONS[name](*values), expr.span)
     except (TypeError, ValueError, OverflowError):
-        return fail("E124", f"`{name}` does not apply to {listed or 'no arguments'}", expr.span)
+        help = "give it a value that it is defined for"
+        return fail("E124", f"`{name}` does not apply to {listed or 'no arguments'}", expr.span, help=help)
 
 
 def _numeric(value: Constant) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,11 @@ class Span:
         """From the start of this span to the end of another of the same file."""
         return Span(self.source, self.start, other.end)
 
+    def word(self, word: str) -> Span:
+        """Where a word first stands at the beginning of what a line or a list within this span holds; else the span."""
+        found = re.search(rf"(?:^|[{{,]|\n)[ \t]*({re.escape(word)})\b", self.text)
+        return Span(self.source, self.start + found.start(1), self.start + found.end(1)) if found else self
+
     def __str__(self) -> str:
         line, column = self.source.position(self.start)
         return f"{self.source.name}:{line}:{column}"
@@ -102,11 +108,15 @@ class Reporter:
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
     told: set[object] = field(default_factory=set, repr=False)
+    codes: dict[object, str] = field(default_factory=dict, repr=False)
 
     def add(self, diagnostic: Diagnostic) -> None:
+        """Keep a diagnostic that is not told yet. Of errors with one place but two codes, the first is the mistake."""
         span = diagnostic.span
-        key = (diagnostic.code, diagnostic.message, span and (span.source.name, span.start, span.end))
-        if key not in self.told:
+        place = span and (span.source.name, span.start, span.end)
+        first = self.codes.setdefault(place, diagnostic.code) if place and diagnostic.severity == "error" else None
+        key = (diagnostic.code, diagnostic.message, place)
+        if key not in self.told and first in (None, diagnostic.code):
             self.told.add(key)
             self.diagnostics.append(diagnostic)
 

@@ -40,8 +40,10 @@ TOKEN = re.compile(
       | (?P<newline>\n)
       | (?P<operator>\|>|->|\*\*|//|\.\.\.|[=!<>]=|[-+*/%@<>=(){}\[\],.:])
       | (?P<number>[0-9](?:[eE][-+][0-9]|\.[0-9]|[A-Za-z0-9_])*)
+      | (?P<docstring>"{3}(?:.*?"{3}|[^\n]*))
       | (?P<string>"(?:[^"\\\n]|\\[^\n])*(?P<close>")?)
-      | (?P<other>[^\W\d]\w*|.)""",
+      | (?P<quoted>'(?:[^'\\\n]|\\[^\n])*'?)
+      | (?P<other>&&|\|\||[^\W\d]\w*|.)""",
     re.VERBOSE | re.DOTALL,
 )
 OPERATORS = {
@@ -82,19 +84,24 @@ class Opener:
     suspect: bool = False
 
 
-def tokenize(source: Source, reporter: Reporter, start: int = 0) -> list[Chunk]:
-    """Tokens of each declaration from `start` on, the last a NEWLINE; mistakes mark their chunk as broken."""
+def tokenize(source: Source, reporter: Reporter, start: int = 0, comments: list[Token] | None = None) -> list[Chunk]:
+    """Tokens of each declaration from `start` on, the last a NEWLINE; mistakes mark their chunk as broken.
+
+    Comments are no tokens of the grammar: they are added to `comments`, if that is given.
+    """
     if len(source.text) > MOST_CHARACTERS:
         limit = Span(source, MOST_CHARACTERS, MOST_CHARACTERS + 1)
-        reporter.add(Diagnostic("E002", "the file is longer than 1 MiB", limit, "the limit is here"))
+        help = "divide it, with `import`"
+        reporter.add(Diagnostic("E002", "the file is longer than 1 MiB", limit, "the limit is here", help=help))
         return []
-    return _Lexer(source, reporter).run(start)
+    return _Lexer(source, reporter, comments).run(start)
 
 
 class _Lexer:
-    def __init__(self, source: Source, reporter: Reporter) -> None:
+    def __init__(self, source: Source, reporter: Reporter, comments: list[Token] | None) -> None:
         self.source = source
         self.reporter = reporter
+        self.comments = comments
         self.chunk = Chunk()
         self.chunks: list[Chunk] = []
         self.openers: list[Opener] = []
@@ -112,6 +119,8 @@ class _Lexer:
             position = match.end()
             kind = match.lastgroup or ""
             if kind == "blank":
+                if self.comments is not None and match.group()[0] == "#":
+                    self.comments.append(Token("COMMENT", match.group(), match.start(), position))
                 continue
             if kind == "newline":
                 self.newline(match.start(), position)
@@ -128,8 +137,12 @@ class _Lexer:
         if self.openers and self.is_declaration(match):
             self.unclosed(f"`{match.group()}` begins a new declaration here", match.start())
             self.end_chunk(match.start())
-        elif not self.openers and match.group() not in ("|>", "else", "{"):
+        elif not self.openers and self.begins(match.group()):
             self.end_chunk(match.start())
+
+    def begins(self, word: str) -> bool:
+        """Whether a line outside of brackets begins something new: one that is indented goes on what is above it."""
+        return word in DECLARATIONS or (not self.indent and word not in ("|>", "else", "{"))
 
     def is_declaration(self, match: re.Match[str]) -> bool:
         """Whether a line within open brackets can only be the next declaration: the sign of a lost bracket."""
@@ -181,6 +194,18 @@ class _Lexer:
                 self.mistake("E007", f"`{match[0]}` is not an escape", where, where + 2, help=help)
         self.add("STRING", text, start, end)
 
+    def quoted(self, text: str, start: int, end: int) -> None:
+        inner = text.strip("'")
+        help = f'write "{inner}"' if len(inner) < 40 else 'write "..."'
+        self.mistake("E005", "strings stand in double quotes", start, end, help=help)
+        self.add("STRING", text, start, end)
+
+    def docstring(self, text: str, start: int, end: int) -> None:
+        help = "comment lines directly above a declaration are its documentation"
+        self.mistake("E019", "there are no strings of several lines", start, start + 3, help=help)
+        self.line_start = start + text.rfind("\n") + 1 if "\n" in text else self.line_start
+        self.add("STRING", text, start, end)
+
     def other(self, text: str, start: int, end: int) -> None:
         shown = text if text.isprintable() else f"U+{ord(text[0]):04X}"
         self.mistake("E005", f"unexpected character `{shown}`", start, end, help=_cure(text))
@@ -225,7 +250,9 @@ class _Lexer:
         line = self.source.position(noticed)[0]
         expected = CLOSERS[token.text]
         note = f"line {line}: {why}"
-        self.mistake("E010", f"`{token.text}` is not closed", token.start, token.end, f"expected a `{expected}`", note)
+        help = f"write the `{expected}` where what it opens ends"
+        what = f"`{token.text}` is not closed"
+        self.mistake("E010", what, token.start, token.end, f"expected a `{expected}`", note, help)
 
     def mistake(
         self, code: str, message: str, start: int, end: int, label: str = "", note: str = "", help: str | None = None
@@ -251,13 +278,21 @@ class _Lexer:
         self.end_chunk(len(self.source.text))
 
 
+CURES = {
+    ";": "a newline ends a statement; the settings of a section may be separated by commas",
+    **dict.fromkeys(("&", "&&"), "write `and`; of tensors, `logical_and(a, b)`"),
+    **dict.fromkeys(("|", "||"), "write `or`; of tensors, `logical_or(a, b)`"),
+    "!": "write `not`",
+    "~": "write `not`; of a tensor, `logical_not(a)`",
+    "^": "a power is `x ** 2`",
+    "?": "a choice is `a if c else b`",
+    "$": "names are used as they are declared",
+    "`": "names are used as they are declared",
+    "\\": "a statement goes over several lines within `( )` or `[ ]`",
+}
+
+
 def _cure(text: str) -> str | None:
-    if text == ";":
-        return "a newline ends a statement; the settings of a section may be separated by commas"
-    if text == "'":
-        return 'strings are written "..."'
-    if text in "&|!^~?":
-        return "the words are `and`, `or`, `not`"
     if not text.isascii() and text[0].isalpha():
         return "names are ASCII: letters, digits and `_`"
-    return None
+    return CURES.get(text)

@@ -5,8 +5,42 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterable
 
+from tdsl.dsl.signatures import SCHEDULERS
+
 # Names that emitted modules bind or call: a declaration of the same name would change what they mean.
-EMITTED = frozenset(["self", "super", "torch", "nn", "F", "math", "kernels", "triton", "tl", "Tensor"])
+EMITTED = frozenset(
+    [
+        "self",
+        "super",
+        "torch",
+        "nn",
+        "F",
+        "math",
+        "kernels",
+        "mixed_precision",
+        "nn_functions",
+        "triton",
+        "tl",
+        "Tensor",
+    ]
+)
+
+# Python's own names that emitted code calls: a variable of the same name would hide them.
+BUILTINS = frozenset(
+    ["bool", "dict", "float", "getattr", "int", "isinstance", "len", "list", "print", "range", "staticmethod", "str",
+     "tuple", "type"]
+)  # fmt: skip
+
+# What the emitted scripts bind beside the modules and models of the program (a test compares them with the scripts).
+SCRIPTS = frozenset(
+    [*SCHEDULERS, "BATCH_SIZE", "Batch", "Batches", "Best", "EarlyStopping", "Meter", "OUT", "Path", "ROOT",
+     "Results", "SETTINGS", "SPLITS", "Schedule", "Split", "TRANSFORMS", "Training", "bar", "batch", "batches",
+     "checkpoint", "checkpoint_tool", "compare", "data", "device", "evaluate", "found", "grad_norm", "groups",
+     "held_out", "improved", "job", "length", "line", "log", "loss", "main", "make_metrics", "mean", "meter",
+     "metrics", "models", "name", "optim", "optimizer", "out", "part", "plateau", "predict", "predicted",
+     "progress", "replace", "results", "run", "schedule", "seed", "settings", "stage", "state", "streams",
+     "sys", "target", "tracked", "train", "validate", "validates", "value", "which"]
+)  # fmt: skip
 
 # Attributes of `torch.nn.Module` (a test compares them with PyTorch's): a member of such a name would replace one.
 MODULE_ATTRIBUTES = frozenset(
@@ -69,14 +103,22 @@ MODULE_ATTRIBUTES = frozenset(
 )
 
 
-def why_reserved(name: str, member: bool = False) -> str | None:
-    """Why a program may not declare `name` (as a module's member); None where it may."""
+def why_reserved(name: str, member: bool = False, *, variable: bool = False, imported: bool = False) -> str | None:
+    """Why a program may not declare `name`; None where it may.
+
+    `member`: as a module's member; `variable`: as what becomes a variable or a function; `imported`: as a module or a
+    model, which the emitted scripts import or make.
+    """
     if keyword.iskeyword(name):
         return "is a Python keyword"
     if name.startswith("__"):
         return "begins with two underscores, which Python keeps for itself"
     if name in EMITTED:
         return "is a name that the emitted code needs"
+    if variable and name in BUILTINS:
+        return "is a name of Python's that the emitted code calls"
+    if imported and name in SCRIPTS:
+        return "is a name that the emitted scripts need"
     if member and (name in MODULE_ATTRIBUTES or name.startswith("_")):
         return "is an attribute that every PyTorch module has"
     return None

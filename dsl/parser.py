@@ -39,7 +39,7 @@ def parse(source: Source, reporter: Reporter) -> ast.File:
     broken: list[str] = []
     for chunk in tokenize(source, reporter):
         try:
-            part = None if chunk.broken else _Parser(source, chunk.tokens).run()
+            part = None if chunk.broken else parse_tokens(source, chunk.tokens, reporter)
         except ProgramError as error:
             reporter.add(error.diagnostic)
             part = None
@@ -53,6 +53,15 @@ def parse(source: Source, reporter: Reporter) -> ast.File:
     return ast.File(tuple(imports), tuple(declarations), tuple(broken))
 
 
+def parse_tokens(source: Source, tokens: Sequence[Token], reporter: Reporter) -> ast.File:
+    """The declarations that tokens make, the last of them a NEWLINE; raises ProgramError.
+
+    What is only spelt otherwise than it should be is reported, and the declarations hold what it means.
+    """
+    file: ast.File = _Parser(source, tokens, reporter).run()
+    return file
+
+
 def parse_value(source: Source, start: int = 0) -> ast.Expr:
     """The one expression that a source holds from `start` on; raises ProgramError."""
     reporter = Reporter()
@@ -61,15 +70,17 @@ def parse_value(source: Source, start: int = 0) -> ast.Expr:
         raise ProgramError(reporter.diagnostics[0])
     tokens = [token for chunk in chunks for token in chunk.tokens]
     end = len(source.text)
-    value: ast.Expr = _Parser(source, tokens or [Token("NEWLINE", "", end, end)], "option").run()
+    value: ast.Expr = _Parser(source, tokens or [Token("NEWLINE", "", end, end)], reporter, "option").run()
+    if reporter.diagnostics:
+        raise ProgramError(reporter.diagnostics[0])
     return value
 
 
 class _Parser:
-    def __init__(self, source: Source, tokens: Sequence[Token], start: str = "start") -> None:
+    def __init__(self, source: Source, tokens: Sequence[Token], reporter: Reporter, start: str = "start") -> None:
         self.source = source
         self.tokens = tokens
-        self.builder = Builder(source)
+        self.builder = Builder(source, reporter)
         self.stack: list[Entry] = [Entry(START[start], None, tokens[0].start, tokens[0].start, 0)]
         self.end = END[start]
 

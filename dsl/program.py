@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Union
 
 from tdsl.dsl import ast
@@ -108,7 +108,10 @@ class EvaluateSpec:
 
 @dataclass(frozen=True)
 class Program:
-    """All declarations of a file and of those it imports, by name, in the order written."""
+    """All declarations of a file and of those it imports, by name, in the order written.
+
+    `broken` are names whose declarations have syntax errors: told already, so a use of them is not.
+    """
 
     source: Source
     sources: tuple[Source, ...]
@@ -119,4 +122,4 @@ class Program:
     data: Mapping[str, DataSpec]
     runs: Mapping[str, TrainSpec]
     evaluations: Mapping[str, EvaluateSpec]
-    warnings: tuple[str, ...] = field(default=())
+    broken: frozenset[str] = frozenset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tdsl.dsl import ast
@@ -19,6 +19,7 @@ from tdsl.dsl.resolve_run import resolve_evaluate, resolve_train
 from tdsl.dsl.scope import Scope
 
 MOST_IMPORTS = 64
+Parse = Callable[[Source, Reporter], ast.File]
 
 
 def load(
@@ -28,16 +29,19 @@ def load(
     allow_outside: bool = False,
     overrides: Mapping[str, str] | None = None,
     probe: Prober | None = None,
+    buffers: Mapping[str, str] | None = None,
+    parse: Parse = parse,
 ) -> tuple[Program | None, Reporter]:
     """Read, parse and resolve a program.
 
-    `text` stands in for the content of `path`; `overrides` are the `--set` options; `probe` reads the headers of data
+    `text` stands in for the content of `path`, `buffers` for that of the files with these real paths; `parse` makes the
+    syntax tree of each file; `overrides` are the `--set` options; `probe` reads the headers of data
     files, and without it fields are not checked and facts such as `Digits.rows` are errors. The program holds all that
     could be resolved, even where the reporter has errors, so that a caller can look for more; it is None where the file
     can't be read. Raises nothing for what is wrong with a program.
     """
     reporter = Reporter()
-    files = _Files(reporter)
+    files = _Files(reporter, buffers or {}, parse)
     main = files.read(str(path), text)
     if main is None:
         return None, reporter
@@ -51,17 +55,20 @@ def load(
 class _Files:
     """Reads files once each, those they import before them."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, buffers: Mapping[str, str], parse: Parse) -> None:
         self.reporter = reporter
+        self.buffers = buffers
+        self.parse = parse
         self.trees: list[tuple[Source, ast.File]] = []
         self.known: set[str] = set()
         self.open: list[str] = []
 
     def read(self, name: str, text: str | None = None, asked: Span | None = None) -> Source | None:
         with self.reporter.guard():
-            source = Source(name, _content(name, asked) if text is None else text)
-            tree = parse(source, self.reporter)
             real = os.path.realpath(name)
+            text = self.buffers.get(real) if text is None else text
+            source = Source(name, content(name, asked) if text is None else text)
+            tree = self.parse(source, self.reporter)
             self.known.add(real)
             self.open.append(real)
             for each in tree.imports:
@@ -92,7 +99,7 @@ class _Files:
             self.read(name, asked=each.span)
 
 
-def _content(name: str, asked: Span | None) -> str:
+def content(name: str, asked: Span | None) -> str:
     """The text of a file; `asked` is the import that wants it."""
     try:
         with open(name, "rb") as file:
@@ -136,7 +143,8 @@ def _declare(trees: list[tuple[Source, ast.File]], main: Source, scope: Scope) -
 def _once(declaration: ast.Declaration, earlier: ast.Declaration | None) -> None:
     if earlier is not None:
         note = f"the first is at {earlier.name_span}"
-        fail("E101", f"`{declaration.name}` is declared twice", declaration.name_span, notes=(note,))
+        help = "rename one, or remove it"
+        fail("E101", f"`{declaration.name}` is declared twice", declaration.name_span, notes=(note,), help=help)
 
 
 def _resolve(main: Source, sources: tuple[Source, ...], found: list[ast.Declaration], scope: Scope) -> Program:
@@ -161,12 +169,18 @@ def _resolve(main: Source, sources: tuple[Source, ...], found: list[ast.Declarat
         {each.name: each for each in found if isinstance(each, ast.Function)},
         {each.name: each for each in found if isinstance(each, ast.Module)},
         {each.name: each for each in found if isinstance(each, ast.ExternModule)},
-        data, runs, evaluated,
+        data, runs, evaluated, frozenset((*scope.broken, *_lost(scope))),
     )  # fmt: skip
 
 
 def _constants(scope: Scope) -> dict[str, Constant]:
     return {name: value for name, value in scope.constants.items() if not isinstance(value, ProgramError)}
+
+
+def _lost(scope: Scope) -> list[str]:
+    """Constants without a value, for a mistake that is told already."""
+    known = _constants(scope)
+    return [name for name, each in scope.declarations.items() if isinstance(each, ast.Const) and name not in known]
 
 
 def _ask_facts(found: list[ast.Declaration], scope: Scope) -> None:
@@ -198,8 +212,10 @@ def _warn_unread(
         if not blocks:
             continue
         read = {name for block in blocks for name in _read(block)}
+        if not read <= {field.name for field in spec.fields}:
+            continue  # a name that is misspelt, or the batch as a whole: what else is read can't be told
         for field in spec.fields:
-            if field.name not in read and None not in read:
+            if field.name not in read:
                 help = "remove it, unless it is there for `predict`"
                 message = f"the field `{field.name}` is never read"
                 reporter.add(Diagnostic("W101", message, field.span, help=help))

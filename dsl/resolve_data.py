@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from tdsl.dsl import ast
-from tdsl.dsl.constants import fold
+from tdsl.dsl.constants import describe, fold
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
 from tdsl.dsl.facts import Column, Probe
 from tdsl.dsl.names import did_you_mean
@@ -63,7 +63,8 @@ def _check_split(
     total = sum(shares.values())
     with scope.guard():
         if total > 1 + ROUNDING:
-            fail("E314", f"the fractions add up to {total:g}", split.span, "at most 1")
+            help = "lower them; rows that are left over are in no split"
+            fail("E314", f"the fractions add up to {total:g}", split.span, "at most 1", help=help)
         if total == 0:
             fail("E314", "the split names no fraction", split.span, help=f"write `{split.name}(train=0.9, val=0.1)`")
         for name in shares:
@@ -89,7 +90,8 @@ def _fields(data: ast.Data, scope: Scope) -> tuple[FieldSpec, ...]:
             call = scope.source(data, name)
             span = call.span if call else data.span
             note = "the columns of its fields are not checked"
-            scope.reporter.add(Diagnostic("W401", f"no such file: {probe.missing[0]}", span, notes=(note,)))
+            help = "put it there before training: the path is from the program's folder"
+            scope.reporter.add(Diagnostic("W401", f"no such file: {probe.missing[0]}", span, notes=(note,), help=help))
     for field in data.fields:
         with scope.guard():
             shape = tuple(_size(dim, scope) for dim in field.type.dims or ())
@@ -105,10 +107,17 @@ def _fields(data: ast.Data, scope: Scope) -> tuple[FieldSpec, ...]:
 
 def _size(dim: ast.Expr, scope: Scope) -> int:
     if isinstance(dim, ast.Ellipsis_):
-        fail("E316", "the sizes of a field are known: `...` can't be one", dim.span)
+        help = "write them out, such as `float[3, 32, 32]`"
+        fail("E316", "the sizes of a field are known: `...` can't be one", dim.span, help=help)
     size = fold(dim, scope.lookup)
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        fail("E316", "a size is an integer of 0 or more", dim.span)
+        fail(
+            "E316",
+            "a size is an integer of 0 or more",
+            dim.span,
+            f"this is {describe(size)}",
+            help="such as `float[3]`",
+        )
     return size
 
 
@@ -160,10 +169,12 @@ class _Columns:
         found = [column for name, span in names for column in self.named(name, span, kind)]
         for name, column, span in found:
             if column.kind in ("text", "other"):
-                fail("E407", f"column `{name}` holds {column.kind}, not numbers", span)
+                numeric = [each for each, other in self.probe.columns.items() if other.kind not in ("text", "other")]
+                help = f"columns of numbers are {', '.join(numeric[:8])}" if numeric else "no column holds numbers"
+                fail("E407", f"column `{name}` holds {column.kind}, not numbers", span, help=help)
         shapes = {column.shape for _, column, _ in found}
         if len(shapes) > 1:
-            fail("E406", "columns of several shapes can't be stacked", call.span)
+            fail("E406", "columns of several shapes can't be stacked", call.span, help="make a field of each")
         (shape,) = shapes
         return shape if kind == "column" or shape is None else (len(found), *shape)
 
@@ -204,7 +215,7 @@ def _transform(
     transform: ast.Transform, fields: set[str], earlier: list[tuple[str, str | None]], scope: Scope
 ) -> TransformSpec:
     if transform.field not in fields:
-        help = did_you_mean(transform.field, fields)
+        help = did_you_mean(transform.field, fields) or f"the fields are {', '.join(sorted(fields))}"
         fail("E114", f"no field `{transform.field}`", transform.field_span, help=help)
     if transform.split not in (None, *SPLIT_NAMES):
         help = did_you_mean(str(transform.split), SPLIT_NAMES) or "the splits are train, val and test"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from tdsl.dsl import ast
+from tdsl.dsl import ast, habits
 from tdsl.dsl.constants import describe
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
 from tdsl.dsl.names import did_you_mean, nearest, why_reserved
@@ -73,14 +73,16 @@ def resolve_train(
 def _check_required(run: ast.Train, written: Mapping[str, ast.Setting], scope: Scope) -> None:
     examples = {"model": "Net()", "data": "Digits", "optimizer": "AdamW(lr=1e-3)"}
     where = run.name_span
+    known = [arg.name for arg in TRAIN_SETTINGS]
+    misspelt = {nearest(name, known) for name in written if name not in known}
     for name, example in examples.items():
-        if name not in written:
+        if name not in written and name not in misspelt:
             message, help = f"`train {run.name}` needs `{name}`", f"such as `{name} = {example}`"
             scope.reporter.add(Diagnostic("E303", message, where, help=help))
-    if not any(block.name == "loss" for block in run.blocks):
+    if not any(block.name == "loss" for block in run.blocks) and "loss" not in written:
         help = "write `loss(batch) { return ... }`"
         scope.reporter.add(Diagnostic("E303", f"`train {run.name}` needs a `loss`", where, help=help))
-    if "epochs" not in written and "steps" not in written:
+    if not {"epochs", "steps"} & {*written, *misspelt}:
         message, help = f"`train {run.name}` needs `epochs` or `steps`", "such as `epochs = 10`"
         scope.reporter.add(Diagnostic("E303", message, where, help=help))
     if "epochs" in written and "steps" in written:
@@ -101,18 +103,23 @@ def _is_model(setting: ast.Setting, known: Mapping[str, Arg], scope: Scope) -> b
     if not isinstance(value, ast.Call) or not isinstance(value.function, ast.Name):
         return False
     name = value.function.id
+    if setting.name in habits.SETTINGS:
+        return False
     if name in scope.broken or isinstance(scope.declarations.get(name), (ast.Module, ast.ExternModule)):
         return True
     return name[0].isupper() and name not in {**OPTIMIZERS, **SCHEDULERS} and nearest(setting.name, known) is None
 
 
 def _check_name(setting: ast.Setting) -> None:
-    if why := why_reserved(setting.name):
-        fail("E102", f"`{setting.name}` {why}", setting.name_span, help="choose another name")
+    if why := why_reserved(setting.name, variable=True, imported=True):
+        help = f"choose another name, such as `{setting.name}_net`"
+        fail("E102", f"`{setting.name}` {why}", setting.name_span, help=help)
 
 
 def _check_model(name: str, model: ast.Expr, scope: Scope) -> None:
     """A model is the call of a module; whether a built-in layer of that name exists the compiler knows."""
+    if isinstance(model, ast.Name) and model.id in scope.broken:
+        return
     if isinstance(model, ast.Name) and isinstance(scope.declarations.get(model.id), (ast.Module, ast.ExternModule)):
         fail("E313", f"`{name}` is a model, and is made by a call", model.span, help=f"write `{model.id}(...)`")
     if not isinstance(model, ast.Call):
@@ -237,7 +244,7 @@ def _check_monitors(
     """Whether what is monitored is ever logged: `val/loss`, or a metric or tracked value of a split that is there."""
     if run.name in scope.broken:
         return  # its evaluation is lost to a syntax error, and with it the metrics
-    known = _monitored(run, evaluation)
+    known = monitored(run, evaluation, scope.declarations.values())
     for setting in _monitors(run, schedulers):
         with scope.guard():
             name = setting.value.value if isinstance(setting.value, ast.Literal) else None
@@ -270,8 +277,13 @@ def _calls(expr: ast.Expr) -> list[ast.Call]:
     return [expr] if isinstance(expr, ast.Call) else []
 
 
-def _monitored(run: ast.Train, evaluation: ast.Evaluate | None) -> list[str]:
-    tracked = [name for block in run.blocks for name in _tracked(block.body)]
+def monitored(
+    run: ast.Train, evaluation: ast.Evaluate | None, declarations: Iterable[ast.Declaration]
+) -> list[str]:
+    """What is logged of a split: the loss, values that it or a module tracks, metrics."""
+    bodies = [block.body for block in run.blocks]
+    bodies += [each.forward.body for each in declarations if isinstance(each, ast.Module) and each.forward]
+    tracked = [name for body in bodies for name in _tracked(body)]
     metrics = next((s.value for s in evaluation.settings if s.name == "metrics"), None) if evaluation else None
     items = metrics.items if isinstance(metrics, ast.ListExpr) else ()
     names = [item.function.id for item in items if isinstance(item, ast.Call) and isinstance(item.function, ast.Name)]

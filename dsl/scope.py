@@ -10,12 +10,16 @@ from tdsl.dsl import ast
 from tdsl.dsl.constants import FUNCTIONS, fold
 from tdsl.dsl.diagnostics import ProgramError, Reporter, Span, fail
 from tdsl.dsl.facts import Probe, Prober
+from tdsl.dsl.habits import unknown_name
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant
 from tdsl.dsl.signatures import DATA_SETTINGS, FACTS, READABLE
 from tdsl.dsl.values import evaluate
 
 INTEGERS = ("int", "i64", "i32", "i16", "i8", "u8")
+
+
+VALUES = "such a value is made of numbers, strings, lists, constants and facts of data such as `Digits.num_classes`"
 
 
 class Silent(Exception):
@@ -49,9 +53,9 @@ class Scope:
         if isinstance(expr, ast.Attribute) and isinstance(expr.value, ast.Name):
             return self.attribute(expr, expr.value)
         if isinstance(expr, ast.Call) and isinstance(expr.function, ast.Name):
-            help = did_you_mean(expr.function.id, FUNCTIONS)
+            help = did_you_mean(expr.function.id, FUNCTIONS) or VALUES
             fail("E120", f"`{expr.function.id}(...)` is not a compile-time value", expr.span, help=help)
-        return fail("E120", "this is not a compile-time value", expr.span)
+        return fail("E120", "this is not a compile-time value", expr.span, help=VALUES)
 
     def name(self, name: ast.Name) -> Constant:
         if name.id in self.broken:
@@ -60,15 +64,17 @@ class Scope:
         if isinstance(declaration, ast.Const):
             return self.constant(declaration, name.span)
         if declaration is not None:
-            fail("E120", f"`{name.id}` is not a compile-time value", name.span, notes=(_declared(declaration),))
+            note = _declared(declaration)
+            fail("E120", f"`{name.id}` is not a compile-time value", name.span, notes=(note,), help=VALUES)
         constants = [key for key, value in self.declarations.items() if isinstance(value, ast.Const)]
-        return fail("E110", f"unknown name `{name.id}`", name.span, help=did_you_mean(name.id, constants))
+        help = unknown_name(name.id) or did_you_mean(name.id, constants) or f"declare it: `const {name.id} = ...`"
+        return fail("E110", f"unknown name `{name.id}`", name.span, help=help)
 
     def constant(self, declaration: ast.Const, asked: Span) -> Constant:
         name = declaration.name
         if name in self.folding:
             chain = " -> ".join([*self.folding[self.folding.index(name) :], name])
-            fail("E111", f"`{name}` is defined by itself", asked, notes=(chain,))
+            fail("E111", f"`{name}` is defined by itself", asked, notes=(chain,), help="give one of them a value")
         if name not in self.constants:
             self.folding.append(name)
             try:
@@ -92,7 +98,8 @@ class Scope:
         data = self.declarations.get(owner.id)
         if not isinstance(data, ast.Data):
             known = [name for name, found in self.declarations.items() if isinstance(found, ast.Data)]
-            fail("E112", f"`{owner.id}` is no dataset", owner.span, help=did_you_mean(owner.id, known))
+            help = did_you_mean(owner.id, known) or f"declare it: `data {owner.id} {{ ... }}`"
+            fail("E112", f"`{owner.id}` is no dataset", owner.span, help=help)
         if expr.name not in FACTS:
             help = did_you_mean(expr.name, FACTS) or f"a dataset knows {', '.join(FACTS)}"
             fail("E113", f"a dataset has no `{expr.name}`", expr.name_span, help=help)
@@ -107,11 +114,13 @@ class Scope:
             call = self.source(data, "source")
             if call is None or call.name in READABLE:
                 raise Silent
-            fail("E404", f"`{expr.name}` of `{call.name}(...)` is not known before it is read", expr.span)
+            fail("E404", f"`{expr.name}` of `{call.name}(...)` is not known before it is read", expr.span,
+                 help="write the number in its place")  # fmt: skip
         if probe.missing:
             self.absent.add(data.name)
             note = f"`{expr.name}` is read from the file when the program is checked"
-            fail("E401", f"no such file: {probe.missing[0]}", expr.span, notes=(note,))
+            help = "put the file there, by its path from the program's folder, or write the number"
+            fail("E401", f"no such file: {probe.missing[0]}", expr.span, notes=(note,), help=help)
         try:
             if expr.name == "rows":
                 return probe.rows

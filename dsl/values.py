@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tdsl.dsl import ast
+from tdsl.dsl import ast, habits
 from tdsl.dsl.constants import Lookup, describe, fold
 from tdsl.dsl.diagnostics import fail
-from tdsl.dsl.names import did_you_mean
+from tdsl.dsl.names import did_you_mean, nearest
 from tdsl.dsl.program import Call, Constant
 from tdsl.dsl.signatures import Arg, Kind, Required, Signature
 
@@ -18,9 +18,23 @@ def evaluate(expr: ast.Expr, kind: Kind, what: str, lookup: Lookup) -> Constant:
     if not kind.accepts(value):
         numbers = isinstance(value, (int, float)) and not isinstance(value, bool) and "number" in kind.what
         code = "E312" if numbers or (isinstance(value, int) and "integer" in kind.what) else "E311"
-        help = did_you_mean(value, kind.words) if isinstance(value, str) else None
+        help = (did_you_mean(value, kind.words) if isinstance(value, str) else None) or _example(kind)
         fail(code, f"{what} takes {kind.what}, not {describe(value)}", expr.span, help=help)
     return value
+
+
+EXAMPLES = {
+    "an integer": "such as `10`",
+    "a number": "such as `0.1`",
+    "a string": 'such as `"text"`',
+    "`true`": "`true` or `false`, without quotes",
+    "a list": "such as `[0.9, 0.95]`",
+}
+
+
+def _example(kind: Kind) -> str | None:
+    """The cure of a value of another kind: one of this kind."""
+    return next((text for start, text in EXAMPLES.items() if kind.what.startswith(start)), None)
 
 
 def _value(expr: ast.Expr, kind: Kind, what: str, lookup: Lookup) -> Constant:
@@ -60,7 +74,7 @@ def bind(expr: ast.Call, kind: Kind, what: str, lookup: Lookup) -> Call:
     for position, argument in enumerate(expr.args):
         arg = _argument(argument, position, signature)
         if arg.name in values:
-            fail("E304", f"`{arg.name}` of `{name}` is given twice", argument.span)
+            fail("E304", f"`{arg.name}` of `{name}` is given twice", argument.span, help="keep one of the two")
         values[arg.name] = evaluate(argument.value, arg.kind, f"`{arg.name}` of `{name}`", lookup)
     _require(expr, signature, values)
     order = [arg.name for arg in signature.args]
@@ -94,5 +108,8 @@ def _require(expr: ast.Call, signature: Signature, values: Mapping[str, Constant
 def unknown(what: str, name: ast.Declaration | ast.Section | ast.Block, known: Iterable[str], where: str) -> None:
     """Raise the error of a setting, section or block that `where` does not have."""
     names = list(known)
-    help = did_you_mean(name.name, names) or f"it has {', '.join(names)}"
+    cures = habits.SETTINGS if where == "a run" else {}
+    meant = nearest(name.name, [*names, *cures])
+    help = cures.get(name.name) or (cures.get(meant) or f"did you mean `{meant}`?" if meant else None)
+    help = help or f"it has {', '.join(names)}"
     fail("E301", f"{where} has no {what} `{name.name}`", name.name_span, help=help)

@@ -95,7 +95,7 @@ def _recording(module: ModuleType) -> Iterator[list[Launch]]:
     usable = launch.use_kernels
     try:
         vars(module).update({n: _Recorder(k, found) for n, k in kernels.items() if n.startswith("_")})
-        launch.use_kernels = lambda *tensors: True
+        launch.use_kernels = lambda *tensors, **others: True
         yield found
     finally:
         vars(module).update(kernels)
@@ -106,7 +106,7 @@ def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]
     """The launches of one case, forward and backward."""
     with _recording(module) as found:
         tensors = [
-            torch.zeros(s, dtype=dtype, requires_grad=True)
+            torch.zeros(s, dtype=dtype if d == "float" else torch.float32, requires_grad=True)
             if d in ("float", "f32")
             else torch.zeros(s, dtype=torch.int64)
             for s, d in zip(case.shapes, case.dtypes)

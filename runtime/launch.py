@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,17 +30,22 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def use_kernels(*tensors: Tensor) -> bool:
+def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = ()) -> bool:
     """Whether kernels can take these tensors: on a GPU (or in the interpreter), floats all of one supported dtype.
 
-    The interpreter computes bfloat16 wrongly, so there it goes to the reference.
+    Those of `float32` are parameters, which stay in that beside activations of a lower precision. The interpreter
+    computes bfloat16 wrongly, so there it goes to the reference.
     """
+    if any(t.dtype != torch.float32 for t in float32):
+        return False
     floats = {t.dtype for t in tensors if t.is_floating_point()}
+    if not floats and float32:
+        floats = {torch.float32}
     if len(floats) != 1 or not floats <= set(KERNEL_DTYPES):
         return False
     if interpreted():
         return torch.bfloat16 not in floats
-    return all(t.is_cuda for t in tensors)
+    return all(t.is_cuda for t in (*tensors, *float32))
 
 
 def power_of_two(n: int) -> int:
@@ -73,3 +79,29 @@ def column_tile(n_cols: int) -> Tile:
 def programs(n_rows: int, block_rows: int) -> int:
     """How many programs share the rows where each sums over those it takes."""
     return max(1, min(-(-n_rows // block_rows), MOST_PROGRAMS))
+
+
+def reference_backward(
+    reference: Callable[..., Any], inputs: Sequence[Tensor], numbers: Sequence[float], grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """What the backward of a fused function returns where it is itself differentiated: the gradient of its reference.
+
+    `inputs` and `numbers` are the arguments, in order, `grads` the gradients of the results.
+    """
+    with torch.enable_grad():
+        # One tensor given for two arguments has two gradients.
+        views = [each.view_as(each) for each in inputs]
+        results = reference(*views, *numbers)
+        several = results if isinstance(results, tuple) else (results,)
+        used = [(result, grad) for result, grad in zip(several, grads, strict=True) if result.requires_grad]
+        wanted = [each for each in views if each.requires_grad]
+        found = iter(
+            torch.autograd.grad(
+                [result for result, _ in used],
+                wanted,
+                [grad for _, grad in used],
+                create_graph=True,
+                materialize_grads=True,
+            )
+        )
+    return (*(next(found) if each.requires_grad else None for each in views), *(None for _ in numbers))

@@ -22,24 +22,33 @@ def named_parameters(models: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.
 
 
 def freeze(models: Mapping[str, nn.Module], *patterns: str) -> None:
-    """Train no parameter whose name a glob matches. Raises `Failure` for a glob that matches none."""
+    """Train no parameter whose name, or a module's that it is in, a glob matches.
+
+    Raises `Failure` for a glob that matches none.
+    """
     for pattern in patterns:
         for parameter in _matching(models, pattern):
             parameter.requires_grad_(False)
 
 
 def _matching(models: Mapping[str, nn.Module], pattern: str) -> list[nn.Parameter]:
-    found = [parameter for name, parameter in named_parameters(models) if fnmatchcase(name, pattern)]
+    found = [parameter for name, parameter in named_parameters(models) if _is_named(name, pattern)]
     if not found:
         names = ", ".join(name for name, _ in named_parameters(models))
         raise Failure(f'"{pattern}" matches no parameter', f"the parameters are {names}")
     return found
 
 
+def _is_named(name: str, pattern: str) -> bool:
+    """Whether a glob matches a parameter's name, or that of a module that it is in: `blocks.0` has `blocks.0.weight`."""
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
+
+
 def groups(models: Mapping[str, nn.Module], special: Mapping[str, Mapping[str, Any]] | None = None) -> list[Any]:
     """What an optimizer takes: the parameters that train, with names, those alike in a group.
 
-    `special` has arguments for the parameters that a glob matches. Where several match, each adds its own, and of the
+    `special` has arguments for the parameters that a glob matches, or modules that they are in. Where several match, each adds its own, and of the
     same argument the last one's value holds.
     """
     special = special or {}
@@ -50,7 +59,7 @@ def groups(models: Mapping[str, nn.Module], special: Mapping[str, Mapping[str, A
         if parameter.requires_grad:
             args: dict[str, Any] = {}
             for pattern, given in special.items():
-                args |= given if fnmatchcase(name, pattern) else {}
+                args |= given if _is_named(name, pattern) else {}
             found.setdefault(tuple(args.items()), []).append((name, parameter))
     if not any(found.values()):
         raise Failure("there is nothing to train: every parameter is frozen", "take a pattern out of `freeze`")

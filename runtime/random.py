@@ -58,7 +58,8 @@ def dropout(x: Tensor, p: float, seed: int) -> Tensor:
     """`x` with each element zeroed with probability `p`, the others scaled by 1 / (1 - p). Where p is 0, `x` itself."""
     if p == 0.0:
         return x
-    return torch.where(uniform(x, seed) >= p, x / (1.0 - p), 0.0)
+    scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
+    return x * ((uniform(x, seed) >= p).to(x.dtype) * scale)
 
 
 def rand_like(x: Tensor, seed: int) -> Tensor:

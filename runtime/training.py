@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
@@ -65,6 +66,7 @@ class Training:
     models: Mapping[str, nn.Module]
     optimizer: Optimizer
     schedule: Schedule
+    scaler: GradScaler | None = None
     ema: AveragedModel | None = None
     best: Best | None = None
     early_stopping: EarlyStopping | None = None
@@ -138,6 +140,7 @@ class Training:
             "run": self._run(),
             "optimizer": rest,
             "schedule": self.schedule.state_dict(),
+            "scaler": {} if self.scaler is None else self.scaler.state_dict(),
             "averaged": 0 if self.ema is None else int(self.ema.n_averaged),
             "best": {} if self.best is None else vars(self.best),
             "early_stopping": self._patience(),
@@ -170,6 +173,8 @@ class Training:
         # The optimizer last: its groups hold the rates that the schedule has set.
         self.schedule.load_state_dict(state["schedule"])
         checkpoint.restore_optimizer(self.optimizer, found.tensors("optimizer"), state["optimizer"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
         self._restore_best(state)
         self.logged.load_state_dict(state["logged"])
         self.validated.load_state_dict(state["validated"])

@@ -38,8 +38,8 @@ def row_min(x):
 
 @triton.jit
 def sign(x):
-    """-1, 0 or 1; 0 for NaN, as in `torch.sign`."""
-    return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, 0.0))
+    """-1, 0 or 1 in the dtype of x; 0 for NaN, as in `torch.sign`."""
+    return (x > 0).to(x.dtype) - (x < 0).to(x.dtype)
 
 
 @triton.jit
@@ -71,20 +71,146 @@ def expm1(x):
 
 
 @triton.jit
+def trunc(x):
+    return tl.where(x < 0, tl.ceil(x), tl.floor(x))
+
+
+@triton.jit
+def whole(x):
+    """The nearest whole number, the even one where two are as near, as in `torch.round`."""
+    low = tl.floor(x)
+    over = x - low
+    odd = tl.floor(low * 0.5) * 2.0 != low
+    return tl.where((over > 0.5) | ((over == 0.5) & odd), low + 1.0, low)
+
+
+@triton.jit
+def fmod(a, b):
+    """What division leaves, with the sign of `a`. GPUs divide floats to find it, and may be one quotient off."""
+    rest = a % b
+    if rest.dtype.is_floating():
+        size = tl.where(b < 0, -b, b)
+        rest = tl.where(a < 0, tl.where(rest > 0, rest - size, rest), tl.where(rest < 0, rest + size, rest))
+        rest = tl.where(rest >= size, rest - size, tl.where(rest <= -size, rest + size, rest))
+        rest = tl.where(size == float("inf"), tl.where(a - a == 0, a, float("nan")), rest)
+    return rest
+
+
+@triton.jit
+def _arc(x):
+    """asin of [0, 0.5] and, of what lies above, the half of pi / 2 - asin (Cephes' asinf)."""
+    z = tl.where(x > 0.5, 0.5 - 0.5 * x, x * x)
+    s = tl.where(x > 0.5, tl.sqrt_rn(z), x)
+    series = ((4.2163199048e-2 * z + 2.4181311049e-2) * z + 4.5470025998e-2) * z + 7.4953002686e-2
+    return (series * z + 1.6666752422e-1) * z * s + s
+
+
+@triton.jit
+def asin(x):
+    size = tl.abs(x)
+    arc = _arc(size)
+    found = tl.where(size > 0.5, 1.5707963267948966 - 2.0 * arc, arc)
+    return tl.where(x < 0, -found, found)
+
+
+@triton.jit
+def acos(x):
+    size = tl.abs(x)
+    arc = _arc(size)
+    far = tl.where(x < 0, 3.141592653589793 - 2.0 * arc, 2.0 * arc)
+    return tl.where(size > 0.5, far, 1.5707963267948966 - tl.where(x < 0, -arc, arc))
+
+
+@triton.jit
+def _atan_of_size(x):
+    """atan of what is not negative (Cephes' atanf)."""
+    large, middle = x > 2.414213562373095, x > 0.4142135623730950
+    turned = tl.where(large, -1.0 / tl.where(large, x, 1.0), tl.where(middle, (x - 1.0) / (x + 1.0), x))
+    start = tl.where(large, 1.5707963267948966, tl.where(middle, 0.7853981633974483, 0.0))
+    z = turned * turned
+    series = ((8.05374449538e-2 * z - 1.38776856032e-1) * z + 1.99777106478e-1) * z - 3.33329491539e-1
+    return start + (series * z * turned + turned)
+
+
+@triton.jit
+def atan(x):
+    found = _atan_of_size(tl.abs(x))
+    return tl.where(x < 0, -found, found)
+
+
+@triton.jit
+def atan2(y, x):
+    """The angle of (x, y) in [-pi, pi]; a negative zero has a sign, as in C."""
+    y, x = y.to(tl.float32), x.to(tl.float32)
+    tall, wide = tl.abs(y), tl.abs(x)
+    top, low = maximum(tall, wide), minimum(tall, wide)
+    ratio = tl.where(low == float("inf"), 1.0, low / tl.where(top == 0.0, 1.0, top))
+    angle = _atan_of_size(ratio)
+    angle = tl.where(tall > wide, 1.5707963267948966 - angle, angle)
+    angle = tl.where(x.to(tl.int32, bitcast=True) < 0, 3.141592653589793 - angle, angle)
+    return tl.where(y.to(tl.int32, bitcast=True) < 0, -angle, angle)
+
+
+@triton.jit
+def sinh(x):
+    """Cephes' sinhf: a polynomial near 0. Halves of the exponent keep it finite as far as the result is."""
+    z = x * x
+    near = ((2.03721912945e-4 * z + 8.33028376239e-3) * z + 1.66667160211e-1) * z * x + x
+    root = tl.exp(0.5 * tl.abs(x))
+    far = 0.5 * root * root - 0.5 / root / root
+    return tl.where(tl.abs(x) > 1.0, tl.where(x < 0, -far, far), near)
+
+
+@triton.jit
+def cosh(x):
+    root = tl.exp(0.5 * tl.abs(x))
+    return 0.5 * root * root + 0.5 / root / root
+
+
+@triton.jit
 def log10(x):
     return tl.log(x) * 0.4342944819032518
 
 
 @triton.jit
+def _shifted(x, n):
+    """x * 2^n, in two steps: 2^n alone may be too large or too small."""
+    half = tl.floor(n * 0.5)
+    return x * tl.exp2(half) * tl.exp2(n - half)
+
+
+@triton.jit
+def _power_of_size(x, exponent):
+    """x ** exponent of x > 0 as 2^(exponent * (whole + part)), whole + part = log2 x, |part| <= 0.5.
+
+    The rounding of exponent * log2 x alone would cost a digit: what is whole is multiplied exactly, and left out of the
+    sum that is rounded.
+    """
+    whole_log = tl.floor(tl.log2(x) + 0.5)
+    part = tl.log2(_shifted(x, -whole_log))
+    split = exponent * 4097.0
+    high = split - (split - exponent)
+    product = high * whole_log
+    n = tl.floor(product + 0.5)
+    return _shifted(tl.exp2((product - n) + ((exponent - high) * whole_log + exponent * part)), n)
+
+
+@triton.jit
 def power(x, exponent):
-    """x ** exponent. A negative base has a real power where the exponent is a whole number, and NaN elsewhere."""
+    """x ** exponent. A negative base has a real power where the exponent is a whole number, and NaN elsewhere.
+
+    A negative zero counts as zero.
+    """
     x, exponent = x * 1.0, exponent * 1.0
+    size = tl.abs(x)
+    plain = tl.exp2(exponent * tl.log2(size))
+    found = tl.where(tl.where(exponent < 0, -exponent, exponent) == float("inf"), plain, _power_of_size(size, exponent))
+    found = tl.where(size == 0.0, plain, tl.where(size == float("inf"), plain, found))
+    found = tl.where(size == 1.0, 1.0, tl.where(exponent == 0.0, 1.0, found))
     whole = tl.floor(exponent) == exponent
     odd = whole & (tl.floor(exponent * 0.5) * 2.0 != exponent)
-    size = tl.exp2(exponent * tl.log2(tl.abs(x)))
-    size = tl.where(exponent == 0.0, 1.0, size)
-    signed = tl.where(odd, -size, size)
-    return tl.where(x < 0, tl.where(whole, signed, float("nan")), size)
+    broken = tl.where(size == float("inf"), found, float("nan"))
+    return tl.where(x < 0, tl.where(whole, tl.where(odd, -found, found), broken), found)
 
 
 @triton.jit

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tdsl.runtime import launch, random
 
@@ -32,7 +33,7 @@ FEW, FLOOR_OF_FEW = 16, 16.0
 # Inputs and gradients are of order 1: a result that cancels to less than this is measured against this.
 SMALL = 1e-2
 FORWARD, BACKWARD = 2.0, 3.0
-DTYPES = {"float": None, "f32": None, "i64": torch.int64, "i32": torch.int32, "bool": torch.bool}
+DTYPES = {"float": None, "f32": torch.float32, "i64": torch.int64, "i32": torch.int32, "bool": torch.bool}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> 
     with _same_seed(seed):
         drawn = [random.next_seed()] if seeds else []
     eager = _run(lambda *a: reference(*a, *drawn), tensors, case, dtype)
-    exact = _run(lambda *a: reference(*a, *drawn), tensors, case, dtype, torch.float64)
+    with _Exact():
+        exact = _run(lambda *a: reference(*a, *drawn), tensors, case, dtype, torch.float64)
     return _judged(case, dtype, tensors, fused, eager, exact)
 
 
@@ -119,11 +121,13 @@ def _leaf(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def _output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
-    """Random, or expanded from one number, as `loss.sum()` hands it."""
-    if case.layout == "expanded":
-        return torch.ones((), dtype=output.dtype, device=output.device).expand(output.shape)
+    """Random, or expanded along all dimensions but the last, as `loss.sum()` hands it.
+
+    Not from one number: against a constant gradient a softmax cancels to nothing but rounding.
+    """
     generator = torch.Generator().manual_seed(output.numel())
-    return torch.randn(output.shape, generator=generator).to(dtype).to(output)
+    shape = output.shape[-1:] if case.layout == "expanded" else output.shape
+    return torch.randn(shape, generator=generator).to(dtype).to(output).expand(output.shape)
 
 
 def _tensor(
@@ -132,7 +136,9 @@ def _tensor(
     """Random values in the case's memory layout, which they are given on the device: a copy would be contiguous."""
     if kind == "bool":
         return (torch.rand(shape, generator=generator) < 0.5).to(device)
-    if kind not in ("float", "f32"):
+    if kind == "f32":
+        dtype = torch.float32
+    elif kind != "float":
         return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind]).to(device)
     if case.layout == "transposed" and len(shape) > 1:
         swapped = (*shape[:-2], shape[-1], shape[-2])
@@ -151,6 +157,17 @@ def _tensor(
 
 def _seeds(reference: Callable[..., Any], generator: torch.Generator) -> bool:
     return "seed" in reference.__annotations__
+
+
+class _Exact(TorchFunctionMode):
+    """Within, `x.float()` leaves float64 as it is: a reference that computes in float32 computes in float64."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if function is Tensor.float and args[0].dtype is torch.float64:
+            return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 class _same_seed:

@@ -28,7 +28,8 @@ PRIMITIVES: Mapping[str, Compute] = {
     "maximum": torch.maximum, "minimum": torch.minimum, "at_least": torch.maximum, "at_most": torch.minimum,
     "sign": torch.sign, "power": torch.pow, "eq": torch.eq, "ne": torch.ne, "lt": torch.lt, "le": torch.le,
     "gt": torch.gt, "ge": torch.ge, "both": torch.logical_and, "either": torch.logical_or,
-    "opposite": torch.logical_not, "where": torch.where, "length": torch.sqrt, "stop": lambda x: x,
+    "opposite": torch.logical_not, "whole": torch.round, "whole_quotient": torch.floor_divide,
+    "real": torch.Tensor.double, "integer": torch.Tensor.long, "where": torch.where, "length": torch.sqrt, "stop": lambda x: x,
     "row_sum": lambda x: x.sum(1, keepdim=True), "col_sum": lambda x: x.sum(0, keepdim=True),
     "row_max": lambda x: x.amax(1, keepdim=True), "row_min": lambda x: x.amin(1, keepdim=True),
 }  # fmt: skip
@@ -40,7 +41,7 @@ def run(graph: Graph, given: Mapping[Value, Tensor], rows: int, cols: int) -> di
     like = next(t for t in given.values() if t.is_floating_point())
     for node in graph.nodes:
         operands = [_operand(o, values, rows, cols, like) for o in node.inputs]
-        if node.op.name == "expand":
+        if node.op.name == "spread":
             values[node.output] = operands[0].expand(rows, cols)
         else:
             values[node.output] = _compute(node)(*operands)

@@ -198,7 +198,7 @@ def test_the_example() -> None:
 # Mistakes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", CODES.values(), ids=lambda each: each.code)
+@pytest.mark.parametrize("code", [c for c in CODES.values() if c.code[0] == "E"], ids=lambda each: each.code)
 def test_examples_raise_their_code(code: Code) -> None:
     found = mistakes(code.example)
     assert [each.code for each in found] == [code.code]
@@ -208,7 +208,7 @@ def test_examples_raise_their_code(code: Code) -> None:
 def test_every_code_is_listed() -> None:
     files = [p for p in (ROOT / "compiler").rglob("*.py") if p.name != "codes.py"]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
-    assert set(re.findall(r'"(E2\d{2})"', text)) == CODES.keys()
+    assert set(re.findall(r'"(E2\d{2})"', text)) == {code for code in CODES if code[0] == "E"}
 
 
 @pytest.mark.parametrize(
@@ -217,17 +217,17 @@ def test_every_code_is_listed() -> None:
         ("return gleu(x)", "E110", "gleu", "did you mean `gelu`?"),
         ("return x.sofmax(dim=-1)", "E110", "sofmax", "did you mean `softmax`?"),
         ("return softmax(x, dmi=-1)", "E202", "dmi=-1", "did you mean `dim`?"),
-        ("return softmax(x)", "E202", "softmax(x)", "it takes input, dim"),
-        ("return gelu(x, x)", "E202", "x", None),
-        ('return softmax(x, dim="a")', "E202", '"a"', None),
-        ("return x @ x", "E203", "x @ x", None),
-        ("return up(x)", "E203", "up(x)", None),
-        ("return x[:, 9]", "E204", "x[:, 9]", None),
-        ("return x.cat(x)", "E202", "x", None),
+        ("return softmax(x)", "E202", "softmax(x)", "it takes input, dim, dtype"),
+        ("return gelu(x, x)", "E202", "x", "it takes input, approximate"),
+        ('return softmax(x, dim="a")', "E202", '"a"', "such as `dim=-1`"),
+        ("return x @ x", "E203", "x @ x", "transpose the second: `a @ b.T`"),
+        ("return up(x)", "E203", "up(x)", "`Linear(_, ...)` takes `in_features` from what it is given"),
+        ("return x[:, 9]", "E204", "x[:, 9]", "indices count from 0 to the size less 1, or back from -1"),
+        ("return x.cat(x)", "E202", "x", "such as `dim=-1`"),
         ("return x if x.sum() > 0 else x", "E208", "x.sum() > 0", None),
         ("return x[x > 0]", "E206", "x > 0", "choose with `where(mask, x, other)`"),
-        ("return dropout(x, 1.5)", "E202", "dropout(x, 1.5)", None),
-        ("return x.reshape(B, 3, -1)", "E208", "x.reshape(B, 3, -1)", None),
+        ("return dropout(x, 1.5)", "E202", "dropout(x, 1.5)", "it is the share that is set to zero, such as `0.1`"),
+        ("return x.reshape(B, 3, -1)", "E208", "x.reshape(B, 3, -1)", "state it: `assume dim % 3 == 0`"),
     ],
 )
 def test_a_mistake_is_told_where_it_is(text: str, code: str, caret: str, help: str | None) -> None:
@@ -240,7 +240,7 @@ def test_a_mismatch_names_both_shapes_and_where_they_came_from() -> None:
     (found,) = mistakes(body("h = up(x)\nreturn h + x", "up = Linear(dim, 2 * dim)"))
     assert found.message == "shapes do not match in `+`"
     assert found.label == "float[B, 2 * dim] and float[B, dim]"
-    assert found.notes == ("`h` is float[B, 2 * dim] (net.model:4:5)", "`x` is float[B, dim]")
+    assert found.notes == ("`up` doubles the last dimension (net.model:2:6)",)
 
 
 def test_independent_mistakes_are_all_told_and_their_consequences_are_not() -> None:

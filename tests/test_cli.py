@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import python, tdsl
+from tests.helpers import environment, python, tdsl
 
 PROGRAM = """module Net(dim: int = 8) {
     up = Linear(dim, dim)
@@ -61,3 +64,32 @@ def test_checking_and_compiling_import_neither_torch_nor_numpy(command: list[str
     ran = python("-c", code, cwd=folder)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_program_by_the_standard_input() -> None:
+    code = "import sys; from tdsl.compiler.cli import main; sys.exit(main(sys.argv[1:]))"
+
+    def given(text: str, *args: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *args]
+        return subprocess.run(command, input=text, env=environment(), capture_output=True, text=True, check=False)
+
+    assert given(PROGRAM, "check", "-").stdout == "1 file checked: no errors\n"
+    wrong = given(PROGRAM.replace("tanh", "tanb"), "check", "-", "--format", "json")
+    assert wrong.returncode == 2
+    assert [(each["file"], each["line"]) for each in json.loads(wrong.stdout)] == [("<stdin>", 3)]
+    assert given("const a=1\n", "fmt", "-").stdout == "const a = 1\n"
+    assert given("const a=1\n", "fmt", "--check", "-").returncode == 1
+
+
+def test_help_has_a_line_for_each_command() -> None:
+    lines = tdsl("--help").stdout.splitlines()
+    found = [
+        line.split()[0] for line in lines[lines.index("commands:") + 2 :] if line.startswith("    ") and line[4] != " "
+    ]
+    assert found == ["check", "fmt", "compile", "train", "evaluate", "inspect", "graph", "verify", "lsp"]
+
+
+def test_the_language_server_says_what_it_needs() -> None:
+    code = "import sys; sys.modules['pygls'] = None; from tdsl.compiler.cli import main; sys.exit(main(['lsp']))"
+    ran = python("-c", code)
+    assert (ran.returncode, ran.stderr) == (2, "tdsl: the language server needs pygls: pip install 'tdsl[editor]'\n")

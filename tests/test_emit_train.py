@@ -137,7 +137,6 @@ def test_the_scripts_are_short_clean_and_the_same_each_time(settings: str, loss:
 @pytest.mark.parametrize(
     ("settings", "code", "message"),
     [
-        ("    precision = bf16\n", "E331", "`precision = bf16` can't be trained"),
         ("    distributed = ddp()\n", "E331", "`distributed = ddp()` can't be trained"),
         (
             '    activation_checkpointing = ["head"]\n',

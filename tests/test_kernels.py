@@ -13,7 +13,8 @@ import pytest
 from tests.helpers import compiled, disagreements, emitted, graph_of, python, written
 
 UNARY = """abs neg sign exp exp2 expm1 rsqrt(abs(x)+0.5) sqrt(abs(x)+0.5) square sin cos tan tanh erf sigmoid floor ceil
-log(abs(x)+0.5) log2(abs(x)+0.5) log10(abs(x)+0.5) log1p(abs(x)) reciprocal(abs(x)+0.5)""".split()
+log(abs(x)+0.5) log2(abs(x)+0.5) log10(abs(x)+0.5) log1p(abs(x)) reciprocal(abs(x)+0.5) asin(tanh(x)) acos(tanh(x))
+atan sinh cosh round trunc frac""".split()
 ACTIVATIONS = """relu relu6 leaky_relu elu selu celu gelu silu mish hardsigmoid hardswish hardtanh softplus softsign
 logsigmoid""".split()
 
@@ -75,6 +76,32 @@ POINTWISE = {
     "MaskNot": ("x: float[B, D], m: bool[B, D]", "return where(logical_not(m), x * 2, x)"),
     "Integers": ("x: float[B, D], n: int[B, D]", "return x * n + n"),
     "IntegerDivision": ("x: float[B, D], n: int[B, D]", "return x + n / 4 + where(n > 3, x, 0.0)"),
+    "IntegerRemainders": (
+        "x: float[B, D], n: int[B, D]",
+        'return x * ((n - 4) % 3) + (n - 4) // 3 + fmod(n - 4, 3) * x + div(n - 4, 3, rounding_mode="trunc")',
+    ),
+    "IntegerFunctions": ("x: float[B, D], n: int[B, D]", "return sqrt(n) * x + floor(n) + sign(n - 4) * x + n ** 2"),
+    "TruthArithmetic": (
+        "x: float[B, D], m: bool[B, D]",
+        "return x * (m + m) + where(m * (x > 0), x, 0.5) + (m ** 2 + square(m)) * x",
+    ),
+    "Remainders": (
+        "x: float[B, D], y: float[B, D]",
+        "return fmod(x, abs(y) + 0.5) * y + x % 0.7 + x % -(abs(y) + 0.5) * x",
+    ),
+    "FloorDivision": (
+        "x: float[B, D], y: float[B, D]",
+        'return x // (abs(y) + 0.5) * y + div(x, abs(y) + 0.5, rounding_mode="trunc") * x + div(x, 2) // -0.3',
+    ),
+    "Angles": ("x: float[B, D], y: float[B, D]", "return atan2(x, y) * y + atan2(y, x)"),
+    "Decimals": ("x: float[B, D], y: float[B, D]", "return round(x, decimals=2) * y + round(y, decimals=-1) * x"),
+    "Infinite": (
+        "x: float[B, D], y: float[B, D]",
+        "return where(isinf(x), 1.0, x * y) + where(isfinite(y), y, 0.0) * x",
+    ),
+    "Alphas": ("x: float[B, D], y: float[B, D]", "return add(x, y, alpha=2) * sub(x, y, alpha=0.5)"),
+    "Threshold": ("x: float[B, D], y: float[B, D]", "return threshold(x, 0.2, -3.0) * y + x"),
+    "LargePowers": ("x: float[B, D], y: float[B, D]", "return (abs(x) * 50 + 1) ** (y * 3) + pow(x, 3.0)"),
     "Lerp": ("x: float[B, D], y: float[B, D]", "return lerp(x, y, 0.3) * lerp(y, x, sigmoid(y))"),
     "Detached": ("x: float[B, D]", "h = x * x\nreturn h * x + h"),
     "Twice": ("x: float[B, D]", "h = exp(x)\nreturn h * h + h / (1 + h)"),
@@ -170,6 +197,11 @@ ROWS = {
     "Norm1": ("x: float[B, D]", "return x / (norm(x, p=1, dim=-1, keepdim=true) + 1)", ""),
     "Norm2": ("x: float[B, D]", "return x / clamp(norm(x, dim=-1, keepdim=true), min=0.000001)", ""),
     "Norm3": ("x: float[B, D]", "return x / (norm(x, p=3, dim=-1, keepdim=true) + 1)", ""),
+    "NormInf": ("x: float[B, D]", "return x / (norm(x, p=inf, dim=-1, keepdim=true) + 1)", ""),
+    "NormLeast": ("x: float[B, D]", "return x / (norm(x, p=-inf, dim=-1, keepdim=true) + 1)", ""),
+    "Norm0": ("x: float[B, D]", "return x / (norm(relu(x), p=0, dim=-1, keepdim=true) + 1)", ""),
+    "VarianceOfAPart": ("x: float[B, D]", "return x / (var(x, dim=-1, keepdim=true, correction=-0.5) + 1)", ""),
+    "BiasedDeviation": ("x: float[B, D]", "return x / (x.std(-1, false, true) + 1)", ""),
     "Extremes": ("x: float[B, D]", "return amax(x, dim=-1) - amin(x * 2, dim=-1)", "", "float[B]"),
     "Dot": ("x: float[B, D], y: float[B, D]", "return sum(x * y, dim=-1)", "", "float[B]"),
     "Cosine": (

@@ -61,6 +61,14 @@ def test_parameters_of_a_further_model_have_its_name_in_front() -> None:
     assert {name for group in optim.groups(models) for name, _ in group["params"]} == {"weight", "bias"}
 
 
+def test_a_pattern_may_name_a_module() -> None:
+    models = {"model": nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))}
+    optim.freeze(models, "1.?")
+    assert {n for n, p in optim.named_parameters(models) if p.requires_grad} == {"0.weight", "0.bias"}
+    (frozen,) = (g for g in optim.groups(models, {"0": {"lr": 0.5}}) if "lr" in g)
+    assert [name for name, _ in frozen["params"]] == ["0.weight", "0.bias"]
+
+
 def test_a_frozen_parameter_stays_as_it_was() -> None:
     model = Tied()
     optim.freeze({"model": model}, "norm1.*")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
 from tdsl.compiler.ir import Scalar
-from tdsl.compiler.ops.infer import known, same
+from tdsl.compiler.ops.bounds import at_least
+from tdsl.compiler.ops.infer import known, quotient, same, stated
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import Span, fail
 
@@ -27,6 +29,7 @@ _PLAIN: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 _COMPARE = ("==", "!=", "<", "<=", ">", ">=")
+_BOUNDS = ("<", "<=", ">", ">=")
 MOST = 1 << 63
 
 
@@ -70,15 +73,14 @@ def _plain(size: Size) -> Scalar:
 
 
 def _exact(a: Size, b: Size, span: Span) -> Size:
-    exact = a.exact(b)
-    if exact is not None:
-        return exact
+    found = quotient(a, b)
+    if found is not None:
+        return found
     x, y = known(a), known(b)
     if x is None or y is None:
-        fail("E208", f"can't prove that {a} / {b} leaves no remainder", span, help="use `//` to round down")
-    if x % y:
-        fail("E121", f"{x} / {y} leaves a remainder", span, help="use `//` to round down")
-    return a // b
+        help = f"{stated(a, b)}; `//` rounds down"
+        fail("E208", f"can't prove that {a} / {b} leaves no remainder", span, help=help)
+    fail("E121", f"{x} / {y} leaves a remainder", span, help="use `//` to round down")
 
 
 def _power(a: Size, b: Size, span: Span) -> Scalar:
@@ -92,9 +94,22 @@ def _compare(op: str, a: Size, b: Size, span: Span) -> bool:
     if op in ("==", "!=") and same(a, b):
         return op == "=="
     x, y = known(a), known(b)
-    if x is None or y is None:
-        fail("E208", f"`{a} {op} {b}` is not known at compile time", span)
-    return bool(_PLAIN[op](x, y))
+    if x is not None and y is not None:
+        return holds(op, x, y)
+    if op in _BOUNDS:
+        low, high = (a, b) if op in ("<", "<=") else (b, a)
+        strict = op in ("<", ">")
+        if at_least(high, low + int(strict)):
+            return True
+        if at_least(low, high + int(not strict)):
+            return False
+    help = "make the size a constant or a parameter, or choose among tensors with `where`"
+    fail("E208", f"`{a} {op} {b}` is not known at compile time", span, help=help)
+
+
+def holds(op: str, left: int, right: int) -> bool:
+    """Whether two integers compare so."""
+    return bool(_PLAIN[op](left, right))
 
 
 def _numbers(op: str, left: Scalar, right: Scalar, span: Span) -> Scalar:
@@ -119,7 +134,7 @@ def _numbers(op: str, left: Scalar, right: Scalar, span: Span) -> Scalar:
 
 def _operand(scalar: Scalar) -> str:
     text = scalar.text or str(scalar.value)
-    return text if text.replace(".", "").replace("_", "").isalnum() else f"({text})"
+    return text if re.fullmatch(r"[\w.]+(\[-?\d+\])?", text) else f"({text})"
 
 
 def unary(op: str, operand: Scalar, span: Span) -> Scalar:

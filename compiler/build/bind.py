@@ -36,7 +36,7 @@ def match(
             found[positional[-1].name] = (tuple(v for v, _ in rest), rest[0][1].to(rest[-1][1]))
             break
         if i >= len(positional):
-            fail("E202", f"too many arguments of `{what}`", value[1], f"it takes {_listed(signature)}")
+            fail("E202", f"too many arguments of `{what}`", value[1], help=f"it takes {_listed(signature)}")
         found[positional[i].name] = value
     for argument in args:
         if argument.name is not None:
@@ -59,7 +59,7 @@ def _named(
         help = did_you_mean(name, names) or f"it takes {_listed(signature)}"
         fail("E202", f"`{what}` has no argument `{name}`", argument.span, help=help)
     if name in found:
-        fail("E202", f"argument `{name}` of `{what}` is given twice", argument.span)
+        fail("E202", f"argument `{name}` of `{what}` is given twice", argument.span, help="keep one of the two")
     found[name] = (evaluate(argument.value), argument.value.span)
 
 
@@ -83,7 +83,9 @@ def attribute(what: str, arg: Arg, value: Semantic, span: Span) -> Attr:
     check = _KINDS[arg.kind]
     found = check(value)
     if found is _WRONG:
-        fail("E202", f"argument `{arg.name}` of `{what}` is {_CALLED[arg.kind]}", span, f"this is {describe(value)}")
+        told, such = f"argument `{arg.name}` of `{what}` is {_CALLED[arg.kind]}", _SUCH.get(arg.kind)
+        help = f"such as `{arg.name}={such}`" if such else None
+        fail("E202", told, span, f"this is {describe(value)}", help=help)
     return found  # type: ignore[no-any-return]
 
 
@@ -148,6 +150,16 @@ _KINDS: dict[str, Callable[[Semantic], Any]] = {
     "any": _any,
     "dtype": _dtype,
 }
+_SUCH = {
+    "int": "-1",
+    "size": "64",
+    "float": "0.5",
+    "bool": "true",
+    "str": '"mean"',
+    "sizes": "[3, 3]",
+    "shape": "[B, 64]",
+    "dtype": "f32",
+}
 _CALLED = {
     "int": "an integer",
     "size": "a size",
@@ -161,6 +173,17 @@ _CALLED = {
 }
 
 
+def accepts(arg: Arg, value: Semantic) -> bool:
+    """Whether a value is of the kind that an argument has."""
+    if isinstance(value, Scalar) and value.value is None and not value.text:
+        return arg.optional or arg.kind == "any"
+    if arg.kind == "tensors":
+        return isinstance(value, (tuple, Value))
+    if arg.is_operand:
+        return isinstance(value, Value) or (arg.kind == "operand" and isinstance(value, Scalar))
+    return _KINDS[arg.kind](value) is not _WRONG
+
+
 def bind(
     op: Op,
     args: Sequence[ast.Argument],
@@ -170,7 +193,7 @@ def bind(
     first: Given | None = None,
 ) -> Bound:
     """A call of an op as the program writes it."""
-    offered = tuple(arg for arg in op.signature if arg.kind != "device")
+    offered = tuple(arg for arg in op.signature if not arg.is_built)
     found = match(op.name, offered, args, evaluate, span, first)
     operands: list[Operand] = []
     attrs: dict[str, Attr] = {}
@@ -182,7 +205,9 @@ def bind(
         elif arg.name in found:
             value, at = found[arg.name]
             if arg.variadic:
-                assert isinstance(value, tuple)
+                if not isinstance(value, tuple):
+                    told = f"this is {describe(value)}"
+                    fail("E202", f"argument `{arg.name}` of `{op.name}` is a list by this name", at, told)
                 items = value[0] if len(value) == 1 and isinstance(value[0], tuple) else value
                 attrs[arg.name] = tuple(attribute(op.name, arg, v, at) for v in items)
             else:
@@ -194,6 +219,8 @@ def bind(
 
 def _tensors(op: Op, arg: Arg, value: Semantic, span: Span) -> list[Value]:
     given = value if isinstance(value, tuple) else (value,)
+    if len(given) == 1 and isinstance(given[0], tuple):
+        given = given[0]
     wrong = next((v for v in given if not isinstance(v, Value)), None)
     if wrong is not None or not given:
         fail("E202", f"argument `{arg.name}` of `{op.name}` is a list of tensors", span)

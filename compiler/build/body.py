@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tdsl.compiler.build import arithmetic
+from tdsl.compiler.build import arithmetic, loops, origins, regions
+from tdsl.compiler.build.assume import assume
 from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame
+from tdsl.compiler.build.regions import Returned
 from tdsl.compiler.build.types import Binding, substituted
-from tdsl.compiler.build.values import Infer, ListInstance, Poison, Semantic, Signature, Skip, describe
+from tdsl.compiler.build.values import Infer, ListInstance, Poison, Semantic, Signature, Skip, Training, describe
 from tdsl.compiler.ir import Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import same
 from tdsl.dsl import ast
@@ -43,31 +45,35 @@ def run(
     values, span = returned
     expected = tuple(substituted(t, binding) for t in signature.outputs)
     if len(values) != len(expected):
-        fail("E207", f"`{decl.name}` is declared to return {len(expected)} values", span, f"this is {len(values)}")
-    for value, type in zip(values, expected):
-        _check_result(decl.name, value, type, span)
+        declared = f"{len(expected)} value{'s' if len(expected) != 1 else ''}"
+        help = f"declare what it returns: `-> ({', '.join(str(v.type) for v in values)})`"
+        fail("E207", f"`{decl.name}` is declared to return {declared}", span, f"this is {len(values)}", help=help)
+    for value, type, declared_at in zip(values, expected, decl.outputs):
+        _check_result(decl.name, value, type, span, declared_at.span, frame)
     return values
 
 
-def _check_result(name: str, value: Value, type: TensorType, span: Span) -> None:
+def _check_result(name: str, value: Value, type: TensorType, span: Span, declared_at: Span, frame: Frame) -> None:
     fits = len(value.type.shape) == len(type.shape) and all(map(same, value.type.shape, type.shape))
     if not fits or (value.type.is_float != type.is_float) or (not type.is_float and value.type.dtype != type.dtype):
-        fail("E207", f"`{name}` is declared to return {type}", span, f"this is {value.type}")
-
-
-Returned = tuple[tuple[Value, ...], Span]
+        notes = (f"the result is declared at {declared_at}", *origins.against(frame, value, type))
+        help = f"write `-> {value.type}`, or return what is declared"
+        fail("E207", f"`{name}` is declared to return {type}", span, f"this is {value.type}", notes=notes, help=help)
 
 
 def statements(body: Sequence[ast.Statement], frame: Frame, reporter: Reporter) -> Returned | None:
     """Run statements up to the first `return`."""
     wrong = len(reporter.errors)
-    for statement in body:
+    frame.running = True
+    for i, statement in enumerate(body):
         found: Returned | None = None
+        before = len(reporter.errors)
         with guarded(reporter, frame, _targets(statement)):
-            found = _statement(statement, frame, reporter)
+            found = _statement(statement, body[i + 1 :], frame, reporter)
         if found is not None:
             return found
-        if isinstance(statement, ast.Return):
+        # What follows a mistaken branch that returns was looked at as part of the other.
+        if isinstance(statement, ast.Return) or (_returns(statement) and len(reporter.errors) > before):
             raise Skip
     if len(reporter.errors) > wrong:
         raise Skip
@@ -75,23 +81,36 @@ def statements(body: Sequence[ast.Statement], frame: Frame, reporter: Reporter) 
 
 
 def _targets(statement: ast.Statement) -> list[str]:
-    return [t.id for t in statement.targets] if isinstance(statement, ast.Assign) else []
+    """The names that a statement binds."""
+    if isinstance(statement, ast.Assign):
+        return [t.id for t in statement.targets]
+    if isinstance(statement, (ast.NoGrad, ast.If)):
+        return [name for inner in _inner(statement) for name in _targets(inner)]
+    return []
 
 
-def _statement(statement: ast.Statement, frame: Frame, reporter: Reporter) -> Returned | None:
+def _inner(statement: ast.NoGrad | ast.If) -> tuple[ast.Statement, ...]:
+    return (*statement.body, *(statement.otherwise if isinstance(statement, ast.If) else ()))
+
+
+def _statement(
+    statement: ast.Statement, rest: Sequence[ast.Statement], frame: Frame, reporter: Reporter
+) -> Returned | None:
+    """Run one statement; `rest` are those after it."""
     if isinstance(statement, ast.Assign):
         _assign(statement, frame)
     elif isinstance(statement, ast.Return):
         return _return(statement, frame)
     elif isinstance(statement, ast.If):
-        return _if(statement, frame, reporter)
+        return _if(statement, rest, frame, reporter)
     elif isinstance(statement, ast.For):
         return _for(statement, frame, reporter)
     elif isinstance(statement, ast.Track):
         _track(statement, frame)
-    else:
-        name = {"Assume": "assume", "NoGrad": "no_grad"}.get(type(statement).__name__, "this statement")
-        fail("E206", f"`{name}` is not supported by this version", statement.span)
+    elif isinstance(statement, ast.NoGrad):
+        return regions.no_grad(lambda inner: statements(statement.body, inner, reporter), statement.span, frame)
+    elif isinstance(statement, ast.Assume):
+        assume(statement.condition, frame)
     return None
 
 
@@ -101,10 +120,13 @@ def _assign(statement: ast.Assign, frame: Frame) -> None:
     if len(values) == 1 and len(statement.targets) > 1:
         only = values[0]
         if not isinstance(only, tuple):
-            fail("E207", f"{len(statement.targets)} names for one value", statement.span, f"this is {describe(only)}")
+            help = "take it apart: `a, b = x.chunk(2, dim=-1)`, or `unbind`"
+            what = f"{len(statement.targets)} names for one value"
+            fail("E207", what, statement.span, f"this is {describe(only)}", help=help)
         found = only
     if len(found) != len(statement.targets):
-        fail("E207", f"{len(statement.targets)} names for {len(found)} values", statement.span)
+        help = "write as many names as values; one that nothing uses may be `_`"
+        fail("E207", f"{len(statement.targets)} names for {len(found)} values", statement.span, help=help)
     for target, value in zip(statement.targets, found):
         if isinstance(value, Infer):
             fail("E201", "`_` stands for a size of a layer", statement.span)
@@ -119,44 +141,46 @@ def _return(statement: ast.Return, frame: Frame) -> Returned:
         found += value if isinstance(value, tuple) else [value]
     for value in found:
         if not isinstance(value, Value):
-            fail("E207", "a result is a tensor", statement.span, f"this is {describe(value)}")
+            help = "make a tensor of it, as with `full([], 3.0)`" if isinstance(value, Scalar) else None
+            fail("E207", "a result is a tensor", statement.span, f"this is {describe(value)}", help=help)
     return tuple(v for v in found if isinstance(v, Value)), statement.span
 
 
-def _if(statement: ast.If, frame: Frame, reporter: Reporter) -> Returned | None:
-    if isinstance(statement.condition, ast.Name) and statement.condition.id == "training":
-        fail("E206", "`if training` is not supported by this version", statement.condition.span)
+def _if(statement: ast.If, rest: Sequence[ast.Statement], frame: Frame, reporter: Reporter) -> Returned | None:
     condition = evaluate(statement.condition, frame)
+    if isinstance(condition, Training):
+        # Where one branch returns, what follows belongs to the other.
+        rest = rest if any(_returns(s) for s in _inner(statement)) else ()
+        sides = [(*side, *rest) for side in (statement.body, statement.otherwise)]
+        runs = [lambda inner, side=side: statements(side, inner, reporter) for side in sides]
+        return regions.branch(condition, runs[0], runs[1], statement.span, frame)
     if not isinstance(condition, Scalar):
-        fail("E208", "a condition is a compile-time value", statement.condition.span, f"this is {describe(condition)}")
+        label = f"this is {describe(condition)}"
+        help = "choose among tensors with `where(mask, x, other)`" if isinstance(condition, Value) else None
+        fail("E208", "a condition is a compile-time value, or `training`", statement.condition.span, label, help=help)
     taken = arithmetic.truth(condition, statement.condition.span)
     return statements(statement.body if taken else statement.otherwise, frame, reporter)
 
 
+def _returns(statement: ast.Statement) -> bool:
+    if isinstance(statement, (ast.NoGrad, ast.If)):
+        return any(map(_returns, _inner(statement)))
+    return isinstance(statement, ast.Return)
+
+
 def _for(statement: ast.For, frame: Frame, reporter: Reporter) -> Returned | None:
-    items = _items(statement.iterable, frame)
+    items = loops.items(statement.iterable, frame)
     looped = _as_list_call(statement, items, frame)
     if looped:
         return None
     for item in items.elements if isinstance(items, ListInstance) else items:
         frame.names[statement.variable.id] = item
+        frame.saw(statement.variable, item)
         found = statements(statement.body, frame, reporter)
         if found is not None:
-            fail("E207", "`return` within a loop", found[1])
+            help = "return after it: a name bound in the loop keeps its last value"
+            fail("E207", "`return` within a loop", found[1], help=help)
     return None
-
-
-def _items(expr: ast.Expr, frame: Frame) -> ListInstance | tuple[Semantic, ...]:
-    if isinstance(expr, ast.Call) and isinstance(expr.function, ast.Name) and expr.function.id == "range":
-        numbers = [evaluate(a.value, frame) for a in expr.args]
-        known = [arithmetic.number(n) if isinstance(n, Scalar) else None for n in numbers]
-        if not 1 <= len(known) <= 3 or not all(isinstance(n, int) for n in known):
-            fail("E208", "the range of a loop is known at compile time", expr.span)
-        return tuple(Scalar(i) for i in range(*(n for n in known if isinstance(n, int))))
-    value = evaluate(expr, frame)
-    if not isinstance(value, (ListInstance, tuple)):
-        fail("E201", "a loop goes over a list or a range", expr.span, f"this is {describe(value)}")
-    return value
 
 
 def _as_list_call(statement: ast.For, items: ListInstance | tuple[Semantic, ...], frame: Frame) -> bool:
@@ -178,11 +202,15 @@ def _as_list_call(statement: ast.For, items: ListInstance | tuple[Semantic, ...]
 
     value = call(items, (), statement.span, frame, (evaluate(given, frame), given.span), statement.iterable.span.text)
     frame.names[target] = frame.builder.rename(value, target) if isinstance(value, Value) else value
+    frame.saw(statement.variable, items)
+    frame.saw(only.targets[0], frame.names[target])
     return True
 
 
 def _track(statement: ast.Track, frame: Frame) -> None:
     value = evaluate(statement.value, frame)
     if not isinstance(value, Value) or value.type.shape:
-        fail("E207", "a tracked value is a scalar", statement.value.span, f"this is {describe(value)}")
+        help = "reduce it, as with `.mean()`"
+        fail("E207", "a tracked value is a scalar", statement.value.span, f"this is {describe(value)}", help=help)
     frame.builder.tracked[statement.target.id] = value
+    frame.saw(statement.target, value)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tdsl.compiler.build import arithmetic
 from tdsl.compiler.build.bind import Given, bind, match
-from tdsl.compiler.build.expr import evaluate, tensor
+from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame, GraphBuilder
-from tdsl.compiler.build.layer_calls import call_layer, inner_path, while_training
-from tdsl.compiler.build.rearrange import EINOPS, rearranged
+from tdsl.compiler.build.layer_calls import call_layer, inner_path, with_rate
+from tdsl.compiler.build.origins import against, explained
+from tdsl.compiler.build.overloads import form, need_a_tensor, once
+from tdsl.compiler.build.properties import QUERIES, queried
+from tdsl.compiler.build.rearrange import is_pattern, rearranged
 from tdsl.compiler.build.types import bind_types, substituted
 from tdsl.compiler.build.values import (
     FunctionRef,
@@ -21,10 +23,11 @@ from tdsl.compiler.build.values import (
     ModuleInstance,
     ModuleRef,
     OpRef,
+    Results,
     Semantic,
     describe,
 )
-from tdsl.compiler.ir import Scalar, TensorType, Value
+from tdsl.compiler.ir import TensorType, Value
 from tdsl.compiler.ops.infer import same_shape
 from tdsl.compiler.ops.op import OPS, Arg, Bound, Op
 from tdsl.dsl import ast
@@ -45,54 +48,57 @@ def call(
             first = (function.bound, span)
         return _op(function.op, args, span, frame, first)
     if isinstance(function, FunctionRef):
+        if function.bound is not None:
+            first = (function.bound, span)
         return _function(function.decl, args, span, frame, first)
     if isinstance(function, (LayerRef, ModuleRef)):
         if first is not None:
-            fail("E201", f"{describe(function)} is a constructor, not a module that exists", span, text)
+            help = f"make it as a member: `layer = {text}(...)`, and write `x |> layer`"
+            fail("E201", f"{describe(function)} is a constructor, not a module that exists", span, help=help)
         return frame.classes.construct(function, args, span, frame)
-    if isinstance(function, (LayerInstance, ModuleInstance, ListInstance)):
+    if isinstance(function, (LayerInstance, ModuleInstance, ListInstance)) and not function.path:
+        _check_member(function, span)
+    if isinstance(function, LayerInstance):
+        what, formal = function.path or function.layer.name, function.layer.inputs
+        return call_layer(function, match(what, formal, args, lambda e: evaluate(e, frame), span, first), span, frame)
+    if isinstance(function, (ModuleInstance, ListInstance)):
         return _run(function, _inputs(function, args, span, frame, first), span, frame)
-    fail("E201", f"{describe(function)} cannot be called", span)
+    help = "what comes first flows on: `x |> f`" if first is not None else "functions, layers and modules are called"
+    fail("E201", f"{describe(function)} cannot be called", span, help=help)
+
+
+def _check_member(made: Instance, span: Span) -> None:
+    """What has parameters is a member: made in a body, it would be made anew in each call."""
+    if not isinstance(made, LayerInstance) or made.layer.params or made.layer.parts:
+        name = "it" if isinstance(made, ListInstance) else describe(made).removeprefix("the layer ").strip("`")
+        help = f"make it where the module is declared: `layer = {name}(...)`, and call `layer(x)`"
+        fail("E201", f"{describe(made)} is made in a body, where its parameters would not be kept", span, help=help)
 
 
 # Ops -----------------------------------------------------------------------------------------------------------------
 
 
 def _op(op: Op, args: Sequence[ast.Argument], span: Span, frame: Frame, first: Given | None) -> Semantic:
-    bound = bind(op, args, lambda e: evaluate(e, frame), frame.scalar, span, first)
-    if op.name == "dropout":
-        bound = replace(bound, inputs=(bound.inputs[0], while_training(bound.inputs[1], span, frame)))
+    evaluated = once(lambda e: evaluate(e, frame))
+    if is_pattern(op, args, evaluated):
+        return rearranged(op.name, args, evaluated, span, frame, first)
+    op = form(op, args, evaluated, first)
+    bound = bind(op, args, evaluated, frame.scalar, span, first)
+    if op.name in QUERIES:
+        return queried(bound)
+    need_a_tensor(bound)
+    bound = with_rate(bound, span, frame)
     if op.name == "attention":
         grouped = not same_shape(bound.type(0).shape[1:2], bound.type(1).shape[1:2])
         bound = replace(bound, attrs={**bound.attrs, "grouped": grouped})
     if "device" in bound.attrs:
         bound = replace(bound, attrs={**bound.attrs, "device": frame.builder.device()})
-    outputs = frame.builder.add(bound, op.infer(bound), origin=frame.origin)
-    return outputs[0] if len(outputs) == 1 else outputs
-
-
-def special(expr: ast.Call, frame: Frame) -> Semantic | None:
-    """Built-ins that are no ops: `size(x, i)`, and those that a pattern string resolves."""
-    assert isinstance(expr.function, ast.Name)
-    name = expr.function.id
-    if name == "size":
-        return _size(expr, frame)
-    if name in EINOPS:
-        return rearranged(name, expr, frame)
-    return None
-
-
-def _size(expr: ast.Call, frame: Frame) -> Semantic:
-    if len(expr.args) != 2:
-        fail("E202", "`size` takes a tensor and a dimension", expr.span)
-    x = tensor(expr.args[0].value, frame)
-    at = evaluate(expr.args[1].value, frame)
-    index = arithmetic.number(at) if isinstance(at, Scalar) else None
-    rank = len(x.type.shape)
-    if not isinstance(index, int) or not -rank <= index < rank:
-        fail("E204", f"`size` has no dimension {index}", expr.args[1].span, f"{x.type} has {rank} dimensions")
-    size = x.type.shape[index]
-    return Scalar(size if size.constant is None else size.constant)
+    with explained(frame, bound.inputs):
+        types = op.infer(bound)
+    if op.name == "grad":
+        frame.builder.differentiate(bound.inputs[0], bound.inputs[1], span)
+    outputs = frame.builder.add(bound, types, origin=frame.origin)
+    return outputs[0] if len(outputs) == 1 else Results(outputs, op.results)
 
 
 # Functions and modules -----------------------------------------------------------------------------------------------
@@ -106,7 +112,7 @@ def _function(
     found = match(decl.name, signature, args, lambda e: evaluate(e, frame), span, first)
     values = _tensors(decl.name, found)
     formal = frame.classes.function_signature(decl)
-    binding = bind_types(decl.name, formal, values, span)
+    binding = bind_types(decl.name, formal, values, span, None, lambda v, t: against(frame, v, t))
     names: dict[str, Semantic] = {**frame.classes.sizes(binding), **dict(zip((i.name for i in decl.inputs), values))}
     with frame.classes.entering(decl.name, span):
         outputs = frame.classes.body(decl, frame.inner(names, frame.path, decl.name), formal, binding)
@@ -134,14 +140,16 @@ def _inputs(
 
 def _run(instance: Instance, values: list[Value], span: Span, frame: Frame) -> Semantic:
     if isinstance(instance, LayerInstance):
-        return call_layer(instance, values[0], span, frame)
+        return call_layer(instance, {instance.layer.inputs[0].name: (values[0], span)}, span, frame)
     if isinstance(instance, ListInstance):
         return _list(instance, values[0], span, frame)
     return _module(instance, values, span, frame)
 
 
 def _module(instance: ModuleInstance, values: list[Value], span: Span, frame: Frame) -> Semantic:
-    binding = bind_types(instance.decl.name, instance.signature, values, span, instance.env)
+    binding = bind_types(
+        instance.decl.name, instance.signature, values, span, instance.env, lambda v, t: against(frame, v, t)
+    )
     if instance.inline:
         outputs = frame.classes.inline(instance, values, binding, span, frame)
     else:
@@ -158,6 +166,9 @@ def _list(instance: ListInstance, value: Value, span: Span, frame: Frame) -> Val
     return frame.builder.add(Bound(op, (value,), {}, span), (result,), inner_path(frame, instance.path))[0]
 
 
+_BY_ITSELF = "call it by itself, outside a list: `y, state = layer(x)`"
+
+
 def _chained(instance: ListInstance, type: TensorType, span: Span, frame: Frame) -> TensorType:
     """The type that comes out of a list of modules, each checked on what the one before yields."""
     scratch = GraphBuilder("chain", frame.builder.owner, list(frame.builder.inputs))
@@ -170,7 +181,7 @@ def _chained(instance: ListInstance, type: TensorType, span: Span, frame: Frame)
             diagnostic = replace(error.diagnostic, notes=(*error.diagnostic.notes, note))
             raise ProgramError(diagnostic) from None
         if not isinstance(found, Value):
-            fail("E201", f"element {i} of `{instance.path}` yields several values", span)
+            fail("E201", f"element {i} of `{instance.path}` yields several values", span, help=_BY_ITSELF)
         type = found.type
     return type
 

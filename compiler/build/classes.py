@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from tdsl.compiler.build import arithmetic, body, members
+from tdsl.compiler.build import arithmetic, body, extern, members
+from tdsl.compiler.build.assume import assume
 from tdsl.compiler.build.bind import attribute, match
 from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame, GraphBuilder
@@ -26,14 +28,16 @@ from tdsl.compiler.build.values import (
     OpRef,
     Semantic,
     Signature,
+    Skip,
     describe,
 )
 from tdsl.compiler.ir import Attr, Graph, Scalar, Value
-from tdsl.compiler.ops.infer import knowing, known
+from tdsl.compiler.ops.infer import assuming, knowing, known
 from tdsl.compiler.ops.op import Arg, Kind
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl import ast
-from tdsl.dsl.diagnostics import Reporter, Span, fail
+from tdsl.dsl.declared_names import walk
+from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Reporter, Span, fail
 from tdsl.dsl.program import Constant, Program
 
 _FUSIBLE = (Kind.POINTWISE, Kind.REDUCTION, Kind.ROW, Kind.RANDOM)
@@ -64,19 +68,32 @@ class Classes:
             return FunctionRef(program.functions[name])
         if name in program.modules:
             return ModuleRef(program.modules[name])
+        if name in program.externs:
+            return ModuleRef(program.externs[name])
         if name == "Sequential":
             return self.sequential
         return LayerRef(LAYERS[name]) if name in LAYERS else None
 
     def names(self) -> list[str]:
         program = self.program
-        return [*program.consts, *program.functions, *program.modules, *LAYERS, "Sequential", "size", "rearrange"]
+        return [
+            *program.consts,
+            *program.functions,
+            *program.modules,
+            *program.externs,
+            *LAYERS,
+            "Sequential",
+            "size",
+            "rearrange",
+        ]
 
     @contextmanager
     def entering(self, name: str, span: Span) -> Iterator[None]:
         """Recursion, of modules or of functions, is an error."""
         if name in self.active:
-            fail("E210", f"`{name}` contains itself", span, notes=(" -> ".join([*self.active, name]),))
+            chain = " -> ".join([*self.active[self.active.index(name) :], name])
+            help = "a loop of so many turns is `for i in range(n) { }`, of modules `[Block(dim) for i in range(n)]`"
+            fail("E210", f"`{name}` contains itself", span, notes=(chain,), help=help)
         self.tried.add(name)
         self.active.append(name)
         try:
@@ -105,7 +122,9 @@ class Classes:
     def comprehension(self, expr: ast.Comprehension, frame: Frame) -> ListInstance:
         return members.comprehension(expr, frame)
 
-    def _module(self, decl: ast.Module, args: Sequence[ast.Argument], span: Span, frame: Frame) -> ModuleInstance:
+    def _module(
+        self, decl: ast.Module | ast.ExternModule, args: Sequence[ast.Argument], span: Span, frame: Frame
+    ) -> ModuleInstance:
         signature = tuple(Arg(p.name, p.kind, None, p.default is None) for p in decl.params)
         given = match(decl.name, signature, args, lambda e: evaluate(e, frame), span)
         env: dict[str, Semantic] = {}
@@ -124,17 +143,20 @@ class Classes:
             texts = tuple((p.name, _attr(env[p.name])) for p in kept)
         return replace(made, env=env, args=texts)
 
-    def _default(self, decl: ast.Module, param: ast.Parameter) -> Semantic:
+    def _default(self, decl: ast.Module | ast.ExternModule, param: ast.Parameter) -> Semantic:
         assert param.default is not None
         frame = Frame(self, GraphBuilder(decl.name), {})
         return _checked(decl.name, param, evaluate(param.default, frame), param.default.span)
 
-    def instance(self, decl: ast.Module, env: Mapping[str, Semantic], span: Span) -> ModuleInstance:
+    def instance(self, decl: ast.Module | ast.ExternModule, env: Mapping[str, Semantic], span: Span) -> ModuleInstance:
         """The class of a module for these arguments, elaborated once."""
         key = (decl.name, tuple(_concrete(v) for v in env.values()))
         if key not in self.found:
             with self.entering(decl.name, span):
-                self.found[key] = self._elaborate(decl, env)
+                if isinstance(decl, ast.ExternModule):
+                    self.found[key] = self._extern(decl, env)
+                else:
+                    self.found[key] = self._elaborate(decl, env)
         return self.found[key]
 
     def alone(self, decl: ast.Module) -> None:
@@ -145,6 +167,12 @@ class Classes:
             p.name: self._default(decl, p) if p.default is not None else Scalar(None, "unknown") for p in decl.params
         }
         self.instance(decl, env, decl.name_span)
+
+    def declared(self, decl: ast.ExternModule) -> None:
+        """Check an extern module that nothing makes."""
+        extern.check(decl)
+        env: dict[str, Semantic] = {p.name: Scalar(None, "unknown") for p in decl.params}
+        self._signature(extern.forward(decl), _inside(decl, env)[0])
 
     def function_alone(self, decl: ast.Function, frame: Frame) -> None:
         """Elaborate a function that nothing calls, for the types that it declares."""
@@ -164,6 +192,7 @@ class Classes:
         with knowing(sizes):
             frame = Frame(self, GraphBuilder(decl.name), names)
             made = {}
+            self._assumed(decl, frame)
             for member in decl.members:
                 with body.guarded(self.reporter, frame, [member.name]):
                     made[member.name] = members.member(member, frame)
@@ -172,11 +201,38 @@ class Classes:
             graph = frame.builder.graph((), sizes)
             if decl.forward is not None:
                 signature = self._signature(decl.forward, frame.names)
-                graph = self._forward(decl.forward, frame, signature, sizes)
+                # After a mistake in the body, callers still have the signature to go on with.
+                with body.guarded(self.reporter, frame, []):
+                    graph = self._forward(decl.forward, frame, signature, sizes)
+            self._sizes_told(decl, made)
             irs = {name: members.member_ir(m) for name, m in made.items()}
         ir = ModuleIR(decl.name, decl, _parameters(decl, env), irs, members.ties(made, frame), graph, decl.doc)
         ir = self._shared(ir)
         return ModuleInstance(decl, env, ir, signature, (), self._inlined(ir))
+
+    def _extern(self, decl: ast.ExternModule, env: Mapping[str, Semantic]) -> ModuleInstance:
+        """A Python class for these arguments."""
+        extern.check(decl)
+        names, sizes = _inside(decl, env)
+        with knowing(sizes):
+            signature = self._signature(extern.forward(decl), names)
+        ir = self._shared(extern.module_ir(decl, _parameters(decl, env), signature))
+        return ModuleInstance(decl, env, ir, signature, (), False)
+
+    def _sizes_told(self, decl: ast.Module, made: Mapping[str, object]) -> None:
+        """Tell of each `_` that no call has given a size."""
+        spans = {member.name: member.span for member in decl.members}
+        for name, each in made.items():
+            for path in members.unknown_sizes(each) if not self.reporter.errors else ():
+                message, help = f"the size `_` of `{path}` is not known", "call it in `forward`, or write the size"
+                self.reporter.add(Diagnostic("E208", message, spans[name], "nothing gives it a tensor", help=help))
+
+    def _assumed(self, decl: ast.Module, frame: Frame) -> None:
+        """What `forward` states of the parameters holds for the members too."""
+        names = {param.name for param in decl.params}
+        for condition in _stated(decl.forward, names) if decl.forward is not None else ():
+            with body.guarded(self.reporter, frame, []):
+                assume(condition, frame)
 
     def _forward(self, decl: ast.Function, frame: Frame, signature: Signature, sizes: Mapping[Symbol, int]) -> Graph:
         values = [Value(type, name) for name, type in signature.inputs]
@@ -185,18 +241,31 @@ class Classes:
         frame.names |= {v.name: v for v in values}
         for declared_input, value in zip(decl.inputs, values):
             frame.saw(declared_input, value)
+            frame.builder.given[value] = declared_input.span
         outputs = self.body(decl, frame, signature, {})
         return frame.builder.graph(outputs, sizes)
 
     def _signature(self, decl: ast.Function, names: Mapping[str, Semantic]) -> Signature:
         frame = Frame(self, GraphBuilder(decl.name), dict(names))
+        # `float[B, 2 * T]` may stand before the input that binds `T`.
+        lone = [d.id for i in decl.inputs for d in i.type.dims or () if isinstance(d, ast.Name) and d.id[0].isupper()]
+        frame.names |= {
+            name: Scalar(Size.of(Symbol(name))) for name in lone if name not in {*names, *self.program.consts}
+        }
         inputs = tuple((i.name, declared(i.type, names, True, lambda e: evaluate(e, frame))) for i in decl.inputs)
         frame.names |= new_sizes([t for _, t in inputs])
-        outputs = tuple(declared(t, frame.names, False, lambda e: evaluate(e, frame)) for t in decl.outputs)
+        with assuming():
+            # What the body states of its sizes holds for those of its results; mistakes are told with the body.
+            for condition in _stated(decl, frame.names):
+                with suppress(ProgramError, Skip):
+                    assume(condition, frame)
+            outputs = tuple(declared(t, frame.names, False, lambda e: evaluate(e, frame)) for t in decl.outputs)
         return Signature(inputs, outputs)
 
     def function_signature(self, decl: ast.Function) -> Signature:
-        return self._signature(decl, {})
+        # In its own words, of which nothing is known that its caller knows of the same words.
+        with knowing({}):
+            return self._signature(decl, {})
 
     def sizes(self, binding: Binding) -> dict[str, Semantic]:
         """What a call bound, as the names of the body that is inlined."""
@@ -210,16 +279,18 @@ class Classes:
     ) -> tuple[Value, ...]:
         """Elaborate a module's body again where it is called; its parameters are reached through its path."""
         decl = instance.decl
+        assert isinstance(decl, ast.Module)
         assert decl.forward is not None
         path = f"{frame.path}.{instance.path}" if frame.path else instance.path
         names: dict[str, Semantic] = {}
         for param in decl.params:
             value = instance.env[param.name]
             if param.kind == "float" and isinstance(value, Scalar):
-                value = Scalar(value.value, f"{frame.builder.owner}{path}.{param.name}")
+                value = Scalar(value.value, f"{frame.builder.owner}{_as_python(path)}.{param.name}")
             names[param.name] = value
         names |= self.sizes(binding)
         inner = frame.inner(names, path, decl.name)
+        self._assumed(decl, inner)
         for member in decl.members:
             names[member.name] = members.inlined(member, inner)
         names |= dict(zip((i.name for i in decl.forward.inputs), values))
@@ -245,6 +316,11 @@ class Classes:
         ir = replace(ir, class_name=name)
         self.order.append(ir)
         return ir
+
+
+def _as_python(path: str) -> str:
+    """`blocks.0.norm` as `blocks[0].norm`."""
+    return re.sub(r"\.(\d+)", r"[\1]", path)
 
 
 def constant(value: Constant) -> Semantic:
@@ -287,7 +363,9 @@ def _concrete(value: Semantic) -> object:
     return value.op.name if isinstance(value, OpRef) else value.layer.name if isinstance(value, LayerRef) else value
 
 
-def _inside(decl: ast.Module, env: Mapping[str, Semantic]) -> tuple[dict[str, Semantic], dict[Symbol, int]]:
+def _inside(
+    decl: ast.Module | ast.ExternModule, env: Mapping[str, Semantic]
+) -> tuple[dict[str, Semantic], dict[Symbol, int]]:
     """A module's parameters in its own words, and what is known of its sizes."""
     names: dict[str, Semantic] = {}
     sizes: dict[Symbol, int] = {}
@@ -307,10 +385,16 @@ def _inside(decl: ast.Module, env: Mapping[str, Semantic]) -> tuple[dict[str, Se
     return names, sizes
 
 
+def _stated(decl: ast.Function, names: Container[str]) -> list[ast.Expr]:
+    """What a body assumes of these names alone, in its own statements."""
+    conditions = [s.condition for s in decl.body if isinstance(s, ast.Assume)]
+    return [c for c in conditions if all(n.id in names for n in walk(c) if isinstance(n, ast.Name))]
+
+
 _ANNOTATIONS = {"int": "int", "float": "float", "bool": "bool", "str": "str"}
 
 
-def _parameters(decl: ast.Module, env: Mapping[str, Semantic]) -> tuple[ParameterIR, ...]:
+def _parameters(decl: ast.Module | ast.ExternModule, env: Mapping[str, Semantic]) -> tuple[ParameterIR, ...]:
     found: list[ParameterIR] = []
     for param in decl.params:
         if param.kind not in _ANNOTATIONS:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tdsl.compiler.build import arithmetic
+from tdsl.compiler.build import arithmetic, compute, origins, regions
 from tdsl.compiler.build.frame import Frame
-from tdsl.compiler.build.unsupported import is_unsupported
+from tdsl.compiler.build.properties import attribute_of
 from tdsl.compiler.build.values import (
     Batch,
     Dtype,
+    FunctionRef,
     Infer,
     LayerInstance,
     LayerRef,
@@ -17,15 +18,20 @@ from tdsl.compiler.build.values import (
     ModuleInstance,
     OpRef,
     Poison,
+    Results,
     Semantic,
     Skip,
+    Training,
+    Unbound,
     describe,
+    is_called,
     is_none,
 )
 from tdsl.compiler.ir import FLOATS, INTS, Attr, Scalar, Value
+from tdsl.compiler.ops.convert import METHODS as CONVERSIONS
 from tdsl.compiler.ops.op import INTERNAL, OPS
 from tdsl.compiler.size import Size
-from tdsl.dsl import ast
+from tdsl.dsl import ast, habits
 from tdsl.dsl.diagnostics import ProgramError, Span, fail
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.signatures import FACTS
@@ -35,6 +41,8 @@ OPERATORS = {
     "-": "sub",
     "*": "mul",
     "/": "div",
+    "//": "floor_divide",
+    "%": "remainder",
     "@": "matmul",
     "**": "pow",
     "==": "eq",
@@ -47,7 +55,7 @@ OPERATORS = {
 DTYPES = {**{name: name for name in (*FLOATS, *INTS, "bool")}, "int": "i64"}
 LOGICAL = {"and": "logical_and", "or": "logical_or"}
 # What a program calls otherwise than the registry does.
-METHODS = {"expand": "expand_to", "to": "cast", "float": "to_float", "int": "to_long", "bool": "to_bool"}
+METHODS = {"to": "cast", "int": "to_long", **{name: f"to_{name}" for name in CONVERSIONS}}
 
 
 def evaluate(expr: ast.Expr, frame: Frame) -> Semantic:
@@ -73,31 +81,42 @@ def _name(expr: ast.Name, frame: Frame) -> Semantic:
     if expr.id == "_":
         return Infer()
     found = frame.names.get(expr.id)
-    if isinstance(found, Poison):
+    if isinstance(found, Poison) or (found is None and expr.id in frame.classes.program.broken):
         raise Skip
+    if isinstance(found, Unbound):
+        fail("E110", f"`{expr.id}` {found.why}", expr.span, help=found.note)
+    if found is None and expr.id == "training":
+        return _training(expr, frame)
     if found is None:
         found = frame.classes.lookup(expr.id)
     if found is None and expr.id in OPS and expr.id not in INTERNAL:
         found = OpRef(OPS[expr.id])
     if found is None and expr.id in DTYPES:
         found = Dtype(DTYPES[expr.id])
+    if found is None and expr.id == "inf":
+        found = Scalar(float("inf"))
     if found is None:
-        _supported(expr.id, expr.span)
-        if expr.id in frame.classes.program.externs:
-            fail("E206", "`extern module` is not supported by this version", expr.span)
         fail("E110", f"unknown name `{expr.id}`", expr.span, help=_meant(expr.id, frame))
     return found
+
+
+def _training(expr: ast.Name, frame: Frame) -> Training:
+    if not frame.running:
+        fail("E208", "`training` is only known when the model runs", expr.span, help="ask for it in `forward`")
+    return Training(f"{frame.builder.owner or 'model.'}training")
 
 
 def _meant(wrong: str, frame: Frame) -> str | None:
     """What a wrong name may have meant, a name of its own case first: there are `gelu` and `GELU`."""
     names = [*frame.names, *frame.classes.names(), *(n for n in OPS if n not in INTERNAL)]
     alike = [name for name in names if name[0].isupper() == wrong[0].isupper()]
-    return did_you_mean(wrong, alike) or did_you_mean(wrong, names)
+    return habits.unknown_name(wrong) or did_you_mean(wrong, alike) or did_you_mean(wrong, names)
 
 
 def _unary(expr: ast.Unary, frame: Frame) -> Semantic:
     operand = evaluate(expr.operand, frame)
+    if isinstance(operand, Training) and expr.op == "not":
+        return replace(operand, negated=not operand.negated)
     if isinstance(operand, Scalar):
         return arithmetic.unary(expr.op, operand, expr.span)
     if not isinstance(operand, Value):
@@ -109,11 +128,18 @@ def _unary(expr: ast.Unary, frame: Frame) -> Semantic:
 
 def _binary(expr: ast.Binary, frame: Frame) -> Semantic:
     left, right = evaluate(expr.left, frame), evaluate(expr.right, frame)
+    if isinstance(left, str) and isinstance(right, str) and expr.op in ("==", "!=", "+"):
+        return left + right if expr.op == "+" else Scalar((left == right) == (expr.op == "=="))
     if isinstance(left, Scalar) and isinstance(right, Scalar):
+        if not (arithmetic.is_integer(left) and arithmetic.is_integer(right)):
+            left, right = frame.scalar(left), frame.scalar(right)
         return arithmetic.binary(expr.op, left, right, expr.span)
+    if isinstance(left, Training) or isinstance(right, Training):
+        return _of_training(expr, left, right)
     for side, at in ((left, expr.left), (right, expr.right)):
         if not isinstance(side, (Value, Scalar)):
-            fail("E201", f"`{expr.op}` does not apply to {describe(side)}", at.span)
+            help = f"call it: `{at.span.text}(...)`" if is_called(side) else None
+            fail("E201", f"`{expr.op}` does not apply to {describe(side)}", at.span, help=help)
         if is_none(side) or (expr.op in LOGICAL and isinstance(side, Scalar)):
             fail("E201", f"`{expr.op}` of a tensor does not apply to {describe(side)}", at.span)
     name = OPERATORS.get(expr.op) or LOGICAL.get(expr.op)
@@ -123,19 +149,45 @@ def _binary(expr: ast.Binary, frame: Frame) -> Semantic:
     return _located(name, operands, expr, frame)
 
 
+def _of_training(expr: ast.Binary, left: Semantic, right: Semantic) -> Semantic:
+    """`training and ...`, `training == false`: `training` itself, its opposite, or what it can't change."""
+    (mode, at), (other, there) = (left, expr.left), (right, expr.right)
+    if not isinstance(mode, Training):
+        (mode, at), (other, there) = (right, expr.right), (left, expr.left)
+    assert isinstance(mode, Training)
+    if expr.op not in ("and", "or", "==", "!="):
+        fail("E201", f"`{expr.op}` does not apply to `training`", at.span)
+    if isinstance(other, Training):
+        same = mode.negated == other.negated
+        fixed = {"and": False, "or": True, "==": same, "!=": not same}
+        return mode if same and expr.op in ("and", "or") else Scalar(fixed[expr.op])
+    if not isinstance(other, Scalar):
+        fail("E208", "a condition is a compile-time value, or `training`", there.span, f"this is {describe(other)}")
+    holds = arithmetic.truth(other, there.span)
+    if expr.op in ("and", "or"):
+        return mode if holds == (expr.op == "and") else Scalar(holds)
+    return mode if holds == (expr.op == "==") else replace(mode, negated=not mode.negated)
+
+
 def _located(name: str, operands: tuple[Semantic, ...], expr: ast.Binary, frame: Frame) -> Value:
     """Record an operator; a mismatch is told with where both sides came from."""
     try:
         return frame.record(name, operands, {}, expr.span)[0]  # type: ignore[arg-type]
     except ProgramError as error:
+        tensors, product = [v for v in operands if isinstance(v, Value)], expr.op == "@"
+        notes = origins.notes(frame, tensors, product)
         sides = zip((expr.left, expr.right), operands)
-        notes = tuple(n for n in (frame.where_from(v, e.span.text) for e, v in sides if len(e.span.text) < 60) if n)
+        known = (frame.where_from(v, e.span.text) for e, v in sides if len(e.span.text) < 60)
+        notes = (*(note for note in known if note and len(notes) != 1), *notes)
         message = error.diagnostic.message.replace(f"`{name}`", f"`{expr.op}`")
-        raise ProgramError(replace(error.diagnostic, message=message, notes=notes)) from None
+        help = origins.cure(tensors, product) or error.diagnostic.help
+        raise ProgramError(replace(error.diagnostic, message=message, notes=notes, help=help)) from None
 
 
 def _conditional(expr: ast.Conditional, frame: Frame) -> Semantic:
     condition = evaluate(expr.condition, frame)
+    if isinstance(condition, Training):
+        return regions.chosen(condition, expr, evaluate, frame)
     if not isinstance(condition, Scalar):
         fail("E208", "a condition is a compile-time value", expr.condition.span, describe(condition))
     return evaluate(expr.then if arithmetic.truth(condition, expr.condition.span) else expr.otherwise, frame)
@@ -157,24 +209,23 @@ def callee(expr: ast.Expr, frame: Frame) -> Semantic:
     if isinstance(expr, ast.Attribute):
         owner = evaluate(expr.value, frame)
         if isinstance(owner, Value):
-            return _method(owner, expr)
+            return _method(owner, expr, frame)
         return _member(owner, expr, frame)
     return evaluate(expr, frame)
 
 
-def _method(owner: Value, expr: ast.Attribute) -> Semantic:
+def _method(owner: Value, expr: ast.Attribute, frame: Frame) -> Semantic:
     name = METHODS.get(expr.name, expr.name)
+    if name not in OPS or name in INTERNAL:
+        own = frame.names.get(expr.name) or frame.classes.lookup(expr.name)
+        if isinstance(own, (FunctionRef, OpRef)):
+            return replace(own, bound=owner)
     if name not in OPS or (name in INTERNAL and name == expr.name):
-        _supported(expr.name, expr.name_span)
         known = [*METHODS, *(n for n in OPS if n not in INTERNAL)]
-        help = did_you_mean(name, known)
-        fail("E110", f"a tensor has no method `{name}`", expr.name_span, help=help)
+        help = habits.unknown_method(expr.name) or did_you_mean(expr.name, known)
+        fail("E110", f"a tensor has no method `{expr.name}`", expr.name_span, help=help)
     return OpRef(OPS[name], owner)
 
-
-def _supported(name: str, span: Span) -> None:
-    if is_unsupported(name):
-        fail("E206", f"`{name}` is not supported by this version", span)
 
 
 def _text(expr: ast.Expr) -> str:
@@ -182,12 +233,10 @@ def _text(expr: ast.Expr) -> str:
 
 
 def _call(expr: ast.Call, frame: Frame) -> Semantic:
-    from tdsl.compiler.build.calls import call, special
+    from tdsl.compiler.build.calls import call
 
-    if isinstance(expr.function, ast.Name) and expr.function.id not in frame.names:
-        found = special(expr, frame)
-        if found is not None:
-            return found
+    if compute.is_computed(expr, frame):
+        return compute.computed(expr, [evaluate(a.value, frame) for a in expr.args])
     return call(callee(expr.function, frame), expr.args, expr.span, frame, None, _text(expr.function))
 
 
@@ -196,9 +245,10 @@ def _attribute(expr: ast.Attribute, frame: Frame) -> Semantic:
         return _fact(expr, frame)
     owner = evaluate(expr.value, frame)
     if isinstance(owner, Value):
-        if expr.name == "T":
+        if expr.name in ("T", "mT"):
             return frame.record("swap_last", (owner,), {}, expr.span)[0]
-        return _method(owner, expr)
+        found = attribute_of(owner, expr.name, expr.span)
+        return _method(owner, expr, frame) if found is None else found
     return _member(owner, expr, frame)
 
 
@@ -219,12 +269,12 @@ def _member(owner: Semantic, expr: ast.Attribute, frame: Frame) -> Semantic:
             help = did_you_mean(expr.name, owner.fields) or f"it has {', '.join(owner.fields)}"
             fail("E114", f"the batch has no field `{expr.name}`", expr.name_span, help=help)
         return owner.fields[expr.name]
+    if isinstance(owner, Results) and expr.name in owner.names:
+        return owner[owner.names.index(expr.name)]
     if isinstance(owner, LayerInstance):
-        from tdsl.compiler.build.layer_calls import layer_parameter
+        from tdsl.compiler.build.layer_calls import layer_member
 
-        found = layer_parameter(owner, expr.name, expr.name_span, frame)
-        assert found is not None
-        return found
+        return layer_member(owner, expr.name, expr.name_span, frame)
     fail("E201", f"{describe(owner)} has no `{expr.name}`", expr.name_span)
 
 
@@ -234,8 +284,10 @@ def _index(expr: ast.Index, frame: Frame) -> Semantic:
         return _element(value, expr, frame)
     if not isinstance(value, Value):
         fail("E201", f"{describe(value)} cannot be indexed", expr.span)
-    items = tuple(_item(item, frame) for item in expr.items)
-    return frame.record("index", (value,), {"items": items}, expr.span)[0]
+    tensors = [value]
+    items = tuple(_item(item, frame, tensors) for item in expr.items)
+    name = "index_by" if any(isinstance(item, tuple) and item[0] != "slice" for item in items) else "index"
+    return frame.record(name, tuple(tensors), {"items": items}, expr.span)[0]
 
 
 def _element(value: tuple[Semantic, ...] | ListInstance, expr: ast.Index, frame: Frame) -> Semantic:
@@ -249,7 +301,8 @@ def _element(value: tuple[Semantic, ...] | ListInstance, expr: ast.Index, frame:
     return elements[index]
 
 
-def _item(item: ast.Expr, frame: Frame) -> Attr:
+def _item(item: ast.Expr, frame: Frame, tensors: list[Value]) -> Attr:
+    """An item as `compiler/ops/index.py` has them; a tensor goes to `tensors`, the first of which is indexed."""
     if isinstance(item, ast.Ellipsis_):
         return "..."
     if isinstance(item, ast.Slice):
@@ -265,7 +318,10 @@ def _item(item: ast.Expr, frame: Frame) -> Attr:
                 item.span,
                 help="choose with `where(mask, x, other)`",
             )
-        fail("E206", "indexing by a tensor is not supported by this version", item.span)
+        tensors.append(value)
+        return ("tensor", len(tensors) - 2)
+    if isinstance(value, tuple):
+        return ("list", *(_integer(v, item.span) for v in value))
     return _integer(value, item.span)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tdsl.compiler.build import gradient
 from tdsl.compiler.build.values import Semantic
-from tdsl.compiler.ir import Attr, Graph, Node, Operand, Parameter, Scalar, TensorType, Value
+from tdsl.compiler.ir import Assumption, Attr, Graph, Node, Operand, Parameter, Scalar, TensorType, Value
+from tdsl.compiler.ops.infer import KNOWN
 from tdsl.compiler.ops.op import OPS, Bound, bind_plain
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl import ast
@@ -30,6 +32,12 @@ class GraphBuilder:
     params: dict[str, Parameter] = field(default_factory=dict)
     tracked: dict[str, Value] = field(default_factory=dict)
     made: dict[Value, Span] = field(default_factory=dict)
+    # What is differentiated by, and the value that carries the gradient in its place.
+    sources: dict[Value, Value] = field(default_factory=dict)
+    parent: GraphBuilder | None = None
+    assumed: list[Assumption] = field(default_factory=list)
+    # Where each input and each member is declared.
+    given: dict[object, Span] = field(default_factory=dict)
 
     def record(
         self,
@@ -74,18 +82,55 @@ class GraphBuilder:
                 return value
             named = Value(value.type, name)
             outputs = tuple(named if v is value else v for v in node.outputs)
-            self.nodes[i] = Node(
-                node.op, node.inputs, node.attrs, outputs, node.span, node.layer, node.origin, node.group
-            )
+            self.nodes[i] = replace(node, outputs=outputs)
             if value in self.made:
                 self.made[named] = self.made[value]
             return named
         return value
 
+    def differentiate(self, y: Operand, x: Operand, span: Span) -> None:
+        """See to it that `x` carries a gradient, which `y` must depend on."""
+        assert isinstance(y, Value) and isinstance(x, Value)  # noqa: PT018
+        if y not in gradient.dependents(x, self.history()):
+            help = "compute it from `x` in this body, outside of `no_grad` and without `detach`; a `fn` is part of it"
+            fail("E202", "`grad` by a tensor that `y` is not made from", span, help=help)
+        if not any(p.value is x for p in self.params.values()):
+            self.sources.setdefault(x, Value(x.type, x.name.rpartition(".")[2]))
+
+    def region(self) -> GraphBuilder:
+        """A graph within this one, to grow beside it."""
+        return GraphBuilder(
+            self.name, self.owner, self.inputs, [], self.params, self.tracked, self.made, self.sources, self,
+            given=self.given,
+        )  # fmt: skip
+
+    def closed(self, name: str, inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> Graph:
+        """The region as it stands."""
+        return Graph(f"{self.name}_{name}", inputs, (), tuple(self.nodes), outputs, {}, dict(KNOWN), self._facts())
+
+    def _facts(self) -> tuple[Assumption, ...]:
+        """What is stated so far, around a region first."""
+        return (*(self.parent._facts() if self.parent is not None else ()), *self.assumed)
+
+    def history(self) -> list[Node]:
+        """The nodes so far, those around a region first."""
+        return [*(self.parent.history() if self.parent is not None else ()), *self.nodes]
+
     def graph(self, outputs: tuple[Value, ...], known: Mapping[Symbol, int]) -> Graph:
+        if self.sources:
+            self.nodes = gradient.insert(self.nodes, self.inputs, self.sources)
         used = {v for n in self.nodes for v in n.values} | set(outputs) | set(self.tracked.values())
         params = tuple(p for p in self.params.values() if p.value in used)
-        return Graph(self.name, tuple(self.inputs), params, tuple(self.nodes), outputs, dict(self.tracked), dict(known))
+        return Graph(
+            self.name,
+            tuple(self.inputs),
+            params,
+            tuple(self.nodes),
+            outputs,
+            dict(self.tracked),
+            dict(known),
+            tuple(self.assumed),
+        )
 
 
 @dataclass(eq=False)
@@ -97,7 +142,7 @@ class Frame:
     names: dict[str, Semantic]
     path: str = ""
     origin: str = ""
-    assumed: bool = False
+    running: bool = False
 
     def inner(self, names: dict[str, Semantic], path: str, origin: str) -> Frame:
         """The frame of a body that is inlined into this one."""
@@ -138,10 +183,17 @@ class Frame:
             return Scalar(constant) if constant is not None else Scalar(scalar.value, self.size_text(scalar.value))
         return scalar
 
+    def declared(self, member: object, name: str) -> tuple[str, ...]:
+        """A note on how a member is declared, where it is one."""
+        span = self.builder.given.get(member)
+        return () if span is None or len(span.text) > 60 else (f"`{name}` is `{span.text}` ({span})",)
+
     def where_from(self, value: Semantic, name: str) -> str:
         """A note on where a tensor came from."""
         if isinstance(value, Value) and value in self.builder.made:
             return f"`{name}` is {value.type} ({self.builder.made[value]})"
+        if isinstance(value, Value) and value in self.builder.given:
+            return f"`{name}` is {value.type} ({self.builder.given[value]})"
         return f"`{name}` is {value.type}" if isinstance(value, Value) else ""
 
 

@@ -9,7 +9,9 @@ from tdsl.compiler.build import arithmetic
 from tdsl.compiler.build.bind import attribute, match
 from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame
+from tdsl.compiler.build.layer_calls import check_arguments
 from tdsl.compiler.build.layers import Layer
+from tdsl.compiler.build.loops import loop_items
 from tdsl.compiler.build.types import declared
 from tdsl.compiler.build.unit import (
     ConstantMember,
@@ -19,6 +21,7 @@ from tdsl.compiler.build.unit import (
     ModuleMember,
     RepeatMember,
     SequentialMember,
+    SharedMember,
     Submodule,
     TensorMember,
 )
@@ -55,6 +58,7 @@ INITIALIZERS: Mapping[str, Signature] = {
     "kaiming_normal": signature('a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"'),
     "orthogonal": signature("gain: float = 1.0"),
 }
+_EXACT = ("zeros", "ones", "constant", "eye")
 _MATRICES = ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal")
 
 
@@ -69,6 +73,7 @@ def member(decl: ast.Member | ast.ParamMember, frame: Frame) -> object:
     if isinstance(value, (LayerInstance, ModuleInstance, ListInstance)):
         placed = _placed(value, decl.name)
         frame.names[decl.name] = placed
+        frame.builder.given[placed] = decl.value.span
         return placed
     if isinstance(value, (Scalar, str, tuple)):
         frame.names[decl.name] = value
@@ -96,7 +101,9 @@ def _constant(value: Semantic, span: Span) -> Attr:
 
 
 def _placed(value: Instance, path: str) -> Instance:
-    """The instance at its path, and its elements below it."""
+    """The instance at its path, and its elements below it; one that has a path already is shared."""
+    if value.path:
+        return replace(value, path=path, shared=value.shared or value.path)
     if isinstance(value, ListInstance):
         elements = tuple(_placed(e, f"{path}.{i}") for i, e in enumerate(value.elements))
         return replace(value, elements=elements, path=path)
@@ -121,7 +128,23 @@ def _tensor_member(decl: ast.ParamMember, frame: Frame) -> TensorMember:
     rank = len(type.shape)
     if (name in _MATRICES and rank < 2) or (name == "eye" and rank != 2):
         fail("E203", f"`{name}` needs a matrix", init.span, f"`{decl.name}` is {type}")
+    _check_dtype(decl, type, name, dict(args), init.span)
     return TensorMember(type.shape, type.dtype, name, args, decl.trainable)
+
+
+def _check_dtype(
+    decl: ast.ParamMember, type: TensorType, initializer: str, args: Mapping[str, Attr], span: Span
+) -> None:
+    """Parameters are floating-point numbers, as only those have gradients; integers start from integers."""
+    if type.is_float:
+        return
+    if decl.trainable:
+        help = f"write `buffer {decl.name}: ...`: a buffer is saved with the module, and never trained"
+        fail("E205", "a parameter holds floating-point values", decl.type.span, f"this is {type}", help=help)
+    value = args.get("val", 0)
+    if initializer not in _EXACT or (isinstance(value, float) and not value.is_integer()):
+        help = f"one of {', '.join(_EXACT)} with a whole number"
+        fail("E205", f"`{initializer}` makes no {type.dtype}", span, f"`{decl.name}` is {type}", help=help)
 
 
 # Layers and lists ----------------------------------------------------------------------------------------------------
@@ -130,7 +153,9 @@ def _tensor_member(decl: ast.ParamMember, frame: Frame) -> TensorMember:
 def layer_instance(ref: LayerRef, args: Sequence[ast.Argument], span: Span, frame: Frame) -> LayerInstance:
     """A layer from its constructor's arguments. A parameter given by name, as `weight=embed.weight`, is shared."""
     record = ref.layer
-    shared = [a for a in args if a.name in record.params and a.name not in {s.name for s in record.signature}]
+    if record.name == "Identity":  # takes anything, so that it can stand where another layer would
+        args = [a for a in args if evaluate(a.value, frame) is None]
+    shared = [a for a in args if a.name is not None and record.takes(a.name)]
     plain = [a for a in args if a not in shared]
     given = match(record.name, record.signature, plain, lambda e: evaluate(e, frame), span)
     values: dict[str, Attr | Infer] = {}
@@ -139,6 +164,7 @@ def layer_instance(ref: LayerRef, args: Sequence[ast.Argument], span: Span, fram
     positional = {arg.name for arg, a in zip(record.signature, plain) if a.name is None}
     order = tuple(("" if name in positional else name) + "=" + name for name in given)
     made = LayerInstance(record, values, order)
+    check_arguments(made, span)
     tied = {a.name: _shared(a, frame) for a in shared if a.name is not None}
     return replace(made, tied=tied) if tied else made
 
@@ -155,25 +181,39 @@ def _shared(argument: ast.Argument, frame: Frame) -> Value:
 
 
 def comprehension(expr: ast.Comprehension, frame: Frame) -> ListInstance:
-    """`[Block(dim) for i in range(n)]`."""
+    """`[Block(dim) for i in range(n)]`, or over the values of a list."""
+    if not _is_count(expr.iterable):
+        return frame.classes.listed(_made(expr, loop_items(expr.iterable, frame), frame), expr.element.span)
     count = _range(expr.iterable, frame)
     number = arithmetic.number(count)
     total = number if isinstance(number, int) else 1
     if total < 0 or total > 10_000:
-        fail("E209", f"a list of {total} modules", expr.iterable.span)
-    elements: list[Semantic] = []
-    used = _mentions(expr.element, expr.variable)
-    for i in range(total if used else min(total, 1)):
-        inner = Frame(frame.classes, frame.builder, {**frame.names, expr.variable: Scalar(i)}, frame.path, frame.origin)
-        elements.append(evaluate(expr.element, inner))
-    if not used:
-        elements = elements * total
-    listed = frame.classes.listed(elements, expr.element.span)
-    return listed if used else replace(listed, repeat=(expr.variable, _count(count)))
+        help = "a list has 0 to 10,000 modules"
+        fail("E209", f"a list of {total} modules", expr.iterable.span, help=help)
+    # Elements that read the variable, or take sizes from what they are given, may differ.
+    differ = _mentions(expr.element, expr.variable) or _mentions(expr.element, "_")
+    elements = _made(expr, [Scalar(i) for i in range(total if differ else min(total, 1))], frame)
+    listed = frame.classes.listed(elements if differ else elements * total, expr.element.span)
+    return listed if differ else replace(listed, repeat=(expr.variable, _count(count)))
+
+
+def _made(expr: ast.Comprehension, items: Sequence[Semantic], frame: Frame) -> list[Semantic]:
+    """The element for each value of the variable."""
+    return [evaluate(expr.element, replace(frame, names={**frame.names, expr.variable: item})) for item in items]
 
 
 def _count(count: Scalar) -> Attr:
     return count if count.text else count.value
+
+
+def _is_count(expr: ast.Expr) -> bool:
+    """Whether this is `range(n)`, of which a class can have any number."""
+    return (
+        isinstance(expr, ast.Call)
+        and isinstance(expr.function, ast.Name)
+        and expr.function.id == "range"
+        and len(expr.args) == 1
+    )
 
 
 def _range(expr: ast.Expr, frame: Frame) -> Scalar:
@@ -207,6 +247,8 @@ def member_ir(made: object) -> Member:
 
 
 def submodule(made: Instance) -> Submodule:
+    if made.shared:
+        return SharedMember(made.shared)
     if isinstance(made, LayerInstance):
         return LayerMember(made.layer.path, tuple(_layer_args(made)))
     if isinstance(made, ModuleInstance):
@@ -230,8 +272,21 @@ def ties(made: Mapping[str, object], frame: Frame) -> tuple[tuple[str, str], ...
     """(`head.weight`, `embed.weight`) for each parameter that is shared."""
     paths = {p.value: path for path, p in frame.builder.params.items()}
     return tuple(
-        (f"{m.path}.{name}", paths[value])
-        for m in made.values()
-        if isinstance(m, LayerInstance)
-        for name, value in m.tied.items()
+        (f"{layer.path}.{name}", paths[value])
+        for each in made.values()
+        for layer in _layers(each)
+        for name, value in layer.tied.items()
     )
+
+
+def _layers(made: object) -> list[LayerInstance]:
+    """The layers that a member is, or is a list of."""
+    if isinstance(made, ListInstance):
+        return [layer for each in made.elements for layer in _layers(each)]
+    return [made] if isinstance(made, LayerInstance) and not made.shared else []
+
+
+def unknown_sizes(made: object) -> list[str]:
+    """The layers of a member whose `_` no call has told."""
+    waiting = [layer for layer in _layers(made) if any(isinstance(v, Infer) for v in layer.args.values())]
+    return [layer.path for layer in waiting]

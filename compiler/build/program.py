@@ -11,7 +11,16 @@ from tdsl.compiler.build.classes import Classes
 from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame, GraphBuilder
 from tdsl.compiler.build.types import DTYPES
-from tdsl.compiler.build.unit import EvaluationIR, ModuleMember, RunIR, Unit
+from tdsl.compiler.build.unit import (
+    EvaluationIR,
+    ListMember,
+    Member,
+    ModuleMember,
+    RepeatMember,
+    RunIR,
+    SequentialMember,
+    Unit,
+)
 from tdsl.compiler.build.values import Batch, ModuleInstance, Observer, Semantic, describe
 from tdsl.compiler.ir import Graph, TensorType, Value
 from tdsl.compiler.ops.infer import knowing
@@ -64,12 +73,25 @@ class _Builder:
         with guarded(self.reporter, frame, []):
             _check_loss(spec, loss)
             members = {n: ModuleMember(m.ir.class_name, m.args) for n, m in models.items()}
-            self.runs[spec.name] = RunIR(spec, members, loss)
+            collects = any(self._tracks(member) for member in members.values())
+            self.runs[spec.name] = RunIR(spec, members, replace(loss, collects=collects))
+
+    def _tracks(self, member: Member) -> bool:
+        """Whether a module, or one that it has, tracks values of its own."""
+        if isinstance(member, RepeatMember):
+            return self._tracks(member.element)
+        if isinstance(member, (SequentialMember, ListMember)):
+            return any(map(self._tracks, member.elements))
+        if not isinstance(member, ModuleMember):
+            return False
+        ir = next(each for each in self.classes.order if each.class_name == member.class_name)
+        return bool(ir.graph.tracked) or any(map(self._tracks, ir.members.values()))
 
     def _model(self, name: str, expr: ast.Expr, frame: Frame) -> ModuleInstance:
         value = evaluate(expr, frame)
         if not isinstance(value, ModuleInstance):
-            fail("E201", f"`{name}` is a module of the program", expr.span, f"this is {describe(value)}")
+            help = "declare one around it: `module Net() { ... forward(...) -> ... { ... } }`"
+            fail("E201", f"`{name}` is a module of the program", expr.span, f"this is {describe(value)}", help=help)
         # A run calls its model whole, whatever it is made of.
         return replace(value, path=name, inline=False)
 
@@ -95,11 +117,16 @@ class _Builder:
         predict = self._block(spec.predict, run, models) if spec.predict is not None else None
         if compare is not None and len(compare.outputs) != 2 and spec.compare is not None:
             with guarded(self.reporter, Frame(self.classes, GraphBuilder("compare"), {}), []):
-                fail("E207", "`compare` returns a prediction and a target", spec.compare.name_span)
+                help = "write `return model(batch.x), batch.label`"
+                fail("E207", "`compare` returns a prediction and a target", spec.compare.name_span, help=help)
         self.evaluations[spec.name] = EvaluationIR(spec, compare, predict)
 
     def rest(self) -> None:
         """Modules that nothing makes are checked with their defaults, functions that nothing calls as declared."""
+        for each in self.program.externs.values():
+            if each.name not in self.classes.tried:
+                with guarded(self.reporter, Frame(self.classes, GraphBuilder(each.name), {}), []):
+                    self.classes.declared(each)
         mistaken = bool(self.reporter.errors)
         for decl in _users_first(self.program.modules):
             # What a mistake has left unmade may be right for arguments that only its maker knows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tdsl.compiler.build.values import Semantic, Signature
 from tdsl.compiler.ir import Scalar, Shape, TensorType, Value
@@ -31,14 +32,15 @@ def declared(
 def _dim(expr: ast.Expr, names: Mapping[str, Semantic], bind: bool, evaluate: Callable[[ast.Expr], Semantic]) -> Size:
     if isinstance(expr, ast.Ellipsis_):
         return Size.of(REST)
-    if isinstance(expr, ast.Name) and expr.id not in names and bind and expr.id[0].isupper():
-        return Size.of(Symbol(expr.id))
-    if isinstance(expr, ast.Name) and expr.id not in names and expr.id[0].isupper():
-        fail("E110", f"unknown size `{expr.id}`", expr.span, help="a result may use only sizes that the inputs bind")
     if isinstance(expr, ast.Name) and expr.id not in names:
-        try_global = _global(expr, evaluate)
-        if try_global is not None:
-            return try_global
+        declared_once = _global(expr, evaluate)
+        if declared_once is not None:
+            return declared_once
+        if bind and expr.id[0].isupper():
+            return Size.of(Symbol(expr.id))
+        if expr.id[0].isupper():
+            help = "a result may use only sizes that the inputs bind"
+            fail("E110", f"unknown size `{expr.id}`", expr.span, help=help)
         fail("E110", f"unknown size `{expr.id}`", expr.span, help=did_you_mean(expr.id, names) or _CAPITAL)
     value = evaluate(expr)
     if not isinstance(value, Scalar) or isinstance(value.value, bool) or not isinstance(value.value, (int, Size)):
@@ -64,58 +66,87 @@ def new_sizes(types: Sequence[TensorType]) -> dict[str, Semantic]:
     return {s.name: Scalar(Size.of(s)) for s in sorted(symbols, key=lambda s: s.name)}
 
 
+Explain = Callable[[Value, TensorType], tuple[str, ...]]
+
+
 def bind_types(
     what: str,
     signature: Signature,
     values: Sequence[Value],
     span: Span,
     env: Mapping[str, Semantic] | None = None,
+    explain: Explain = lambda value, type: (),
 ) -> Binding:
-    """Match the types of a call with a signature: what each of its sizes is, in the caller's words."""
-    binding: Binding = {}
+    """Match the types of a call with a signature: what each of its sizes is, in the caller's words.
+
+    `explain` has notes on why a tensor is not of a type.
+    """
+    call = _Call(what, span, explain)
     for name, value in (env or {}).items():
         if isinstance(value, Scalar) and isinstance(value.value, (int, Size)) and not isinstance(value.value, bool):
-            binding[Symbol(name, param=True)] = (Size.of(value.value),)
+            call.binding[Symbol(name, param=True)] = (Size.of(value.value),)
     # Inputs whose sizes are plain names bind first, so that `[B, 2 * C]` may stand before `[C]`.
     for (name, formal), value in zip(signature.inputs, values):
-        _bind_type(what, name, formal, value.type, binding, span)
+        call.bind(name, formal, value)
     for (name, formal), value in zip(signature.inputs, values):
-        _check_type(what, name, formal, value.type, binding, span)
-    return binding
+        call.check(name, formal, value)
+    return call.binding
 
 
-def _bind_type(what: str, name: str, formal: TensorType, actual: TensorType, binding: Binding, span: Span) -> None:
-    pairs = _aligned(formal, actual)
-    if pairs is None:
-        _mismatch(what, name, formal, actual, binding, span)
-    for have, want in pairs or ():
-        symbol = _lone(want)
-        if symbol is not None and not symbol.param:
-            binding.setdefault(symbol, have)
+@dataclass
+class _Call:
+    """A call while its sizes are bound."""
 
+    what: str
+    span: Span
+    explain: Explain
+    binding: Binding = field(default_factory=dict)
+    # The input that has told each size.
+    told: dict[Symbol, str] = field(default_factory=dict)
 
-def _check_type(what: str, name: str, formal: TensorType, actual: TensorType, binding: Binding, span: Span) -> None:
-    if not _dtype_fits(formal.dtype, actual.dtype):
-        fail("E205", f"`{name}` of `{what}` is {formal.dtype}", span, f"this is {actual}", help="convert it first")
-    expected = substituted(formal, binding)
-    if len(expected.shape) != len(actual.shape) or not all(map(same, expected.shape, actual.shape)):
-        _mismatch(what, name, formal, actual, binding, span)
+    def bind(self, name: str, formal: TensorType, value: Value) -> None:
+        pairs = _aligned(formal, value.type)
+        if pairs is None:
+            self.mismatch(name, formal, value)
+        for have, want in pairs or ():
+            symbol = _lone(want)
+            if symbol is not None and not symbol.param:
+                self.binding.setdefault(symbol, have)
+                self.told.setdefault(symbol, name)
+
+    def check(self, name: str, formal: TensorType, value: Value) -> None:
+        if not _dtype_fits(formal.dtype, value.type.dtype):
+            word = "int" if formal.dtype == "i64" else formal.dtype
+            help = (
+                f"convert it first: `.{word}()`" if word in ("int", "float", "bool") else f"convert it: `.to({word})`"
+            )
+            fail("E205", f"`{name}` of `{self.what}` is {word}", self.span, f"this is {value.type}", help=help)
+        expected, actual = substituted(formal, self.binding).shape, value.type.shape
+        if len(expected) != len(actual) or not all(map(same, expected, actual)):
+            self.mismatch(name, formal, value)
+
+    def mismatch(self, name: str, formal: TensorType, value: Value) -> None:
+        expected = substituted(formal, self.binding)
+        pairs = zip(formal.shape, expected.shape, value.type.shape) if len(formal.shape) == len(expected.shape) else ()
+        wrong = dict.fromkeys(s for size, want, have in pairs if not same(want, have) for s in size.symbols())
+        bound = [(s, self.binding[s], self.told[s]) for s in wrong if self.told.get(s, name) != name]
+        fail(
+            "E203",
+            f"shapes do not match in the call of `{self.what}`",
+            self.span,
+            f"{value.type} where {expected} is expected",
+            notes=(
+                f"`{name}` of `{self.what}` is declared {formal}",
+                *(f"`{symbol}` is {size} there, as `{other}` has it" for symbol, (size,), other in bound),
+                *self.explain(value, expected),
+            ),
+            help="give it that shape; a size that is a name, as in `float[B, D]`, takes any",
+        )
 
 
 def _dtype_fits(formal: str, actual: str) -> bool:
     floats = ("float", "f32", "f64", "f16", "bf16")
     return formal == actual or (formal in floats and actual in floats)
-
-
-def _mismatch(what: str, name: str, formal: TensorType, actual: TensorType, binding: Binding, span: Span) -> None:
-    expected = substituted(formal, binding)
-    fail(
-        "E203",
-        f"shapes do not match in the call of `{what}`",
-        span,
-        f"{actual} where {expected} is expected",
-        notes=(f"`{name}` of `{what}` is declared {formal}",),
-    )
 
 
 def _aligned(formal: TensorType, actual: TensorType) -> list[tuple[Shape, Size]] | None:

@@ -21,6 +21,11 @@ class LayerMember:
     path: str
     args: tuple[tuple[str, Attr], ...]
 
+    @property
+    def name(self) -> str:
+        """The layer's, whichever module it is taken from."""
+        return self.path.rpartition(".")[2]
+
 
 @dataclass(frozen=True)
 class ModuleMember:
@@ -53,7 +58,14 @@ class RepeatMember:
     count: Attr
 
 
-Submodule = LayerMember | ModuleMember | SequentialMember | ListMember | RepeatMember
+@dataclass(frozen=True)
+class SharedMember:
+    """A module that the class has already, under another name: `path` leads to it."""
+
+    path: str
+
+
+Submodule = LayerMember | ModuleMember | SequentialMember | ListMember | RepeatMember | SharedMember
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ class ModuleIR:
     """One class of `model.py`. `ties` are parameters that share: (`head.weight`, `embed.weight`)."""
 
     class_name: str
-    source: ast.Module
+    source: ast.Module | ast.ExternModule
     params: tuple[ParameterIR, ...]
     members: Mapping[str, Member]
     ties: tuple[tuple[str, str], ...]
@@ -126,22 +138,25 @@ class Unit:
     evaluations: Mapping[str, EvaluationIR] = field(default_factory=dict)
 
     def map_graphs(self, change: Callable[[Graph], Graph]) -> Unit:
-        """The unit with every graph changed."""
+        """The unit with every graph changed, the regions of a graph before itself."""
+
+        def deep(graph: Graph) -> Graph:
+            return change(graph.map_regions(deep))
 
         def maybe(graph: Graph | None) -> Graph | None:
-            return None if graph is None else change(graph)
+            return None if graph is None else deep(graph)
 
         return replace(
             self,
-            modules=tuple(replace(m, graph=change(m.graph)) for m in self.modules),
-            runs={n: replace(r, loss=change(r.loss)) for n, r in self.runs.items()},
+            modules=tuple(replace(m, graph=deep(m.graph)) for m in self.modules),
+            runs={n: replace(r, loss=deep(r.loss)) for n, r in self.runs.items()},
             evaluations={
                 n: replace(e, compare=maybe(e.compare), predict=maybe(e.predict)) for n, e in self.evaluations.items()
             },
         )
 
     def graphs(self) -> list[Graph]:
-        """Every graph, modules first."""
+        """Every graph, modules first, and each after its regions."""
         found: list[Graph] = []
 
         def keep(graph: Graph) -> Graph:

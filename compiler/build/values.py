@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,22 @@ class OpRef:
     bound: Value | None = None
 
 
+@dataclass(frozen=True)
+class Training:
+    """Whether the module is being trained, which only the run knows; `text` is how emitted code asks."""
+
+    text: str
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class Unbound:
+    """A name that means nothing after two branches: why, and what to know of it."""
+
+    why: str
+    note: str
+
+
 @dataclass(frozen=True, eq=False)
 class LayerRef:
     """A layer's constructor."""
@@ -46,14 +62,15 @@ class LayerRef:
 class ModuleRef:
     """A module's constructor."""
 
-    decl: ast.Module
+    decl: ast.Module | ast.ExternModule
 
 
 @dataclass(frozen=True, eq=False)
 class FunctionRef:
-    """A `fn`."""
+    """A `fn`, with what a method call has bound of it already."""
 
     decl: ast.Function
+    bound: Value | None = None
 
 
 @dataclass(eq=False)
@@ -64,6 +81,8 @@ class LayerInstance:
     args: dict[str, Attr | Infer]
     given: tuple[str, ...]
     path: str = ""
+    # The path of the module that this is another name of.
+    shared: str = ""
     ties: Mapping[str, str] = field(default_factory=dict)
     tied: Mapping[str, Value] = field(default_factory=dict)
 
@@ -72,13 +91,15 @@ class LayerInstance:
 class ModuleInstance:
     """A module of the program with its arguments. `env` binds its parameters in the words of the module that has it."""
 
-    decl: ast.Module
+    decl: ast.Module | ast.ExternModule
     env: Mapping[str, Semantic]
     ir: ModuleIR
     signature: Signature
     args: tuple[tuple[str, Attr], ...]
     inline: bool
     path: str = ""
+    # The path of the module that this is another name of.
+    shared: str = ""
 
 
 @dataclass(eq=False)
@@ -89,6 +110,8 @@ class ListInstance:
     sequential: bool = False
     repeat: tuple[str, Attr] | None = None
     path: str = ""
+    # The path of the module that this is another name of.
+    shared: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +129,17 @@ class Batch:
     fields: Mapping[str, Value]
 
 
+class Results(tuple["Semantic", ...]):
+    """Several results of an op, some of which have names: `x.max(dim=1).values`."""
+
+    names: tuple[str, ...]
+
+    def __new__(cls, values: Iterable[Semantic], names: tuple[str, ...] = ()) -> Results:
+        found = super().__new__(cls, values)
+        found.names = names
+        return found
+
+
 Instance = LayerInstance | ModuleInstance | ListInstance
 Semantic = (
     Value
@@ -114,6 +148,8 @@ Semantic = (
     | tuple["Semantic", ...]
     | Infer
     | Dtype
+    | Training
+    | Unbound
     | OpRef
     | LayerRef
     | ModuleRef
@@ -130,6 +166,12 @@ Observer = Callable[[ast.Node, Semantic], None]
 def is_none(value: object) -> bool:
     """Whether a value is the literal `none`."""
     return isinstance(value, Scalar) and value.value is None and not value.text
+
+
+def is_called(value: object) -> bool:
+    """Whether a value is something to call."""
+    kinds = (OpRef, LayerRef, ModuleRef, FunctionRef, LayerInstance, ModuleInstance, ListInstance)
+    return isinstance(value, kinds)
 
 
 class Skip(Exception):
@@ -151,12 +193,14 @@ def describe(value: Semantic) -> str:
         return f"the layer {value.layer.name}"
     if isinstance(value, (ModuleInstance, ModuleRef, FunctionRef)):
         return f"`{value.decl.name}`"
+    if isinstance(value, OpRef):
+        return f"the function `{value.op.name}`"
     kinds = {
         str: "a string",
         tuple: "a list",
-        OpRef: "a function",
         ListInstance: "a list of modules",
         Batch: "the batch",
         Dtype: "a dtype",
+        Training: "`training`, which only the run knows",
     }
     return kinds.get(type(value), "`_`")

@@ -227,7 +227,8 @@ def _bad_sources(spec: DataSpec) -> Iterator[Diagnostic]:
             yield Diagnostic("E450", f"`{call.name}` can't be read", call.span, help=f"the sources are {listed}")
             continue
         for name in call.args.keys() - SOURCE_ARGS[call.name]:
-            yield Diagnostic("E450", f"`{call.name}` does not take `{name}`", call.span)
+            takes = ", ".join(sorted(SOURCE_ARGS[call.name]))
+            yield Diagnostic("E450", f"`{call.name}` does not take `{name}`", call.span, help=f"it takes {takes}")
         tokenizer = call.args.get("tokenizer")
         if isinstance(tokenizer, Call) and tokenizer.name != "characters":
             yield Diagnostic(
@@ -242,7 +243,7 @@ def _bad_settings(spec: DataSpec) -> Iterator[Diagnostic]:
     for name, idle in IDLE.items():
         if spec.settings.get(name, idle) != idle:
             help = "remove it: the rows are held in memory, where no worker has to read them"
-            yield Diagnostic("E451", f"`{name}` has no effect on these data", spec.span, help=help)
+            yield Diagnostic("E451", f"`{name}` has no effect on these data", spec.span.word(name), help=help)
 
 
 def _bad_fields(spec: DataSpec) -> Iterator[Diagnostic]:
@@ -265,22 +266,26 @@ def _bad_transform(call: Call, transform: TransformSpec, shape: tuple[int, ...])
         yield Diagnostic("E453", f"the transform `{call.name}` can't be run", call.span, help=help)
         return
     for name in sorted(call.args.keys() - TRANSFORMS[call.name]):
-        yield Diagnostic("E453", f"`{call.name}` does not take `{name}`", call.span)
+        takes = ", ".join(sorted(TRANSFORMS[call.name]))
+        yield Diagnostic("E453", f"`{call.name}` does not take `{name}`", call.span, help=f"it takes {takes}")
     if len(shape) != 3:
         yield Diagnostic(
             "E454",
             f"`{call.name}` needs images [channels, height, width]",
             call.span,
             f"`{transform.field}` has rows of shape {list(shape)}",
+            help='declare images: `float[3, 32, 32]`; numbers are scaled in the field, as in `column("x") / 16`',
         )
         return
     mean, size = call.args.get("mean"), call.args.get("size")
     if isinstance(mean, tuple) and len(mean) not in (1, shape[0]):
-        yield Diagnostic("E454", f"{len(mean)} means for images of {shape[0]} channels", call.span)
+        yield Diagnostic("E454", f"{len(mean)} means for images of {shape[0]} channels", call.span,
+                         help=f"give one mean and one deviation, or {shape[0]} of each")  # fmt: skip
     height, *width = size if isinstance(size, tuple) else (size,)
     if size is not None and (height, *(width or [height])) != shape[1:]:
         label = f"the field is declared with images of {shape[1]} x {shape[2]}"
-        yield Diagnostic("E454", "the transform changes the shape of its field", call.span, label)
+        help = "declare the field with the shape that comes out of its transforms, for every split the same"
+        yield Diagnostic("E454", "the transform changes the shape of its field", call.span, label, help=help)
 
 
 _CHECKS: tuple[Callable[[DataSpec], Iterator[Diagnostic]], ...] = (

@@ -44,6 +44,7 @@ class FunctionText:
     returns: str
     shapes: tuple[str, ...]
     names: tuple[str, ...]
+    differentiates: bool
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         metrics=tuple(dict.fromkeys(metric_texts(unit, run, evaluation))),
         compare=_function(evaluation.compare if evaluation else None),
         predict=_function(evaluation.predict if evaluation else None),
-        tracks=bool(run.loss.tracked),
+        tracks=run.loss.tracks,
         split=evaluation.spec.split if evaluation else splits_of(run.spec.data)[-1],
         batch_size=_integer(run.spec.settings["batch_size"]),
         seed=_integer(run.spec.settings["seed"]),
@@ -116,6 +117,7 @@ def _function(graph: Graph | None) -> FunctionText | None:
         returns="Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]",
         shapes=tuple(shape_comment([value.type]) for value in graph.outputs),
         names=_names(graph),
+        differentiates=graph.differentiates,
     )
 
 
@@ -135,7 +137,8 @@ def _imports(text: EvaluateText, run: RunIR) -> tuple[list[str], list[str], list
     others += ["from torch import Tensor, nn"] if functions else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
     own += [f"from model import {classes}"]
-    own += ["from tdsl.runtime import metrics"] if text.metrics else []
+    runtime = ["metrics"] * bool(text.metrics) + ["nn_functions"] * mentions(body, "nn_functions")
+    own += [f"from tdsl.runtime import {', '.join(runtime)}"] if runtime else []
     own += ["from tdsl.runtime.evaluation import Job, main"]
     own += ["from tdsl.runtime.loader import Batch"] if functions else []
     own += ["from tdsl.runtime.results import Results", "from train import loss"]

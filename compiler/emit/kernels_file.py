@@ -21,6 +21,7 @@ def emit_kernels(groups: Sequence[Group], source: str) -> str:
         functional=any("F." in line for g in texts for line in g.reference),
         random=any(g.draws for g in texts),
         tm=any("tm." in line for g in texts for line in _kernel_lines(g)),
+        once=not any(g.twice for g in texts),
         groups=texts,
     )
 

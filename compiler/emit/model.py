@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from tdsl import __version__
+from tdsl.compiler.build.extern import target
 from tdsl.compiler.build.unit import (
     ConstantMember,
     LayerMember,
@@ -19,6 +20,7 @@ from tdsl.compiler.build.unit import (
     ParameterIR,
     RepeatMember,
     SequentialMember,
+    SharedMember,
     Submodule,
     TensorMember,
     Unit,
@@ -33,7 +35,7 @@ from tdsl.compiler.ir import Attr, Graph, Scalar
 IMPORTS = (
     {"math": "import math"},
     {"torch": "import torch", "F": "import torch.nn.functional as F", "nn": "", "Tensor": ""},
-    {"kernels": "import kernels", "nn_functions": "from tdsl.runtime import nn_functions"},
+    {"kernels": "import kernels", "mixed_precision": "", "nn_functions": "", "tracking": ""},
 )
 STRINGS_AND_COMMENTS = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|#.*"""
 # Columns before a line of a method.
@@ -51,21 +53,24 @@ class ClassText:
     members: tuple[str, ...]
     forward: str
     body: tuple[str, ...]
+    decorator: str = ""
 
 
 def model_text(unit: Unit) -> str:
     """The text of `model.py`. Modules that are fused call the functions of `kernels.py`."""
     read = _read_parameters(unit)
-    classes = [_class(module, read.get(module.class_name, frozenset())) for module in unit.modules]
+    targets = {module.class_name: found for module in unit.modules if (found := target(module)) is not None}
+    own = [module for module in unit.modules if module.class_name not in targets]
+    classes = [_class(module, read.get(module.class_name, frozenset())) for module in own]
     source = plain(PurePath(unit.program.source.name).name)
     return render(
-        "torch/model.py.jinja", source=source, version=__version__, imports=_imports(classes), classes=classes
+        "torch/model.py.jinja", source=source, version=__version__, imports=_imports(classes, targets), classes=classes
     )
 
 
-def _imports(classes: Sequence[ClassText]) -> list[list[str]]:
-    """The imports that the classes need, by section."""
-    lines = [line for c in classes for line in (c.init, *c.members, c.forward, *c.body)]
+def _imports(classes: Sequence[ClassText], targets: Mapping[str, tuple[str, str]]) -> list[list[str]]:
+    """The imports that the classes need, by section; those of Python classes by the program's names for them."""
+    lines = [line for c in classes for line in (c.init, *c.members, c.decorator, c.forward, *c.body)]
     lines += ["Tensor" for c in classes if c.buffers]
     text = "\n".join(re.sub(STRINGS_AND_COMMENTS, "", line) for line in lines)
     sections: list[list[str]] = []
@@ -73,8 +78,20 @@ def _imports(classes: Sequence[ClassText]) -> list[list[str]]:
         found = [statement for name, statement in names.items() if statement and mentions(text, name)]
         if "nn" in names and classes:
             found.append("from torch import Tensor, nn" if mentions(text, "Tensor") else "from torch import nn")
+        runtime = [
+            name for name in ("mixed_precision", "nn_functions", "tracking") if name in names and mentions(text, name)
+        ]
+        found += [f"from tdsl.runtime import {', '.join(runtime)}"] if runtime else []
         sections.append(found)
-    return [section for section in sections if section]
+    extern = [_extern(name, *targets[name], text) for name in sorted(targets, key=lambda name: targets[name])]
+    return [section for section in (*sections, extern) if section]
+
+
+def _extern(name: str, package: str, class_name: str, text: str) -> str:
+    """The import of a Python class under the program's name; `as` also tells that it is there for other files."""
+    path = ".".join(map(identifier, package.split(".")))
+    renamed = "" if name == class_name and mentions(text, name) else f" as {identifier(name)}"
+    return f"from {path} import {identifier(class_name)}{renamed}"
 
 
 # A class -------------------------------------------------------------------------------------------------------------
@@ -96,6 +113,7 @@ def _class(module: ModuleIR, read: frozenset[str]) -> ClassText:
         members=tuple(line for member in members for line in _dedented(member)),
         forward=forward[0],
         body=tuple(forward[1:]),
+        decorator="@torch.enable_grad()" if module.graph.differentiates else "",
     )
 
 
@@ -168,6 +186,8 @@ def _submodule(member: Submodule, params: set[str], head: str, indent: int) -> s
         return layout(head + path_text("", member.path), _given(member.args, params), "", indent)
     if isinstance(member, ModuleMember):
         return layout(head + identifier(member.class_name), _given(member.args, params), "", indent)
+    if isinstance(member, SharedMember):
+        return head + path_text("self.", member.path)
     if isinstance(member, RepeatMember):
         return layout(f"{head}nn.ModuleList", [_comprehension(member, params)], "", indent)
     if isinstance(member, SequentialMember):
@@ -259,6 +279,8 @@ def _owner(module: ModuleIR, path: Sequence[str], classes: Mapping[str, ModuleIR
         while rest and isinstance(member, (RepeatMember, SequentialMember, ListMember)):
             member = member.element if isinstance(member, RepeatMember) else member.elements[int(rest[0])]
             rest = rest[1:]
+        if isinstance(member, SharedMember):
+            return _owner(module, [*member.path.split("."), *rest], classes)
         return _owner(classes[member.class_name], rest, classes) if rest and isinstance(member, ModuleMember) else None
     known = name in {param.name for param in module.params}
     return (module.class_name, name) if known and not rest else None

@@ -7,11 +7,11 @@ readable, any other gets a name after the op that made it. A name is bound again
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from tdsl.compiler.emit.sizes import Sizes
-from tdsl.compiler.emit.statements import Loop, Return, Statement
+from tdsl.compiler.emit.statements import Line, Loop, Return, Statement, checked_sizes, checks
 from tdsl.compiler.emit.text import (
     Text,
     call,
@@ -31,7 +31,9 @@ from tdsl.compiler.size import Size
 
 # The longest line that nesting may make.
 READABLE = 116
-RESERVED = frozenset({"self", "torch", "nn", "F", "math", "kernels", "nn_functions", "Tensor", "float", "_"})
+RESERVED = frozenset(
+    {"self", "torch", "nn", "F", "math", "kernels", "nn_functions", "tracking", "Tensor", "float", "_"}
+)
 MODULE, LIST = "call_module", "call_list"
 
 
@@ -73,12 +75,13 @@ class Writer:
         self.owner, self.indent, self.layers, self.comments = owner, indent, layers, comments
         inputs = names if names is not None else {value: value.name for value in graph.inputs}
         self.params = {p.value for p in graph.params}
+        # The function that calls a group's has checked what is assumed.
+        self.assumed = graph.assumed if layers else ()
         self.nodes = _live(graph) if layers else list(graph.nodes)
-        self.last = _last_uses(graph, self.nodes, inputs)
+        self.last = _last_uses(graph, self.nodes, inputs, self.scalar)
         self.uses = Counter(v for node in self.nodes for v in node.values) + Counter(graph.results)
-        bound = {value.name for node in self.nodes for value in node.outputs}
-        taken = reserved | bound
-        self.sizes = Sizes(self._sized(), inputs, taken, owner if names is None else None)
+        bound = {value.name for node in graph.walk() for value in node.outputs}
+        self.sizes = self._own_sizes(inputs, reserved | bound, owner if names is None else None)
         self.last |= {v: max(i, self.last.get(v, -1)) for v, i in self.sizes.read.items()}
         self.texts = {value: Text(name) for value, name in inputs.items()}
         self.texts |= {p.value: Text(path_text(owner, p.path)) for p in graph.params}
@@ -87,24 +90,37 @@ class Writer:
         self.spans: dict[Value, tuple[int, int]] = {}
         self.holders = {name: value for value, name in inputs.items()}
         self.names = Names({*reserved, *self.sizes.names.values(), *self._roots(inputs)})
-        self.statements: list[Statement | Loop | Return] = []
+        self.statements: list[Line] = []
+
+    def _own_sizes(self, inputs: Mapping[Value, str], taken: frozenset[str], owner: str | None) -> Sizes:
+        return Sizes(self._sized(), inputs, taken, owner)
 
     def _sized(self) -> Iterator[tuple[int, Size]]:
         """The sizes that are written, each with the index of its node."""
+        yield from ((-1, s) for each in self.assumed for s in checked_sizes(each))
         for i, node in enumerate(self.nodes):
-            if not self._is_call(node) and node.group is None:
-                written = (*node.inputs, *node.attrs.values())
-                yield from ((i, s) for attr in written if not isinstance(attr, Value) for s in _sizes(attr))
+            yield from ((i, s) for s in self._written(node))
+
+    def _written(self, node: Node) -> Iterator[Size]:
+        if not self._is_call(node) and node.group is None:
+            written = (*node.inputs, *node.attrs.values())
+            yield from (s for attr in written if not isinstance(attr, Value) for s in _sizes(attr))
+        for region in node.regions:
+            yield from (s for each in region.assumed if each not in self.graph.assumed for s in checked_sizes(each))
+            yield from (s for inner in region.nodes for s in self._written(inner))
 
     def _roots(self, inputs: Mapping[Value, str]) -> set[str]:
         """Names that expressions begin with: no other value may have them."""
         found = {name.partition(".")[0] for name in inputs.values()}
         if not self.owner:
-            paths = (*(n.layer for n in self.nodes), *(p.path for p in self.graph.params))
+            paths = (*(n.layer for n in self.graph.walk()), *(p.path for p in self.graph.params))
             found |= {path.partition(".")[0] for path in paths}
         return found
 
     def lines(self) -> list[str]:
+        self.statements += checks(self.assumed, self.sizes.text)
+        if self.graph.collects:
+            self.statements.append(Statement((), call("tracking.start", ())))
         for index, node in enumerate(self.nodes):
             self._node(index, node)
         self._return()
@@ -117,6 +133,9 @@ class Writer:
         if node.op.name == LIST:
             self._loop(index, node)
             return
+        if node.regions:
+            self._run_regions(index, node)
+            return
         nests = len(node.outputs) == 1 and self._nests(node.output)
         first = self._sequence(index, node, nests)
         text = self._expression(node)
@@ -127,8 +146,11 @@ class Writer:
             return
         targets = tuple(self._target(value, node, index) for value in node.outputs)
         named = any(v.name for v in node.outputs)
-        comment = shape_comment([v.type for v in node.outputs]) if named and self.comments else ""
+        types = [v.type for v, target in zip(node.outputs, targets) if target != "_"]
+        comment = shape_comment(types) if named and self.comments else ""
         used = any(target != "_" for target in targets)
+        if node.op.targets is not None:
+            targets = node.op.targets(targets)
         self.statements.append(Statement(targets if used else (), text, comment if used else ""))
 
     def _nests(self, value: Value) -> bool:
@@ -150,16 +172,19 @@ class Writer:
 
     def _is_long(self, text: Text, target: int, nested: bool) -> bool:
         """Whether a line is; the call that a statement is made of may have a line an argument."""
-        if text.call is not None and not nested:
-            return any(self.indent + 4 + len(argument) > READABLE for argument in text.call[1])
-        return self.indent + target + len(" = ") + len(text.text) > READABLE
+        if self.indent + target + len(" = ") + len(text.text) <= READABLE:
+            return False
+        if text.call is None or nested:
+            return True
+        head, arguments = text.call
+        return len(head) > READABLE // 2 or any(self.indent + 4 + len(each) > READABLE for each in arguments)
 
     def _text(self, node: Node) -> Text:
         operands = [self.operand(o) for o in node.inputs]
         if node.group is not None:
             return call(f"kernels.{identifier(node.group.name)}", [o.text for o in operands], ordered=True)
         if self._is_call(node):
-            return call(path_text(self.owner, node.layer), [o.text for o in self._given(node)], ordered=True)
+            return call(path_text(self.owner, node.layer), self._given(node, operands), ordered=True)
         if node.op.kind is Kind.RANDOM:
             return self.draw(node, operands)
         return op_text(node, operands, {name: self._attr(attr) for name, attr in node.attrs.items()})
@@ -167,12 +192,15 @@ class Writer:
     def _is_call(self, node: Node) -> bool:
         return node.op.name == MODULE or (self.layers and bool(node.layer))
 
-    def _given(self, node: Node) -> list[Text]:
+    def _given(self, node: Node, operands: list[Text]) -> list[str]:
         """What a call is given: the layer has its own parameters, and its own numbers."""
+        texts = [o.text for o in operands]
         if node.op.name == MODULE:
-            return [self.operand(o) for o in node.inputs]
-        first, *rest = node.inputs
-        return [self.operand(o) for o in (first, *(o for o in rest if isinstance(o, Value) and o not in self.params))]
+            return texts
+        if node.op.arguments is not None:
+            return node.op.arguments(texts, {name: self._attr(attr) for name, attr in node.attrs.items()})
+        rest = zip(texts[1:], node.inputs[1:])
+        return [texts[0], *(t for t, o in rest if isinstance(o, Value) and o not in self.params)]
 
     def _loop(self, index: int, node: Node) -> None:
         """`for block in self.blocks: x = block(x)`."""
@@ -192,6 +220,14 @@ class Writer:
         comment = shape_comment([value.type]) if self.comments else ""
         body = Statement((target,), call(variable, [target, *(o.text for o in rest)]), comment)
         self.statements.append(Loop(variable, path, body))
+
+    def _run_regions(self, index: int, node: Node) -> None:
+        """The bodies of a statement, each written with the names that stand around it."""
+        from tdsl.compiler.emit.regions import region_statement
+
+        self._settle_all([*dict.fromkeys(node.values), *self.spans])
+        targets = tuple(self._target(value, node, index) for value in node.outputs)
+        self.statements += region_statement(self, node, index, targets)
 
     # Operands, as a subclass may write them otherwise ----------------------------------------------------------------
 
@@ -247,6 +283,8 @@ class Writer:
             path = [part for part in node.layer.split(".") if not part.isdecimal()]
             return path[-1] if self.owner or len(path) > 1 else "output"
         maker = node.group.body.producers().get(value, node) if node.group is not None else node
+        if maker.op.results:
+            return maker.op.results[maker.outputs.index(value)]
         return snake(maker.origin) if maker.origin else NOUNS.get(maker.op.name, maker.op.name)
 
     def _settle(self, value: Value) -> None:
@@ -282,17 +320,16 @@ class Writer:
                 self._settle(value)
 
     def _is_ordered(self, node: Node) -> bool:
-        return node.group is not None or node.op.name == LIST or self._is_call(node) or node.op.kind is Kind.RANDOM
+        drawn = node.op.kind is Kind.RANDOM or node.op.effects or bool(node.regions)
+        return node.group is not None or node.op.name == LIST or self._is_call(node) or drawn
 
     # The end ---------------------------------------------------------------------------------------------------------
 
     def _return(self) -> None:
         """Values made by the last statement are returned by it."""
-        spans = [self.spans[v] for v in self.graph.outputs if v in self.spans]
-        if any(a[1] > b[0] for a, b in pairwise(spans)):
-            self._settle_all([*self.spans])
-        while self.pending and self._is_long_result():
-            self._settle(max(self.pending, key=lambda v: len(self.pending[v].text)))
+        if self.owner and self.graph.tracked:
+            self._hand_over()
+        self._settle_results()
         last = self.statements[-1] if self.statements else None
         results = self._results()
         if isinstance(last, Statement) and last.targets == results:
@@ -302,6 +339,13 @@ class Writer:
         else:
             self.statements.append(Return(Text(", ".join(results)), results))
 
+    def _settle_results(self) -> None:
+        spans = [self.spans[v] for v in self.graph.outputs if v in self.spans]
+        if any(a[1] > b[0] for a, b in pairwise(spans)):
+            self._settle_all([*self.spans])
+        while self.pending and self._is_long_result():
+            self._settle(max(self.pending, key=lambda v: len(self.pending[v].text)))
+
     def _is_long_result(self) -> bool:
         results = self._results()
         text = self.texts[self.graph.outputs[0]] if len(results) == 1 else Text(", ".join(results))
@@ -309,10 +353,20 @@ class Writer:
 
     def _results(self) -> tuple[str, ...]:
         results = tuple(self.texts[v].text for v in self.graph.outputs)
-        if not self.graph.tracked:
+        if not self.graph.tracks or self.owner:
             return results
-        tracked = ", ".join(f"{literal(name)}: {self.texts[v].text}" for name, v in self.graph.tracked.items())
-        return (*results, f"{{{tracked}}}")
+        if not self.graph.tracked:
+            return (*results, "tracking.collect()")
+        tracked = [f"{literal(name)}: {self.texts[v].text}" for name, v in self.graph.tracked.items()]
+        tracked += ["**tracking.collect()"] if self.graph.collects else []
+        return (*results, f"{{{', '.join(tracked)}}}")
+
+    def _hand_over(self) -> None:
+        """What a module tracks goes to the loss that calls it."""
+        self._settle_all([*self.spans])
+        for name, value in self.graph.tracked.items():
+            text = call("tracking.add", [literal(name), self._consume(value).text])
+            self.statements.append(Statement((), text))
 
 
 def _singular(path: str) -> str:
@@ -326,20 +380,31 @@ def _live(graph: Graph) -> list[Node]:
     wanted = set(graph.results)
     found: list[Node] = []
     for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs) or node.layer:
+        if wanted.intersection(node.outputs) or node.layer or node.regions:
             found.append(node)
             wanted.update(node.values)
     return found[::-1]
 
 
-def _last_uses(graph: Graph, nodes: Sequence[Node], inputs: Mapping[Value, str]) -> dict[Value, int]:
+def _last_uses(
+    graph: Graph, nodes: Sequence[Node], inputs: Mapping[Value, str], text_of: Callable[[Scalar], str]
+) -> dict[Value, int]:
     """The index of the last node that reads each value, by itself or in the text of a scalar."""
     found: dict[Value, int] = {}
     for i, node in enumerate(nodes):
         found |= dict.fromkeys(node.values, i)
-        texts = [s.text for attr in (*node.inputs, *node.attrs.values()) for s in scalars(attr) if s.text]
+        texts = [text_of(s) for s in _scalars_of(node) if s.text]
         found |= {value: i for value, name in inputs.items() if any(mentions(text, name) for text in texts)}
     return found | dict.fromkeys(graph.results, len(nodes))
+
+
+def _scalars_of(node: Node) -> Iterator[Scalar]:
+    """The scalars of a node and of all that it runs."""
+    for attr in (*node.inputs, *node.attrs.values()):
+        yield from scalars(attr)
+    for region in node.regions:
+        for inner in region.nodes:
+            yield from _scalars_of(inner)
 
 
 def scalars(attr: Attr | Value) -> Iterator[Scalar]:

@@ -17,8 +17,8 @@ def reference_lines(graph: Graph, names: Mapping[Value, str], scalars: Mapping[S
 class _Reference(Writer):
     def __init__(self, graph: Graph, names: Mapping[Value, str], scalars: Mapping[Scalar, str]) -> None:
         reserved = RESERVED | {"random", "seed", *scalars.values()}
-        super().__init__(graph, indent=4, layers=False, comments=False, names=names, reserved=reserved)
         self.scalars = scalars
+        super().__init__(graph, indent=4, layers=False, comments=False, names=names, reserved=reserved)
         self.draws = 0
 
     def scalar(self, scalar: Scalar) -> str:

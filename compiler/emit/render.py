@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,8 @@ def render(template: str, **values: Any) -> str:
 
 def docstring(text: str) -> str:
     """Text from outside, such as a comment of the program, as it may stand between the quotes of a docstring."""
-    escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return f'{escaped[:-1]}\\"' if escaped.endswith('"') else escaped
+    shown = "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    return re.sub(r'"{3,}|"+\Z', lambda quotes: '\\"' * len(quotes[0]), shown.replace("\\", "\\\\"))
 
 
 def plain(text: str) -> str:

@@ -88,7 +88,7 @@ def number_text(value: object) -> Text:
 def op_text(node: Node, operands: Sequence[Text], attrs: Mapping[str, Attr]) -> Text:
     """One call of an op in PyTorch, over its operands' texts; sizes among `attrs` are scalars with text."""
     torch = node.op.torch
-    ordered = node.op.kind is Kind.RANDOM or any(o.ordered for o in operands)
+    ordered = node.op.kind is Kind.RANDOM or node.op.effects or any(o.ordered for o in operands)
     if callable(torch):
         return _called(torch(*_plain(operands, attrs)), torch, operands, attrs, ordered)
     if torch in PRECEDENCE:
@@ -114,7 +114,23 @@ def _called(text: str, torch: object, operands: Sequence[Text], attrs: Mapping[s
     if first.level < ATOM and text.startswith((f"{first.text}.", f"{first.text}[")):
         first = Text(first.at(ATOM))
         text = torch(*_plain([first, *operands[1:]], attrs))
-    return Text(text, ATOM, None, ordered)
+    return Text(text, ATOM, _parts(text), ordered)
+
+
+def _parts(text: str) -> tuple[str, tuple[str, ...]] | None:
+    """The head and the arguments of a text that is one call, so that it may go over several lines."""
+    head = re.match(r"[\w.]+\(", text)
+    if head is None:
+        return None
+    depth, start, found = 0, head.end(), list[str]()
+    for word in re.finditer(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[()\[\]{},]""", text):
+        depth += (word[0] in ("(", "[", "{")) - (word[0] in (")", "]", "}"))
+        if depth == 0 and word.end() < len(text):
+            return None
+        if depth == 0 or (depth == 1 and word[0] == ","):
+            found.append(text[start : word.start()].strip())
+            start = word.end()
+    return head[0][:-1], tuple(filter(None, found))
 
 
 def _infix(sign: str, left: Text, right: Text) -> str:
@@ -134,7 +150,7 @@ def _arguments(node: Node, operands: Sequence[Text], attrs: Mapping[str, Attr]) 
     named = False
     for i, arg in enumerate(node.op.signature):
         if arg.variadic:
-            texts += map(literal, _flat(attrs[arg.name]))
+            texts += [literal(each) for each in _flat(attrs[arg.name])] or ["()"]
             continue
         text = _argument(arg, left, attrs)
         if not arg.required and text == literal(arg.default):
@@ -171,7 +187,8 @@ def _by_name(node: Node, arg: Arg) -> bool:
         return False
     if arg.is_operand:
         return arg.keyword_only or (arg.kind == "operand" and not arg.required)
-    return not arg.required or arg.keyword_only or arg.name == "dim"
+    last = not any(each.required for each in node.op.signature[node.op.signature.index(arg) + 1 :])
+    return not arg.required or arg.keyword_only or (arg.name == "dim" and last)
 
 
 def _flat(attr: Attr) -> tuple[Attr, ...]:

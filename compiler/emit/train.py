@@ -24,7 +24,6 @@ SUPPORTED = frozenset({
 })  # fmt: skip
 # The values that ask for nothing of settings that are refused otherwise.
 IDLE: Mapping[str, tuple[Constant, ...]] = {
-    "precision": ("f32",),
     "activation_checkpointing": ((),),
     "distributed": (None,),
 }
@@ -56,8 +55,10 @@ class TrainText:
     models: Mapping[str, str]
     loss: tuple[str, ...]
     tracks: bool
+    differentiates: bool
     accumulates: bool
     compare: tuple[str, ...]
+    compare_differentiates: bool
     metrics: Mapping[str, str]
     validates: bool
     init_from: str
@@ -70,6 +71,7 @@ class TrainText:
     best: bool
     early_stopping: bool
     state: str
+    scaled: bool
     standard: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
@@ -142,9 +144,11 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         settings=_settings(spec),
         models={identifier(name): _model(name, member, ".to(device)") for name, member in run.models.items()},
         loss=tuple(block_lines(run.loss)),
-        tracks=bool(run.loss.tracked),
+        tracks=run.loss.tracks,
+        differentiates=run.loss.differentiates,
         accumulates=is_row_mean(spec),
         compare=tuple(block_lines(evaluation.compare)) if metrics and evaluation and evaluation.compare else (),
+        compare_differentiates=bool(evaluation and evaluation.compare and evaluation.compare.differentiates),
         metrics=metrics,
         validates="val" in splits_of(spec.data),
         init_from=literal(init_from) if init_from is not None else "",
@@ -157,6 +161,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         best=bool(_best(spec)),
         early_stopping=bool(_early_stopping(spec)),
         state=_state(spec),
+        scaled=_scaled(spec),
     )
     standard, others, own = _imports(text, run)
     return replace(text, standard=tuple(standard), others=tuple(others), own=tuple(own))
@@ -173,7 +178,8 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
     own += [f"from model import {', '.join(_classes(run))}"]
     modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "run": True}
-    modules |= {"random": mentions(body, "random"), "streams": text.validates}
+    modules |= {name: mentions(body, name) for name in ("nn_functions", "random", "tracking")}
+    modules |= {"streams": text.validates}
     own += [f"from tdsl.runtime import {', '.join(sorted(name for name, used in modules.items() if used))}"]
     own += [f"from tdsl.runtime.loader import Batch{', Batches' if text.validates else ''}"]
     own += [f"from tdsl.runtime.progress import {'Meter, ' if text.validates else ''}bar"]
@@ -287,9 +293,15 @@ def _state(spec: TrainSpec) -> str:
     """The statement that puts all together that changes while a run goes on."""
     made = {"best": _best(spec), "early_stopping": _early_stopping(spec)}
     arguments = ["job", "models", "optimizer", "schedule"]
+    arguments += ["scaler=scaler"] if _scaled(spec) else []
     arguments += ["ema=ema"] if spec.settings.get("ema") is not None else []
     arguments += [f"{name}={text}" for name, text in made.items() if text]
     return layout("state = Training", arguments, "", 4)
+
+
+def _scaled(spec: TrainSpec) -> bool:
+    """Whether the loss is scaled: float16 has too few exponents for gradients."""
+    return spec.settings.get("precision") == "f16"
 
 
 def _early_stopping(spec: TrainSpec) -> str:
@@ -313,13 +325,13 @@ def _bad_settings(spec: TrainSpec) -> Iterator[Diagnostic]:
     for name, idle in IDLE.items():
         value = spec.settings.get(name)
         if value not in (*idle, None):
-            where = value.span if isinstance(value, Call) else spec.span
-            help = f"training runs in one process and in f32: remove `{name}`"
+            where = value.span if isinstance(value, Call) else spec.span.word(name)
+            help = f"training runs in one process: remove `{name}`"
             yield Diagnostic("E331", f"`{name} = {_shown(value)}` can't be trained", where, help=help)
     for name in IDLE_LOGGING:
         if spec.sections["logging"].get(name):
             help = "remove it: every logged step is a line of `log.jsonl`"
-            yield Diagnostic("E331", f"`{name}` of `logging` can't be written", spec.span, help=help)
+            yield Diagnostic("E331", f"`{name}` of `logging` can't be written", spec.span.word(name), help=help)
 
 
 def _shown(value: Constant) -> str:
@@ -333,7 +345,7 @@ def _bad_accumulation(spec: TrainSpec) -> Iterator[Diagnostic]:
     if spec.settings.get("accumulate") not in (1, None) and not is_row_mean(spec):
         message = "`accumulate` needs a loss that is a mean over rows, so that parts of a batch add up to the whole"
         help = "make the loss one, remove what weights its rows, or take `accumulate` out"
-        yield Diagnostic("E332", message, spec.loss.span, help=help)
+        yield Diagnostic("E332", message, spec.loss.name_span, help=help)
 
 
 def _bad_schedule(spec: TrainSpec) -> Iterator[Diagnostic]:

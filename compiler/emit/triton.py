@@ -16,6 +16,7 @@ WIDTH = 108  # of a line of a kernel's body, less its indentation
 
 RESERVED = {"rows", "cols", "mask", "row_mask", "col_mask", "offsets", "seed", "n", "n_rows", "tl", "tm", "program"}
 RESERVED |= {"start", "first", "triton", "torch", "grid", "ctx", "shape", "tile", "launch", "random", "kernels"}
+RESERVED |= {"n_cols", "N_COLS", "BLOCK", "BLOCK_ROWS", "BLOCK_COLS", "programs", "Tensor", "float", "max", "range"}
 
 # What a value without a name of the source is called, after the op that made it.
 NOUNS: Mapping[str, str] = {
@@ -24,15 +25,22 @@ NOUNS: Mapping[str, str] = {
     "mul": "product",
     "div": "quotient",
     "neg": "negated",
+    "floor_divide": "quotient",
+    "max": "greatest",
+    "min": "smallest",
+    "all": "every",
+    "any": "some",
+    "round": "rounded",
     "where": "chosen",
     "row_sum": "total",
     "row_max": "top",
     "row_min": "least",
     "rsqrt": "inverse",
     "sqrt": "root",
-    "expand": "repeated",
+    "spread": "repeated",
     "uniform": "draw",
     "gaussian": "draw",
+    "branch": "result",
 }
 
 
@@ -63,7 +71,7 @@ class Text:
         return self.text if self.level >= level else f"({self.text})"
 
 
-_LEVELS = {"+": 1, "-": 1, "*": 2, "/": 2, "&": 0, "|": 0}
+_LEVELS = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "&": 0, "|": 0}
 
 
 def literal(value: object) -> Text:
@@ -166,7 +174,7 @@ class Body:
         if template == "{0}":
             return operands[0]
         texts = [o.text for o in operands]
-        if node.op.name == "expand":
+        if node.op.name == "spread":
             return Text(f"tl.broadcast_to({texts[0]}, [BLOCK_ROWS, BLOCK_COLS])")
         if node.op.name in ("row_sum", "row_max", "row_min", "col_sum"):
             texts[0] = self.masked(node, texts[0])

@@ -1,9 +1,9 @@
-"""Conversions between dtypes: `cast(x, bf16)`, `x.to(bf16)`, `x.float()`, `x.int()`, `x.bool()`."""
+"""Conversions between dtypes: `cast(x, bf16)`, `x.to(bf16)`, `x.to(y)`, `x.float()`, `x.int()`, `x.bool()`."""
 
 from __future__ import annotations
 
 from tdsl.compiler.ir import TensorType
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, library, register, signature
 
 
 def _cast(b: Bound) -> Types:
@@ -12,18 +12,33 @@ def _cast(b: Bound) -> Types:
     return (TensorType(dtype, b.type(0).shape),)
 
 
-register(Op("cast", Kind.LIBRARY, signature("input: tensor, dtype: dtype"), _cast, ".to"))
+def _like(b: Bound) -> Types:
+    return (TensorType(b.type(1).dtype, b.type(0).shape),)
 
 
-def _to(dtype: str, torch: str) -> None:
+# The methods that no function bears the name of, with what they convert to.
+METHODS = {
+    "float": "float",
+    "double": "f64",
+    "half": "f16",
+    "bfloat16": "bf16",
+    "long": "i64",
+    "bool": "bool",
+}
+
+_as_another = Op("cast", Kind.LIBRARY, signature("input: tensor, other: tensor"), _like, ".to")
+register(Op("cast", Kind.LIBRARY, signature("input: tensor, dtype: dtype"), _cast, ".to", overloads=(_as_another,)))
+library("type_as", "input: tensor, other: tensor", _like, ".type_as")
+
+
+def _to(name: str, dtype: str) -> None:
     def infer(b: Bound) -> Types:
         return (TensorType(dtype, b.type(0).shape),)
 
-    register(Op(f"to_{torch}", Kind.LIBRARY, signature("input: tensor"), infer, f".{torch}"))
+    library(f"to_{name}", "input: tensor", infer, f".{name}")
 
 
-_to("float", "float")
-_to("i64", "long")
-_to("bool", "bool")
+for _name, _dtype in METHODS.items():
+    _to(_name, _dtype)
 
-internal("to_float", "to_long", "to_bool")
+internal(*(f"to_{name}" for name in METHODS))

@@ -1,4 +1,4 @@
-"""Pointwise ops: arithmetic, comparisons, mathematical functions, activations.
+"""Pointwise ops: arithmetic, comparisons, mathematical functions. `choice.py` and `activation.py` have the others.
 
 VJPs name their operands as the formula does: `g` is the gradient of the result `y`.
 """
@@ -11,20 +11,22 @@ from typing import Any
 
 from tdsl.compiler.ir import Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import (
-    broadcast,
+    is_floating,
     like_input_float,
     pointwise,
     pointwise_bool,
     pointwise_float,
     pointwise_numeric,
     promote,
-    tensors,
+    refuse_booleans,
 )
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
+from tdsl.dsl.diagnostics import fail
 
 UNARY = signature("input: tensor")
 BINARY = signature("input: operand, other: operand")
+PAIR = "input: tensor, other: tensor"
 Infer = Callable[[Bound], Types]
 
 
@@ -32,8 +34,11 @@ def unary(name: str, triton: str, vjp: Callable[..., Any] | None, infer: Infer =
     register(Op(name, Kind.POINTWISE, UNARY, infer, more.pop("torch", f"torch.{name}"), triton, vjp=vjp, **more))
 
 
-def binary(name: str, torch: str, triton: str, vjp: Callable[..., Any] | None, infer: Infer = pointwise) -> None:
-    register(Op(name, Kind.POINTWISE, BINARY, infer, torch, triton, vjp=vjp))
+def binary(
+    name: str, torch: str, triton: str, vjp: Callable[..., Any] | None, infer: Infer = pointwise, **more: Any
+) -> None:
+    arguments = signature(more.pop("arguments", "input: operand, other: operand"))
+    register(Op(name, Kind.POINTWISE, arguments, infer, torch, triton, vjp=vjp, **more))
 
 
 def composite(
@@ -44,38 +49,151 @@ def composite(
     register(Op(name, Kind.POINTWISE, signature(arguments), infer, torch, lower=lower, **more))
 
 
+# Conversions within kernels -------------------------------------------------------------------------------------------
+
+unary("real", "{0}.to(tl.float32)", None, lambda b: (TensorType("float", b.type(0).shape),), torch=".float")
+unary("integer", "{0}.to(tl.int64)", None, lambda b: (TensorType("i64", b.type(0).shape),), torch=".long")
+
+
+def _number_of(t: Tracer, x: Expr) -> Expr:
+    """Truth values as 0 and 1: products of theirs would be truth values."""
+    return t.integer(x) if x.type.dtype == "bool" and isinstance(x.operand, Value) else x
+
+
 # Arithmetic ----------------------------------------------------------------------------------------------------------
 
-binary("add", "+", "{0} + {1}", lambda t, g, y, a, b: (g, g))
-binary("sub", "-", "{0} - {1}", lambda t, g, y, a, b: (g, -g), pointwise_numeric)
+
+def _without_booleans(b: Bound) -> Types:
+    """`-` takes no truth values at all, not even beside numbers."""
+    for i in range(2):
+        refuse_booleans(b, b.type(i).dtype)
+    return pointwise(b)
+
+
+def _scaled(sign: int) -> Op:
+    """`add(x, y, alpha=2)`, and `sub` with it."""
+    name, rule = ("add", pointwise) if sign > 0 else ("sub", _without_booleans)
+
+    def infer(b: Bound) -> Types:
+        found = rule(b)
+        if isinstance(b.attrs["alpha"], (float, Scalar)) and not found[0].is_float:
+            fail("E202", f"`alpha` of `{b.op.name}` of integers is an integer", b.span, str(b.attrs["alpha"]))
+        return found
+
+    return Op(
+        name,
+        Kind.POINTWISE,
+        signature("input: operand, other: operand, *, alpha: float = 1"),
+        infer,
+        f"torch.{name}",
+        lower=lambda t, a, b, alpha: a + sign * (b * alpha),
+    )
+
+
+def _rounded_division() -> Op:
+    def infer(b: Bound) -> Types:
+        if b.attrs["rounding_mode"] not in (None, "trunc", "floor"):
+            told = f"this is {b.attrs['rounding_mode']!r}"
+            fail("E202", '`rounding_mode` of `div` is "trunc", "floor" or none', b.span, told)
+        return pointwise_float(b) if b.attrs["rounding_mode"] is None else pointwise_numeric(b)
+
+    def lower(t: Tracer, a: Expr, b: Expr, rounding_mode: str | None) -> Expr:
+        if rounding_mode is None:
+            return a / b
+        return _floor_divide(t, a, b) if rounding_mode == "floor" else _truncated(t, a, b)
+
+    arguments = signature("input: operand, other: operand, *, rounding_mode: str? = none")
+    return Op("div", Kind.POINTWISE, arguments, infer, "torch.div", lower=lower)
+
+
+def _truncated(t: Tracer, a: Expr, b: Expr) -> Expr:
+    return t.trunc(a / b) if _floating(a, b) else t.whole_quotient(a - t.fmod(a, b), b)
+
+
+def _floating(*operands: Expr) -> bool:
+    return is_floating(promote(x.operand for x in operands))
+
+
+def _remainder(t: Tracer, a: Expr, b: Expr) -> Expr:
+    """With the sign of the divisor, as Python has it; `fmod` has that of the dividend."""
+    rest, divisor = t.fmod(a, b), _number(b)
+    if divisor:
+        return t.where(rest < 0 if divisor > 0 else rest > 0, rest + b, rest)
+    return t.where(t.both(t.ne(rest, 0), t.ne(rest < 0, b < 0)), rest + b, rest)
+
+
+def _floor_divide(t: Tracer, a: Expr, b: Expr) -> Expr:
+    """By the remainder, which is exact, so that both agree where the quotient is nearly whole."""
+    whole = a - _remainder(t, a, b)
+    if not _floating(a, b):
+        return t.whole_quotient(whole, b)
+    return t.stop(t.where(t.eq(b, 0), a / b, t.whole(whole / b)))
+
+
+binary("add", "+", "{0} + {1}", lambda t, g, y, a, b: (g, g), overloads=(_scaled(1),))
+binary("sub", "-", "{0} - {1}", lambda t, g, y, a, b: (g, -g), _without_booleans, overloads=(_scaled(-1),))
 binary("mul", "*", "{0} * {1}", lambda t, g, y, a, b: (g * b, g * a))
-binary("div", "/", "{0} / {1}", lambda t, g, y, a, b: (g / b, -g * y / b), pointwise_float)
 binary(
-    "maximum",
-    "torch.maximum",
-    "tm.maximum({0}, {1})",
-    lambda t, g, y, a, b: (g * _winner(t, a, b), g * _winner(t, b, a)),
+    "div",
+    "/",
+    "{0} / {1}",
+    lambda t, g, y, a, b: (g / b, -g * y / b),
+    pointwise_float,
+    overloads=(_rounded_division(),),
 )
-binary(
-    "minimum",
-    "torch.minimum",
-    "tm.minimum({0}, {1})",
-    lambda t, g, y, a, b: (g * _winner(t, b, a), g * _winner(t, a, b)),
+# Of whole numbers that divide exactly.
+binary("whole_quotient", "//", "{0} // {1}", None)
+binary("fmod", "torch.fmod", "tm.fmod({0}, {1})", lambda t, g, y, a, b: (g, -g * t.trunc(a / b)), pointwise_numeric,
+       arguments="input: tensor, other: operand")  # fmt: skip
+composite("remainder", "input: operand, other: operand", _remainder, pointwise_numeric, torch="%")
+composite(
+    "floor_divide",
+    "input: operand, other: operand",
+    _floor_divide,
+    pointwise_numeric,
+    # `//` of PyTorch has no gradient, not even zeros.
+    torch=lambda texts, attrs: f'torch.div({texts[0]}, {texts[1]}, rounding_mode="floor")',
 )
 
 
-def _winner(t: Tracer, a: Expr, b: Expr) -> Expr:
-    """1 where `a` is the greater, a half where they tie, as PyTorch shares the gradient."""
-    return t.where(a > b, 1.0, t.where(t.eq(a, b), 0.5, 0.0))
+def _two_tensors(b: Bound) -> Types:
+    for operand in b.inputs:
+        if isinstance(operand, Scalar):
+            bound = "min" if b.op.name == "maximum" else "max"
+            told = f"this is the number {operand.text or operand.value}"
+            fail(
+                "E202",
+                f"`{b.op.name}` is of two tensors",
+                b.span,
+                told,
+                help=f"beside a number: `clamp(x, {bound}=...)`",
+            )
+    return pointwise(b)
+
+
+for _name, _winner in (("maximum", lambda a, b: a > b), ("minimum", lambda a, b: a < b)):
+    binary(
+        _name,
+        f"torch.{_name}",
+        f"tm.{_name}({{0}}, {{1}})",
+        lambda t, g, y, a, b, wins=_winner: (g * _share(t, a, b, wins), g * _share(t, b, a, wins)),
+        _two_tensors,
+    )
+
+
+def _share(t: Tracer, a: Expr, b: Expr, wins: Callable[[Expr, Expr], Expr]) -> Expr:
+    """1 where `a` wins, a half where they tie, as PyTorch shares the gradient."""
+    return t.where(wins(a, b), 1.0, t.where(t.eq(a, b), 0.5, 0.0))
 
 
 unary("neg", "-{0}", lambda t, g, y, x: (-g,), pointwise_numeric, torch="-x")
 unary("abs", "tl.abs({0})", lambda t, g, y, x: (g * t.sign(x),), pointwise_numeric)
-unary("sign", "tm.sign({0})", None, pointwise_numeric)
+unary("sign", "tm.sign({0})", None, pointwise)
 
 
 def _pow(t: Tracer, x: Expr, exponent: Expr) -> Expr:
     """Powers by small whole numbers by multiplication, which is exact for negative bases too."""
+    x = _number_of(t, x)
     base, n = _number(x), _number(exponent)
     if n in (0.5, -0.5):
         return t.sqrt(x) if n == 0.5 else t.rsqrt(x)
@@ -101,6 +219,16 @@ def _multiplied(x: Expr, n: int) -> Expr:
     return half * half * x if n % 2 else half * half
 
 
+def _power_type(b: Bound) -> Types:
+    found = pointwise_numeric(b)
+    exponent = b.inputs[1]
+    value = exponent.value if isinstance(exponent, Scalar) else None
+    if not found[0].is_float and isinstance(value, int) and value < 0:
+        told = f"{b.type(0)} to the power of {value}"
+        fail("E205", "a negative power of integers is no integer", b.span, told, help="convert with `.float()`")
+    return found
+
+
 def _power_vjp(t: Tracer, g: Expr, y: Expr, x: Expr, p: Expr) -> tuple[Expr | None, Expr]:
     """At the edges as in PyTorch: no gradient of `x ** 0`, nor of the exponent where a zero stays one."""
     d_x = None if _number(p) == 0 else g * t.where(t.eq(p, 0.0), 0.0, p * t.power(x, p - 1.0))
@@ -113,9 +241,10 @@ register(
         "pow",
         Kind.POINTWISE,
         signature("input: operand, exponent: operand"),
-        pointwise,
+        _power_type,
         "**",
         lower=_pow,
+        unfused=lambda b: not is_floating(promote(b.inputs)) and not isinstance(b.inputs[1], Scalar),
     )
 )
 register(
@@ -145,20 +274,20 @@ def _truth(t: Tracer, x: Expr) -> Expr:
     return x if x.type.dtype == "bool" and isinstance(x.operand, Value) else t.ne(x, 0)
 
 
-composite(
-    "logical_and",
-    "input: operand, other: operand",
-    lambda t, a, b: t.both(_truth(t, a), _truth(t, b)),
-    pointwise_bool,
-    torch="torch.logical_and",
-)
-composite(
-    "logical_or",
-    "input: operand, other: operand",
-    lambda t, a, b: t.either(_truth(t, a), _truth(t, b)),
-    pointwise_bool,
-    torch="torch.logical_or",
-)
+def _logical_and(t: Tracer, a: Expr, b: Expr) -> Expr:
+    if a.type.dtype == b.type.dtype == "bool":
+        return t.both(a, b)
+    return t.ne(t.where(_truth(t, a), b, 0), 0)
+
+
+def _logical_or(t: Tracer, a: Expr, b: Expr) -> Expr:
+    if a.type.dtype == b.type.dtype == "bool":
+        return t.either(a, b)
+    return t.ne(t.where(_truth(t, a), 1, b), 0)
+
+
+composite("logical_and", PAIR, _logical_and, pointwise_bool, torch="torch.logical_and")
+composite("logical_or", PAIR, _logical_or, pointwise_bool, torch="torch.logical_or")
 composite(
     "logical_not",
     "input: tensor",
@@ -167,6 +296,17 @@ composite(
     torch="torch.logical_not",
 )
 unary("isnan", "{0} != {0}", None, pointwise_bool)
+composite("isinf", "input: tensor", lambda t, x: _is_infinite(t, x), pointwise_bool, torch="torch.isinf")
+composite("isfinite", "input: tensor", lambda t, x: _is_finite(t, x), pointwise_bool, torch="torch.isfinite")
+
+
+def _is_infinite(t: Tracer, x: Expr) -> Expr:
+    return t.eq(t.abs(x), float("inf")) if x.type.is_float else t.ne(x, x)
+
+
+def _is_finite(t: Tracer, x: Expr) -> Expr:
+    return t.abs(x) < float("inf") if x.type.is_float else t.eq(x, x)
+
 
 # Functions -----------------------------------------------------------------------------------------------------------
 
@@ -185,123 +325,57 @@ unary("cos", "tl.cos({0})", lambda t, g, y, x: (-g * t.sin(x),))
 unary("tanh", "tm.tanh({0})", lambda t, g, y, x: (g * (1.0 - y * y),))
 unary("erf", "tl.erf({0})", lambda t, g, y, x: (g * (2 / math.sqrt(math.pi)) * t.exp(-(x * x)),))
 unary("sigmoid", "tl.sigmoid({0})", lambda t, g, y, x: (g * y * (1.0 - y),))
-unary("floor", "tl.floor({0})", None, pointwise_numeric)
-unary("ceil", "tl.ceil({0})", None, pointwise_numeric)
+unary("asin", "tm.asin({0})", lambda t, g, y, x: (g * t.rsqrt(1.0 - x * x),))
+unary("acos", "tm.acos({0})", lambda t, g, y, x: (-g * t.rsqrt(1.0 - x * x),))
+unary("atan", "tm.atan({0})", lambda t, g, y, x: (g / (x * x + 1.0),))
+unary("sinh", "tm.sinh({0})", lambda t, g, y, x: (g * t.cosh(x),))
+unary("cosh", "tm.cosh({0})", lambda t, g, y, x: (g * t.sinh(x),))
 composite("tan", "input: tensor", lambda t, x: t.sin(x) / t.cos(x), pointwise_float, torch="torch.tan")
-composite("square", "input: tensor", lambda t, x: x * x, pointwise, torch="torch.square")
-
-# Choice --------------------------------------------------------------------------------------------------------------
 
 
-def _where_type(b: Bound) -> Types:
-    return (TensorType(promote(b.inputs[1:]), broadcast(tensors(b), "where", b.span)),)
+def _atan2_vjp(t: Tracer, g: Expr, y: Expr, a: Expr, b: Expr) -> tuple[Expr, Expr]:
+    over = g / (a * a + b * b)
+    return b * over, -a * over
 
 
-register(
-    Op(
-        "where",
-        Kind.POINTWISE,
-        signature("condition: tensor, input: operand, other: operand"),
-        _where_type,
-        "torch.where",
-        "tl.where({0}, {1}, {2})",
-        vjp=lambda t, g, y, c, a, b: (None, t.where(c, g, 0.0), t.where(c, 0.0, g)),
-    )
-)
+binary("atan2", "torch.atan2", "tm.atan2({0}, {1})", _atan2_vjp, pointwise_float, arguments=PAIR)
 
 
-def _bound(name: str, triton: str, inside: Callable[[Expr, Expr], Expr], outside: Callable[[Expr, Expr], Expr]) -> None:
-    """One side of `clamp`: the gradient passes at the bound, but not through NaN, as in PyTorch."""
-
-    def vjp(t: Tracer, g: Expr, y: Expr, x: Expr, bound: Expr) -> tuple[Expr, Expr]:
-        return t.where(inside(x, bound), g, 0.0), t.where(outside(x, bound), g, 0.0)
-
-    register(Op(name, Kind.POINTWISE, BINARY, pointwise, f"torch.{triton}", f"tm.{triton}({{0}}, {{1}})", vjp=vjp))
+def _square_type(b: Bound) -> Types:
+    (found,) = pointwise(b)
+    return (TensorType("i64" if found.dtype == "bool" else found.dtype, found.shape),)
 
 
-_bound("at_least", "maximum", lambda x, low: x >= low, lambda x, low: x < low)
-_bound("at_most", "minimum", lambda x, high: x <= high, lambda x, high: x > high)
-
-
-def _clamp(t: Tracer, x: Expr, low: Expr, high: Expr) -> Expr:
-    if getattr(low.operand, "value", 0.0) is not None:
-        x = t.at_least(x, low)
-    if getattr(high.operand, "value", 0.0) is not None:
-        x = t.at_most(x, high)
-    return x
-
-
-composite("clamp", "input: tensor, min: operand? = none, max: operand? = none", _clamp, pointwise, torch="torch.clamp")
 composite(
-    "masked_fill",
-    "input: tensor, mask: tensor, value: operand",
-    lambda t, x, mask, value: t.where(mask, value, x),
-    lambda b: (b.type(0),),
-    torch=".masked_fill",
-)
-composite(
-    "lerp",
-    "input: tensor, end: tensor, weight: operand",
-    lambda t, a, b, w: a + w * (b - a),
-    pointwise_float,
-    torch="torch.lerp",
+    "square", "input: tensor", lambda t, x: _number_of(t, x) * _number_of(t, x), _square_type, torch="torch.square"
 )
 
-# Activations: the formulas of torch.nn.functional --------------------------------------------------------------------
+# Rounding: no gradient, and integers stay as they are -----------------------------------------------------------------
+
+unary("whole", "tm.whole({0})", None)
+for _name, _triton in (("floor", "tl.floor"), ("ceil", "tl.ceil"), ("trunc", "tm.trunc")):
+    unary(_name, f"{_triton}({{0}})", None, pointwise_numeric)
 
 
-def _gelu(t: Tracer, x: Expr, approximate: str) -> Expr:
-    if approximate == "tanh":
-        return 0.5 * x * (1.0 + t.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    return 0.5 * x * (1.0 + t.erf(x * math.sqrt(0.5)))
+def _frac_type(b: Bound) -> Types:
+    like_input_float(b)
+    return pointwise(b)
 
 
-def _softplus(t: Tracer, x: Expr, beta: float, threshold: float) -> Expr:
-    scaled = x * beta
-    return t.where(scaled > threshold, x, t.log1p(t.exp(t.where(scaled > threshold, 0.0, scaled))) / beta)
+composite("frac", "input: tensor", lambda t, x: x - t.trunc(x), _frac_type, torch="torch.frac")
 
 
-def _hardtanh(t: Tracer, x: Expr, min_val: float, max_val: float) -> Expr:
-    """Unlike `clamp`, without a gradient at the bounds, as in PyTorch."""
-    return t.where(x <= min_val, min_val, t.where(x >= max_val, max_val, x))
+def _round(t: Tracer, x: Expr, decimals: int) -> Expr:
+    if not decimals:
+        return t.whole(x)
+    scale = 10.0 ** abs(decimals)
+    return t.whole(x * scale) / scale if decimals > 0 else t.whole(x / scale) * scale
 
 
-def _between(t: Tracer, x: Expr, low: float, high: Expr | float, middle: Expr) -> Expr:
-    """`low` up to -3, `high` from 3 on."""
-    return t.where(x <= -3.0, low, t.where(x >= 3.0, high, middle))
+def _round_type(b: Bound) -> Types:
+    return like_input_float(b) if b.attrs["decimals"] else pointwise_numeric(b)
 
 
-def _selu(t: Tracer, x: Expr) -> Expr:
-    alpha, scale = 1.6732632423543772, 1.0507009873554805
-    return scale * t.where(x > 0.0, x, alpha * t.expm1(t.where(x > 0.0, 0.0, x)))
+composite("round", "input: tensor, *, decimals: int = 0", _round, _round_type, torch="torch.round")
 
-
-composite("relu", "input: tensor", lambda t, x: t.where(x <= 0.0, 0.0, x), pointwise_numeric)
-composite("relu6", "input: tensor", lambda t, x: _hardtanh(t, x, 0.0, 6.0), pointwise_numeric)
-composite(
-    "leaky_relu",
-    "input: tensor, negative_slope: float = 0.01",
-    lambda t, x, negative_slope: t.where(x > 0.0, x, negative_slope * x),
-)
-composite(
-    "elu",
-    "input: tensor, alpha: float = 1.0",
-    lambda t, x, alpha: t.where(x > 0.0, x, alpha * t.expm1(t.where(x > 0.0, 0.0, x))),
-)
-composite("selu", "input: tensor", _selu)
-composite(
-    "celu",
-    "input: tensor, alpha: float = 1.0",
-    lambda t, x, alpha: t.where(x > 0.0, x, alpha * t.expm1(t.where(x > 0.0, 0.0, x) / alpha)),
-)
-composite("gelu", 'input: tensor, *, approximate: str = "none"', _gelu, flops=8)
-composite("silu", "input: tensor", lambda t, x: x * t.sigmoid(x), flops=4)
-composite("mish", "input: tensor", lambda t, x: x * t.tanh(_softplus(t, x, 1.0, 20.0)), flops=8)
-composite("hardtanh", "input: tensor, min_val: float = -1.0, max_val: float = 1.0", _hardtanh)
-composite("hardsigmoid", "input: tensor", lambda t, x: _between(t, x, 0.0, 1.0, (x + 3.0) / 6.0))
-composite("hardswish", "input: tensor", lambda t, x: _between(t, x, 0.0, x, x * (x + 3.0) / 6.0))
-composite("softplus", "input: tensor, beta: float = 1.0, threshold: float = 20.0", _softplus, flops=4)
-composite("softsign", "input: tensor", lambda t, x: x / (1.0 + t.abs(x)))
-composite("logsigmoid", "input: tensor", lambda t, x: -_softplus(t, -x, 1.0, 20.0))
-
-internal("power", "both", "either", "opposite", "at_least", "at_most")
+internal("power", "both", "either", "opposite", "whole", "whole_quotient", "real", "integer")

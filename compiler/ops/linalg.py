@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tdsl.compiler.ir import TensorType
-from tdsl.compiler.ops.infer import broadcast, promote, same, same_shape, tensors
+from tdsl.compiler.ops import cures
+from tdsl.compiler.ops.infer import agree, broadcast, promote, same, same_shape
 from tdsl.compiler.ops.op import Bound, Types, library
 from tdsl.dsl.diagnostics import fail
-
-
-def _agree(b: Bound) -> None:
-    """A product's operands have one dtype: PyTorch promotes nothing there."""
-    dtypes = {t.dtype for t in tensors(b)}
-    if len(dtypes) > 1 and not dtypes <= {"float", "f32"}:
-        given = " and ".join(map(str, tensors(b)))
-        fail("E205", f"dtypes do not match in `{b.op.name}`", b.span, given, help="convert one with `cast(x, dtype)`")
 
 
 def _linear(b: Bound) -> Types:
@@ -33,20 +28,31 @@ def _linear(b: Bound) -> Types:
         )
     if b.given(2) and not same_shape(b.type(2).shape, weight.shape[:1]):
         fail("E203", f"the bias of `linear` has {weight.shape[0]} numbers here", b.span, str(b.type(2)))
-    _agree(b)
+    agree(b)
     return (TensorType(promote(b.inputs[:1]), (*x.shape[:-1], *weight.shape[:-1])),)
+
+
+def _sign(b: Bound) -> str:
+    return "`@`" if b.op.name == "matmul" else f"`{b.op.name}`"
 
 
 def _matmul(b: Bound) -> Types:
     left, right = b.type(0), b.type(1)
     if not left.shape or not right.shape:
-        fail("E203", "`@` of a tensor without dimensions", b.span, f"{left} @ {right}")
+        fail("E203", f"{_sign(b)} of a tensor without dimensions", b.span, f"{left} @ {right}")
     inner = right.shape[-2] if len(right.shape) > 1 else right.shape[0]
     if not same(left.shape[-1], inner):
-        fail("E203", "shapes do not match in `@`", b.span, f"{left} @ {right}: {left.shape[-1]} is not {inner}")
-    _agree(b)
+        told = f"{left} @ {right}: {left.shape[-1]} is not {inner}"
+        fail("E203", f"shapes do not match in {_sign(b)}", b.span, told, help=cures.product(left, right))
+    agree(b)
     if left.dtype == "bool":
-        fail("E205", "`@` does not multiply booleans", b.span, f"{left} @ {right}", help="convert with `.float()`")
+        fail(
+            "E205",
+            f"{_sign(b)} does not multiply booleans",
+            b.span,
+            f"{left} @ {right}",
+            help="convert with `.float()`",
+        )
     batch = broadcast([TensorType("float", t.shape[:-2]) for t in (left, right)], "@", b.span)
     rows = left.shape[-2:-1] if len(left.shape) > 1 else ()
     cols = right.shape[-1:] if len(right.shape) > 1 else ()
@@ -54,4 +60,35 @@ def _matmul(b: Bound) -> Types:
 
 
 library("linear", "input: tensor, weight: tensor, bias: tensor? = none", _linear)
-library("matmul", "input: tensor, other: tensor", _matmul, "@", aliases=("mm", "bmm"))
+library("matmul", "input: tensor, other: tensor", _matmul, "@")
+
+
+def _of_rank(rank: int) -> Callable[[Bound], Types]:
+    """The rule of a product of tensors with so many dimensions each; `bmm` repeats no batch."""
+
+    def infer(b: Bound) -> Types:
+        left, right = b.type(0), b.type(1)
+        if len(left.shape) != rank or len(right.shape) != rank:
+            told = f"{left} and {right}"
+            fail("E203", f"`{b.op.name}` takes {_RANKS[rank]}", b.span, told, help="`@` takes any")
+        if not all(map(same, left.shape[: rank - 2], right.shape[: rank - 2])):
+            fail("E203", f"`{b.op.name}` takes as many matrices of each", b.span, f"{left} and {right}")
+        return _matmul(b)
+
+    return infer
+
+
+_RANKS = {1: "two vectors", 2: "two matrices", 3: "two batches of matrices"}
+
+
+def _outer(b: Bound) -> Types:
+    left, right = b.type(0), b.type(1)
+    if len(left.shape) != 1 or len(right.shape) != 1:
+        fail("E203", "`outer` takes two vectors", b.span, f"{left} and {right}")
+    return (TensorType(promote(b.inputs), (*left.shape, *right.shape)),)
+
+
+library("mm", "input: tensor, mat2: tensor", _of_rank(2), "torch.mm")
+library("bmm", "input: tensor, mat2: tensor", _of_rank(3), "torch.bmm")
+library("dot", "input: tensor, tensor: tensor", _of_rank(1), "torch.dot")
+library("outer", "input: tensor, vec2: tensor", _outer, "torch.outer")

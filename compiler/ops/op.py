@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -28,8 +28,8 @@ class Arg:
     """One argument of a signature.
 
     `kind`: `tensor` (a Value), `operand` (a Value or a number), `tensors` (a list of Values), or an attribute: `int`,
-    `float`, `bool`, `str`, `size`, `sizes` (an int or several), `dtype`, `any`, or `device`, which the builder fills in
-    and no program gives. A `?` after it allows `none`.
+    `float`, `bool`, `str`, `size`, `sizes` (an int or several), `dtype`, `any`; or `device` or `built`, which the
+    builder fills in and no program gives. A `?` after it allows `none`.
     `variadic` takes the remaining positional arguments as a tuple, as `x.reshape(B, -1)` does.
     """
 
@@ -40,6 +40,11 @@ class Arg:
     keyword_only: bool = False
     optional: bool = False
     variadic: bool = False
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the builder fills it in."""
+        return self.kind in ("device", "built")
 
     @property
     def is_operand(self) -> bool:
@@ -66,7 +71,7 @@ def signature(text: str) -> Signature:
                 name=name.lstrip("*"),
                 kind=kind.rstrip("?"),
                 default=_default(default.strip()) if has_default else None,
-                required=not has_default and not name.startswith("*"),
+                required=not has_default,
                 keyword_only=keyword_only,
                 optional=kind.endswith("?"),
                 variadic=name.startswith("*"),
@@ -124,6 +129,14 @@ class Op:
       gradient `g` of its result `y`. It returns IR, which is then optimised as the forward is.
     - `flops`: floating-point operations for an element of the result (of the input, for a reduction).
     - `aliases`: other names for it.
+    - `effects`: whether a call does more than yield its result (draws random numbers, counts a batch), so that two
+      equal calls are still two.
+    - `arguments`: for an op that layers are: what is written between the parentheses of a layer's call, from the texts
+      of its operands and its attributes. By default the operands that are not the layer's own parameters.
+    - `targets`: how the names of several results are written: `("y", "(h, c)")` from `("y", "h", "c")`.
+    - `overloads`: the other forms that PyTorch calls by this name: the first one that the arguments fit is called.
+    - `results`: the names of several results, `("values", "indices")`.
+    - `unfused`: which calls of a fusible op are left to PyTorch all the same.
     """
 
     name: str
@@ -136,6 +149,12 @@ class Op:
     vjp: Callable[..., Any] | None = None
     flops: float = 1
     aliases: tuple[str, ...] = ()
+    effects: bool = False
+    arguments: Callable[[Sequence[str], Mapping[str, Any]], list[str]] | None = None
+    targets: Callable[[Sequence[str]], tuple[str, ...]] | None = None
+    overloads: tuple[Op, ...] = ()
+    results: tuple[str, ...] = ()
+    unfused: Callable[[Bound], bool] | None = None
     doc: str = ""
 
     @property
@@ -159,9 +178,9 @@ def register(op: Op) -> Op:
     return op
 
 
-def library(name: str, arguments: str, infer: Callable[[Bound], Types], torch: Any = None, **more: Any) -> Op:
+def library(name: str, given: str, infer: Callable[[Bound], Types], torch: Any = None, **more: Any) -> Op:
     """Register an op that is left to PyTorch, by default to its functional form."""
-    return register(Op(name, Kind.LIBRARY, signature(arguments), infer, torch or f"F.{name}", **more))
+    return register(Op(name, Kind.LIBRARY, signature(given), infer, torch or f"F.{name}", **more))
 
 
 # Ops of the compiler's own, which a program can't name.

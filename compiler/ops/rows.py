@@ -5,12 +5,17 @@ A lowering works on canonical [rows, columns] tensors: `row_sum` and its like ar
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tdsl.compiler.ir import Scalar, TensorType
 from tdsl.compiler.ops.infer import (
     ONE,
+    axes,
     axis,
+    given_dtype,
+    known,
+    like_input,
     like_input_float,
     promote,
     reduced,
@@ -43,7 +48,7 @@ def _amax_vjp(t: Tracer, g: Expr, y: Expr, x: Expr) -> tuple[Expr]:
 
 
 _row_primitive(
-    "row_sum", "tl.sum({0}, axis=1, keep_dims=True)", ".sum(1, keepdim=True)", lambda t, g, y, x: (t.expand(g),)
+    "row_sum", "tl.sum({0}, axis=1, keep_dims=True)", ".sum(1, keepdim=True)", lambda t, g, y, x: (t.spread(g),)
 )
 _row_primitive("row_max", "tm.row_max({0})", ".amax(1, keepdim=True)", _amax_vjp)
 _row_primitive("row_min", "tm.row_min({0})", ".amin(1, keepdim=True)", _amax_vjp)
@@ -60,7 +65,7 @@ register(
 )
 register(
     Op(
-        "expand",
+        "spread",
         Kind.POINTWISE,
         signature("input: tensor"),
         lambda b: (TensorType(b.type(0).dtype, (ROWS, COLS)),),
@@ -72,24 +77,32 @@ register(
 )
 
 DIM = "input: tensor, dim: sizes? = none, keepdim: bool = false"
+DTYPE = ", *, dtype: dtype? = none"
 
 
 def _mean(t: Tracer, x: Expr, **_: Any) -> Expr:
     return t.row_sum(x) / N_COLS
 
 
-def _var(t: Tracer, x: Expr, correction: float, **_: Any) -> Expr:
+def _var(t: Tracer, x: Expr, correction: float | None = None, unbiased: bool = True, **_: Any) -> Expr:
+    less = correction if correction is not None else int(unbiased)
     centred = x - _mean(t, x)
-    return t.row_sum(centred * centred) / t.wrap(Scalar(COLS - int(correction)))
+    whole = isinstance(less, (int, float)) and less == int(less)
+    left = t.wrap(Scalar(COLS - int(less))) if whole else t.sub(N_COLS, less)
+    return t.row_sum(centred * centred) / left
 
 
-def _norm(t: Tracer, x: Expr, p: float, **_: Any) -> Expr:
+def _norm(t: Tracer, x: Expr, p: float | str, **_: Any) -> Expr:
+    if p == 0:
+        return t.row_sum(t.where(t.ne(x, 0.0), 1.0, 0.0))
     if p == 1:
         return t.row_sum(t.abs(x))
-    if p == float("inf"):
+    if p in (float("inf"), "inf"):
         return t.row_max(t.abs(x))
+    if p == float("-inf"):
+        return t.row_min(t.abs(x))
     # The gradient of the length is x / length, and 0 for a row of zeros, as in PyTorch.
-    return t.length(t.row_sum(x * x)) if p == 2 else t.power(t.row_sum(t.power(t.abs(x), p)), 1.0 / p)
+    return t.length(t.row_sum(x * x)) if p in (2, "fro") else t.power(t.row_sum(t.power(t.abs(x), p)), 1.0 / float(p))
 
 
 def _length_vjp(t: Tracer, g: Expr, y: Expr, x: Expr) -> tuple[Expr]:
@@ -110,36 +123,82 @@ register(
 )
 
 
-def _reduction(name: str, lower: Any, infer: Any = reduced_float, arguments: str = DIM, **more: Any) -> None:
-    register(Op(name, Kind.REDUCTION, signature(arguments), infer, more.pop("torch", f".{name}"), lower=lower, **more))
+def _in_a_dtype(b: Bound) -> bool:
+    """A dtype to compute in is PyTorch's affair."""
+    return b.attrs.get("dtype") is not None
 
 
-_reduction("sum", lambda t, x, **_: t.row_sum(x), reduced_sum)
-_reduction("mean", _mean)
-_reduction("amax", lambda t, x, **_: t.row_max(x), reduced)
-_reduction("amin", lambda t, x, **_: t.row_min(x), reduced)
-_reduction("var", _var, arguments=DIM + ", *, correction: float = 1")
-_reduction("std", lambda t, x, **a: t.length(_var(t, x, **a)), arguments=DIM + ", *, correction: float = 1")
-_reduction(
-    "norm",
-    _norm,
-    arguments="input: tensor, p: float = 2.0, dim: sizes? = none, keepdim: bool = false",
-    torch=lambda texts, attrs: _norm_text(texts, attrs),
-)
-_reduction(
-    "logsumexp",
-    lambda t, x, **_: _logsumexp(t, x),
-    arguments="input: tensor, dim: sizes, keepdim: bool = false",
-    torch="torch.logsumexp",
-)
+def _reduction(name: str, lower: Any, infer: Any = reduced_float, arguments: str = DIM, **more: Any) -> Op:
+    torch, unfused = more.pop("torch", f".{name}"), more.pop("unfused", _in_a_dtype)
+    return Op(name, Kind.REDUCTION, signature(arguments), infer, torch, lower=lower, unfused=unfused, **more)
+
+
+def extreme(b: Bound) -> Types:
+    """Of a dimension without elements there is no greatest."""
+    shape = b.type(0).shape
+    if shape and any(known(shape[i]) == 0 for i in axes(b.attrs.get("dim"), b)):
+        fail("E203", f"`{b.op.name}` of no elements", b.span, str(b.type(0)))
+    return reduced(b)
+
+
+def _deviation(name: str, lower: Any) -> None:
+    """`var` and `std` with a `correction`, and in the older ways `x.var(1, unbiased=False)` and `x.var(False)`."""
+    older = (
+        "input: tensor, dim: sizes?, unbiased: bool = true, keepdim: bool = false",
+        "input: tensor, unbiased: bool",
+    )
+    forms = tuple(_reduction(name, lower, arguments=arguments) for arguments in older)
+    arguments = "input: tensor, dim: sizes? = none, *, keepdim: bool = false, correction: float? = 1"
+    register(_reduction(name, lower, arguments=arguments, overloads=forms))
+
+
+def _order(b: Bound) -> Types:
+    p = b.attrs["p"]
+    if isinstance(p, (str, Scalar)) and p not in ("fro", "inf"):
+        fail("E202", "`p` of `norm` is a number", b.span, f"this is {p!r}", help="the greatest element: `p=inf`")
+    if isinstance(p, bool) or not isinstance(p, (int, float, str)):
+        fail("E202", "`p` of `norm` is a number", b.span)
+    return reduced_float(b)
 
 
 def _norm_text(texts: list[str], attrs: dict[str, Any]) -> str:
     """`torch.linalg.vector_norm`: `torch.norm` is deprecated."""
-    order = "" if attrs["p"] == 2 else f", {attrs['p']!r}"
+    p = {"fro": 2, "inf": float("inf")}.get(attrs["p"], attrs["p"])
+    order = "" if p == 2 else f", {p}" if math.isfinite(p) else f', float("{p}")'
     dim = "" if attrs["dim"] is None else f", dim={attrs['dim']}"
     keep = ", keepdim=True" if attrs["keepdim"] else ""
     return f"torch.linalg.vector_norm({texts[0]}{order}{dim}{keep})"
+
+
+def _logsumexp_type(b: Bound) -> Types:
+    """Integers become `float`."""
+    return reduced(b, None if b.type(0).is_float else "float")
+
+
+register(_reduction("sum", lambda t, x, **_: t.row_sum(x), reduced_sum, DIM + DTYPE))
+register(_reduction("mean", _mean, arguments=DIM + DTYPE))
+register(_reduction("amax", lambda t, x, **_: t.row_max(x), extreme))
+register(_reduction("amin", lambda t, x, **_: t.row_min(x), extreme))
+_deviation("var", _var)
+_deviation("std", lambda t, x, **a: t.length(_var(t, x, **a)))
+register(
+    _reduction(
+        "norm",
+        _norm,
+        _order,
+        f"input: tensor, p: any = 2.0, {DIM.partition(', ')[2]}",
+        torch=_norm_text,
+    )
+)
+register(
+    _reduction(
+        "logsumexp",
+        lambda t, x, **_: _logsumexp(t, x),
+        _logsumexp_type,
+        "input: tensor, dim: sizes, keepdim: bool = false",
+        torch="torch.logsumexp",
+    )
+)
 
 
 # Softmax -------------------------------------------------------------------------------------------------------------
@@ -182,12 +241,24 @@ register(
 
 
 def _along(b: Bound) -> Types:
-    axis(b.attrs["dim"], len(b.type(0).shape), b)
-    return like_input_float(b)
+    (x,) = like_input(b) if given_dtype(b) else like_input_float(b)
+    axis(b.attrs["dim"], len(x.shape), b)
+    return (TensorType(given_dtype(b) or x.dtype, x.shape),)
 
 
 for _name, _lower in (("softmax", _softmax), ("log_softmax", _log_softmax)):
-    register(Op(_name, Kind.ROW, signature("input: tensor, dim: int"), _along, f"F.{_name}", lower=_lower, flops=5))
+    register(
+        Op(
+            _name,
+            Kind.ROW,
+            signature("input: tensor, dim: int" + DTYPE),
+            _along,
+            f"F.{_name}",
+            lower=_lower,
+            flops=5,
+            unfused=_in_a_dtype,
+        )
+    )
 
 # Norms ---------------------------------------------------------------------------------------------------------------
 
@@ -256,4 +327,4 @@ register(
     )
 )
 
-internal("row_sum", "row_max", "row_min", "col_sum", "expand", "length", "stop")
+internal("row_sum", "row_max", "row_min", "col_sum", "spread", "length", "stop")

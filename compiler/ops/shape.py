@@ -1,272 +1,262 @@
-"""Ops that rearrange: views, concatenation, indexing. They compute nothing."""
+"""Ops that give a tensor another shape, or put its dimensions in another order. They compute nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tdsl.compiler.ir import Attr, Shape, TensorType, Value
-from tdsl.compiler.ops.infer import ONE, axis, known, promote, same
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
-from tdsl.compiler.size import Size, product
+from tdsl.compiler.ir import Attr, Shape, TensorType
+from tdsl.compiler.ops.infer import ONE, REST, axis, known, quotient, same, stated
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, library, register, signature
+from tdsl.compiler.size import Quotient, Size, product
 from tdsl.dsl.diagnostics import fail
 
 
-def _view(name: str, arguments: str, infer: Any, torch: Any = None) -> None:
+def view(name: str, arguments: str, infer: Any, torch: Any = None) -> None:
+    """Register an op that is index arithmetic alone, by default a method."""
     register(Op(name, Kind.VIEW, signature(arguments), infer, torch or f".{name}"))
 
 
-def _typed(b: Bound, shape: Shape) -> Types:
+def typed(b: Bound, shape: Shape) -> Types:
+    """The dtype of the first operand in another shape."""
     return (TensorType(b.type(0).dtype, shape),)
 
 
-def _dims(attr: Attr) -> tuple[Any, ...]:
+def need_rank(b: Bound, last: int | None = None) -> None:
+    """Refuse a tensor whose dimensions (the `last` ones) are not all known one by one."""
+    if REST in b.type(0).shape[-(last or 0) :]:
+        help = "declare the dimensions, as in `x: float[B, T, dim]`"
+        told = f"{b.type(0)}: `...` stands for any number of dimensions"
+        fail("E208", f"`{b.op.name}` needs to know each dimension", b.span, told, help=help)
+
+
+def several(attr: Attr) -> tuple[Any, ...]:
+    """One integer, several, or a list of them, as a tuple."""
     given = attr if isinstance(attr, tuple) else (attr,)
     return given[0] if len(given) == 1 and isinstance(given[0], tuple) else given
 
 
+def whole(size: Size) -> Size:
+    """`heads * (dim // heads)` as `dim`, where the division is proved to come out."""
+    atoms = [atom for monomial, _ in size.terms for atom, _ in monomial] if len(size.terms) == 1 else []
+    for atom in atoms:
+        if isinstance(atom, Quotient) and atom.operator == "//":
+            rest = size.exact(atom.denominator * Size.of(atom))
+            if rest is not None and same(size, rest * atom.numerator):
+                return whole(rest * atom.numerator)
+    return size
+
+
+# Another shape -------------------------------------------------------------------------------------------------------
+
+
 def _reshape(b: Bound) -> Types:
-    """One size may be -1: what the others leave, which must come out exactly."""
-    wanted = _wanted(b, "shape")
-    x = b.type(0)
-    total = product(x.shape)
+    need_rank(b)
+    return typed(b, _filled(b, _wanted(b, "shape"), product(b.type(0).shape), str(b.type(0))))
+
+
+def _filled(b: Bound, wanted: list[Size], total: Size, of: str) -> Shape:
+    """The sizes of `total` elements; one of them may be -1: what the others leave, which must come out exactly."""
     free = [i for i, s in enumerate(wanted) if s.constant == -1]
     if len(free) > 1:
         fail("E208", f"`{b.op.name}` can infer one size only", b.span)
     rest = product(tuple(s for i, s in enumerate(wanted) if i not in free))
-    if free:
-        left = _quotient(total, rest)
-        if left is None:
-            shape = ", ".join(map(str, wanted))
-            fail("E208", f"can't prove that `{b.op.name}` comes out exactly", b.span, f"{x} to [{shape}]")
-        wanted[free[0]] = left
-    elif not same(total, rest):
-        shape = ", ".join(map(str, wanted))
-        fail("E203", f"`{b.op.name}` to another number of elements", b.span, f"{x} to [{shape}]")
-    return _typed(b, tuple(wanted))
+    shape = ", ".join(map(str, wanted))
+    if not free:
+        if not same(total, rest):
+            help = "the new sizes multiply to what the old ones do; one of them may be -1"
+            fail("E203", f"`{b.op.name}` to another number of elements", b.span, f"{of} to [{shape}]", help=help)
+        return tuple(wanted)
+    if known(rest) == 0:
+        fail("E208", f"`{b.op.name}` can't infer a size beside one of 0", b.span, f"{of} to [{shape}]")
+    left = quotient(total, rest)
+    if left is None and known(total) is not None and known(rest) is not None:
+        fail("E203", f"`{b.op.name}` does not come out exactly", b.span, f"{of} to [{shape}]")
+    if left is None:
+        told = f"{of} to [{shape}]"
+        fail("E208", f"can't prove that `{b.op.name}` comes out exactly", b.span, told, help=stated(total, rest))
+    wanted[free[0]] = whole(left)
+    return tuple(wanted)
 
 
 def _wanted(b: Bound, name: str) -> list[Size]:
-    wanted = [Size.of(s) for s in _dims(b.attrs[name])]
-    if not wanted:
-        fail("E202", f"`{b.op.name}` needs sizes", b.span, help="to a single number: `x.squeeze()` or `x[0]`")
+    wanted = [Size.of(s) for s in several(b.attrs[name])]
     negative = next((s for s in wanted if (known(s) or 0) < 0 and s.constant != -1), None)
     if negative is not None:
         fail("E203", f"`{b.op.name}` to a negative size", b.span, str(negative))
     return wanted
 
 
-def _quotient(total: Size, by: Size) -> Size | None:
-    exact = total.exact(by)
-    if exact is not None:
-        return exact
-    a, b = known(total), known(by)
-    return total // by if a is not None and b and a % b == 0 else None
+def _reshape_as(b: Bound) -> Types:
+    x, other = b.type(0), b.type(1)
+    need_rank(b)
+    if not same(product(x.shape), product(other.shape)):
+        fail("E203", f"`{b.op.name}` to another number of elements", b.span, f"{x} to {other}")
+    return typed(b, other.shape)
 
 
 def _flatten(b: Bound) -> Types:
     shape = b.type(0).shape
-    if not shape:
-        return _typed(b, (ONE,))
     start, end = axis(b.attrs["start_dim"], len(shape), b), axis(b.attrs["end_dim"], len(shape), b)
+    if not shape:
+        return typed(b, (ONE,))
     if start > end:
         fail("E204", "`flatten` from a dimension to one before it", b.span, str(b.type(0)))
-    return _typed(b, (*shape[:start], product(shape[start : end + 1]), *shape[end + 1 :]))
+    return typed(b, (*shape[:start], whole(product(shape[start : end + 1])), *shape[end + 1 :]))
+
+
+def _unflatten(b: Bound) -> Types:
+    shape = b.type(0).shape
+    if not shape:
+        fail("E204", "`unflatten` of a tensor without dimensions", b.span, str(b.type(0)))
+    at = axis(b.attrs["dim"], len(shape), b)
+    wanted = _wanted(b, "sizes")
+    if not wanted:
+        fail("E203", "`unflatten` needs sizes", b.span)
+    sizes = _filled(b, wanted, shape[at], f"{shape[at]}")
+    return typed(b, (*shape[:at], *sizes, *shape[at + 1 :]))
 
 
 def _squeeze(b: Bound) -> Types:
     shape = b.type(0).shape
     dim = b.attrs["dim"]
-    gone = set(range(len(shape))) if dim is None else {axis(d, len(shape), b) for d in _dims(dim)}
-    unsure = next((shape[i] for i in sorted(gone) if known(shape[i]) is None), None)
+    gone = set(range(len(shape))) if dim is None else {axis(d, len(shape), b) for d in several(dim)}
+    if dim is not None and len(gone) < len(several(dim)):
+        fail("E204", "`squeeze` names each dimension once", b.span, str(b.type(0)))
+    unsure = next((shape[i] for i in sorted(gone) if i < len(shape) and known(shape[i]) is None), None)
     if unsure is not None:
         help = "name the dimensions that go, as in `squeeze(-1)`" if dim is None else None
         fail("E208", f"`squeeze` can't tell whether {unsure} is 1", b.span, str(b.type(0)), help=help)
-    return _typed(b, tuple(s for i, s in enumerate(shape) if i not in gone or known(s) != 1))
+    return typed(b, tuple(s for i, s in enumerate(shape) if i not in gone or known(s) != 1))
 
 
 def _unsqueeze(b: Bound) -> Types:
     shape = b.type(0).shape
     at = axis(b.attrs["dim"], len(shape) + 1, b)
-    return _typed(b, (*shape[:at], ONE, *shape[at:]))
+    return typed(b, (*shape[:at], ONE, *shape[at:]))
+
+
+def _expand(b: Bound) -> Types:
+    need_rank(b)
+    wanted = _wanted(b, "size")
+    padded = _padded(b, len(wanted))
+    missing = len(wanted) - len(b.type(0).shape)
+    if any(s.constant == -1 for s in wanted[:missing]):
+        fail("E203", "`expand` of a dimension that is not there to -1", b.span, str(b.type(0)))
+    found = tuple(s if w.constant == -1 else w for s, w in zip(padded, wanted))
+    _check_expanded(b, padded, found)
+    return typed(b, found)
+
+
+def _expand_as(b: Bound) -> Types:
+    found = b.type(1).shape
+    _check_expanded(b, _padded(b, len(found)), found)
+    return typed(b, found)
+
+
+def _padded(b: Bound, rank: int) -> Shape:
+    """The shape with ones in front, up to `rank` dimensions."""
+    shape = b.type(0).shape
+    if rank < len(shape):
+        fail("E203", f"`{b.op.name}` to fewer dimensions", b.span, f"{b.type(0)} to {rank} sizes")
+    return (ONE,) * (rank - len(shape)) + shape
+
+
+def _check_expanded(b: Bound, before: Shape, after: Shape) -> None:
+    for have, want in zip(before, after):
+        if known(have) != 1 and not same(have, want):
+            fail("E203", f"`{b.op.name}` of a size that is not 1", b.span, f"{b.type(0)}: {have} to {want}")
+
+
+view("reshape", "input: tensor, *shape: size", _reshape)
+# `.view` refuses memory that is not laid out for it, which no type tells.
+view("view", "input: tensor, *shape: size", _reshape, ".reshape")
+view("reshape_as", "input: tensor, other: tensor", _reshape_as)
+view("view_as", "input: tensor, other: tensor", _reshape_as, ".reshape_as")
+view("flatten", "input: tensor, start_dim: int = 0, end_dim: int = -1", _flatten)
+view("unflatten", "input: tensor, dim: int, sizes: shape", _unflatten)
+view("squeeze", "input: tensor, dim: sizes? = none", _squeeze)
+view("unsqueeze", "input: tensor, dim: int", _unsqueeze)
+view("expand", "input: tensor, *size: size", _expand)
+view("expand_as", "input: tensor, other: tensor", _expand_as)
+library("contiguous", "input: tensor", lambda b: typed(b, b.type(0).shape), ".contiguous")
+
+# Another order -------------------------------------------------------------------------------------------------------
 
 
 def _transpose(b: Bound) -> Types:
     shape = list(b.type(0).shape)
     i, j = axis(b.attrs["dim0"], len(shape), b), axis(b.attrs["dim1"], len(shape), b)
-    shape[i], shape[j] = shape[j], shape[i]
-    return _typed(b, tuple(shape))
+    if shape:
+        shape[i], shape[j] = shape[j], shape[i]
+    return typed(b, tuple(shape))
 
 
 def _permute(b: Bound) -> Types:
     shape = b.type(0).shape
-    order = [axis(d, len(shape), b) for d in _dims(b.attrs["dims"])]
+    order = [axis(d, len(shape), b) for d in several(b.attrs["dims"])]
     if sorted(order) != list(range(len(shape))):
         fail("E204", "`permute` names each dimension once", b.span, f"{b.type(0)} has {len(shape)} dimensions")
-    return _typed(b, tuple(shape[i] for i in order))
+    return typed(b, tuple(shape[i] for i in order))
 
 
-def _expand(b: Bound) -> Types:
+def _movedim(b: Bound) -> Types:
     shape = b.type(0).shape
-    wanted = _wanted(b, "sizes")
-    if len(wanted) < len(shape) or any(s.constant == -1 for s in wanted[: len(wanted) - len(shape)]):
-        fail("E203", "`expand` to fewer dimensions", b.span, f"{b.type(0)} to {len(wanted)} sizes")
-    padded = (ONE,) * (len(wanted) - len(shape)) + shape
-    found = tuple(s if w.constant == -1 else w for s, w in zip(padded, wanted))
-    for have, want in zip(padded, found):
-        if known(have) != 1 and not same(have, want):
-            fail("E203", "`expand` of a size that is not 1", b.span, f"{b.type(0)}: {have} to {want}")
-    return _typed(b, found)
-
-
-_view("reshape", "input: tensor, *shape: size", _reshape)
-_view("view", "input: tensor, *shape: size", _reshape)
-_view("flatten", "input: tensor, start_dim: int = 0, end_dim: int = -1", _flatten)
-_view("squeeze", "input: tensor, dim: sizes? = none", _squeeze)
-_view("unsqueeze", "input: tensor, dim: int", _unsqueeze)
-_view("transpose", "input: tensor, dim0: int, dim1: int", _transpose)
-_view("permute", "input: tensor, *dims: int", _permute)
-_view("expand_to", "input: tensor, *sizes: size", _expand, ".expand")
+    source = [axis(d, len(shape), b) for d in several(b.attrs["source"])]
+    target = [axis(d, len(shape), b) for d in several(b.attrs["destination"])]
+    if len(source) != len(target) or len({*source}) < len(source) or len({*target}) < len(target):
+        fail("E204", "`movedim` takes as many places as dimensions, each once", b.span, str(b.type(0)))
+    rest = iter(i for i in range(len(shape)) if i not in source)
+    moved = dict(zip(target, source))
+    order = [moved[i] if i in moved else next(rest) for i in range(len(shape))]
+    return typed(b, tuple(shape[i] for i in order) if shape else shape)
 
 
 def _swap_last(b: Bound) -> Types:
     shape = b.type(0).shape
     if len(shape) < 2:
         fail("E204", "`.T` swaps the last two dimensions", b.span, f"{b.type(0)} has {len(shape)}")
-    return _typed(b, (*shape[:-2], shape[-1], shape[-2]))
+    need_rank(b, 2)
+    return typed(b, (*shape[:-2], shape[-1], shape[-2]))
 
 
-_view(
-    "swap_last",
-    "input: tensor",
-    _swap_last,
-    lambda texts, attrs: f"{texts[0]}.mT",
-)
-
-# Parts and wholes ----------------------------------------------------------------------------------------------------
-
-
-def _chunk(b: Bound) -> Types:
+def _t(b: Bound) -> Types:
     shape = b.type(0).shape
-    dim = axis(b.attrs["dim"], len(shape), b)
-    count = b.attrs["chunks"]
-    if not isinstance(count, int) or count < 1:
-        fail("E208", "the number of chunks is a positive constant", b.span, str(count))
-    part = _quotient(shape[dim], Size.of(count))
-    if part is None:
-        fail("E208", f"can't prove that {shape[dim]} divides into {count} equal chunks", b.span, str(b.type(0)))
-    return tuple(TensorType(b.type(0).dtype, (*shape[:dim], part, *shape[dim + 1 :])) for _ in range(count))
+    need_rank(b)
+    if len(shape) > 2:
+        fail("E204", "`t` is for matrices", b.span, f"{b.type(0)} has {len(shape)} dimensions", help="use `.T`")
+    return typed(b, shape[::-1])
 
 
-def _together(b: Bound) -> list[TensorType]:
-    return [v.type for v in b.inputs if isinstance(v, Value)]
+def _same_shape(b: Bound) -> Types:
+    return typed(b, b.type(0).shape)
 
 
-def _cat(b: Bound) -> Types:
-    types = _together(b)
-    rank = len(types[0].shape)
-    dim = axis(b.attrs["dim"], rank, b)
-    total = Size.of(0)
-    for t in types:
-        others = [same(x, y) for i, (x, y) in enumerate(zip(t.shape, types[0].shape)) if i != dim]
-        if len(t.shape) != rank or not all(others):
-            fail("E203", "shapes do not match in `cat`", b.span, " and ".join(map(str, types)))
-        total = total + t.shape[dim]
-    shape = types[0].shape
-    return (TensorType(promote(b.inputs), (*shape[:dim], total, *shape[dim + 1 :])),)
+def _flip(b: Bound) -> Types:
+    rank = len(b.type(0).shape)
+    dims = [axis(d, rank, b) for d in several(b.attrs["dims"])]
+    if len({*dims}) < len(dims):
+        fail("E204", "`flip` names each dimension once", b.span, str(b.type(0)))
+    return _same_shape(b)
 
 
-def _stack(b: Bound) -> Types:
-    types = _together(b)
-    at = axis(b.attrs["dim"], len(types[0].shape) + 1, b)
-    for t in types:
-        if len(t.shape) != len(types[0].shape) or not all(map(same, t.shape, types[0].shape)):
-            fail("E203", "shapes do not match in `stack`", b.span, " and ".join(map(str, types)))
-    shape = types[0].shape
-    return (TensorType(promote(b.inputs), (*shape[:at], Size.of(len(types)), *shape[at:])),)
+def _roll(b: Bound) -> Types:
+    rank = len(b.type(0).shape)
+    if b.attrs["dims"] is None:
+        if len(several(b.attrs["shifts"])) != 1:
+            fail("E202", "`roll` by several shifts needs as many `dims`", b.span)
+        return _same_shape(b)
+    dims = [axis(d, rank, b) for d in several(b.attrs["dims"])]
+    if not rank or len(dims) != len(several(b.attrs["shifts"])):
+        fail("E202", "`roll` takes as many shifts as dimensions", b.span, str(b.type(0)))
+    return _same_shape(b)
 
 
-def _joined(name: str) -> Any:
-    def text(texts: list[str], attrs: dict[str, Any]) -> str:
-        dim = f", dim={attrs['dim']}" if attrs["dim"] else ""
-        return f"torch.{name}(({', '.join(texts)}){dim})"
+view("transpose", "input: tensor, dim0: int, dim1: int", _transpose)
+view("permute", "input: tensor, *dims: int", _permute)
+view("movedim", "input: tensor, source: sizes, destination: sizes", _movedim)
+view("t", "input: tensor", _t)
+view("swap_last", "input: tensor", _swap_last, lambda texts, attrs: f"{texts[0]}.mT")
+library("flip", "input: tensor, *dims: int", _flip, ".flip")
+library("roll", "input: tensor, shifts: sizes, dims: sizes? = none", _roll, ".roll")
 
-    return text
-
-
-_view("chunk", "input: tensor, chunks: int, dim: int = 0", _chunk)
-register(Op("cat", Kind.LIBRARY, signature("tensors: tensors, dim: int = 0"), _cat, _joined("cat")))
-register(Op("stack", Kind.LIBRARY, signature("tensors: tensors, dim: int = 0"), _stack, _joined("stack")))
-
-# Indexing ------------------------------------------------------------------------------------------------------------
-# An item is an integer, `none`, `...` as the string "...", or a slice as ("slice", start, stop, step).
-
-
-def _index(b: Bound) -> Types:
-    items = b.attrs["items"]
-    assert isinstance(items, tuple)
-    shape = list(b.type(0).shape)
-    consumed = sum(i is not None and i != "..." for i in items)
-    if consumed > len(shape):
-        fail("E204", f"{consumed} indices of a tensor with {len(shape)} dimensions", b.span, str(b.type(0)))
-    found: list[Size] = []
-    for item in items:
-        if item is None:
-            found.append(ONE)
-        elif item == "...":
-            rest = len(shape) - sum(i is not None and i != "..." for i in items[items.index(item) + 1 :])
-            found, shape = found + shape[:rest], shape[rest:]
-        else:
-            found += _item(item, shape.pop(0), b)
-    return _typed(b, tuple(found + shape))
-
-
-def _item(item: Attr, size: Size, b: Bound) -> list[Size]:
-    if not isinstance(item, tuple):
-        have = known(size)
-        if isinstance(item, int) and have is not None and not -have <= item < have:
-            fail("E204", f"index {item} of a size of {size}", b.span, str(b.type(0)))
-        return []
-    _, start, stop, step = item
-    return [_sliced(size, start, stop, 1 if step is None else step, b)]
-
-
-def _sliced(size: Size, start: Any, stop: Any, step: Any, b: Bound) -> Size:
-    if not isinstance(step, int) or step < 1:
-        fail("E204", "a slice has a positive constant step", b.span)
-    low, high = (_bound(v, size, d) for v, d in ((start, Size.of(0)), (stop, size)))
-    have, a, z = known(size), known(low), known(high)
-    if have is not None and a is not None and z is not None:
-        low, high = Size.of(min(a, have)), Size.of(max(min(z, have), min(a, have)))
-    return high - low if step == 1 else (high - low + (step - 1)) // step
-
-
-def _bound(value: Any, size: Size, default: Size) -> Size:
-    if value is None:
-        return default
-    given = Size.of(value)
-    return size + given if given.constant is not None and given.constant < 0 else given
-
-
-def _index_text(texts: list[str], attrs: dict[str, Any]) -> str:
-    return f"{texts[0]}[{', '.join(map(_item_text, attrs['items']))}]"
-
-
-def _item_text(item: Any) -> str:
-    if item is None or item == "...":
-        return "None" if item is None else "..."
-    if isinstance(item, tuple):
-        parts = ["" if v is None else str(getattr(v, "text", "") or v) for v in item[1:]]
-        return _slice_text(parts if parts[2] else parts[:2])
-    return str(item)
-
-
-def _slice_text(parts: list[str]) -> str:
-    """With spaces around the colons where a bound is more than a name or a number, as formatters have it."""
-    if all(not part or part.isidentifier() or part.lstrip("-").isdigit() for part in parts):
-        return ":".join(parts)
-    return " : ".join(parts).strip()
-
-
-_view("index", "input: tensor, items: any", _index, _index_text)
-
-internal("index", "swap_last", "expand_to")
+internal("swap_last")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from tdsl.compiler.ir import Attr, Node, Operand, Scalar, TensorType, Value
-from tdsl.compiler.ops.op import OPS, bind_plain
+from tdsl.compiler.ops.infer import pointwise_float
+from tdsl.compiler.ops.op import OPS, Op, bind_plain
 from tdsl.dsl.diagnostics import Span
 
 ExprLike = Union["Expr", Operand, int, float, bool, None]
@@ -92,10 +93,15 @@ class Tracer:
 
     def __call__(self, name: str, *args: ExprLike, **attrs: Attr) -> Expr:
         """Record one call of an op with one result."""
-        folded = _fold(name, [self.wrap(a) for a in args])
+        operands = [self.wrap(a) for a in args]
+        folded = _fold(name, operands)
         if folded is not None:
             return self.wrap(folded)
-        (value,) = self.record(name, tuple(self.wrap(a).operand for a in args), attrs)
+        if all(x.type.dtype == "bool" for x in operands):
+            name = _OF_TRUTH.get(name, name)
+        if _computes_in_floats(OPS[name]):
+            operands = [self.real(x) if _is_whole(x) else x for x in operands]
+        (value,) = self.record(name, tuple(x.operand for x in operands), attrs)
         return Expr(self, value)
 
     def record(self, name: str, operands: tuple[Operand, ...], attrs: dict[str, Attr]) -> tuple[Value, ...]:
@@ -125,8 +131,24 @@ def _key(node: Node) -> Any:
     return (node.op.name, node.inputs, tuple(node.attrs.items()))
 
 
+# Arithmetic on truth values is logic, where a kernel's own would wrap at one bit.
+_OF_TRUTH = {"add": "either", "mul": "both", "maximum": "either", "minimum": "both"}
+_ROUNDING = ("floor", "ceil", "trunc", "whole")
+
+
+def _is_whole(x: Expr) -> bool:
+    return isinstance(x.operand, Value) and not x.type.is_float
+
+
+def _computes_in_floats(op: Op) -> bool:
+    """Whether a primitive is a function of Triton's that takes floating-point numbers alone."""
+    return op.infer is pointwise_float and not op.triton.startswith("{0}")
+
+
 def _fold(name: str, args: list[Expr]) -> ExprLike:
-    """Arithmetic on literals, and what adding 0 or multiplying by 1 leaves; None where there is nothing to fold."""
+    """What integers rounded, literals, and adding 0 or multiplying by 1 leave; None where there is nothing to fold."""
+    if name in _ROUNDING or name == "sign":
+        return args[0] if _is_whole(args[0]) and (name != "sign" or args[0].type.dtype == "bool") else None
     if name not in ("add", "sub", "mul", "div") or len(args) != 2:
         return None
     left, right = (a.operand for a in args)

@@ -81,7 +81,7 @@ class _Reverse:
         if have is want or want is Layout.FULL:
             return grad
         if layout_of(grad.type.shape) is not have:
-            grad = self.tracer.expand(grad)
+            grad = self.tracer.spread(grad)
         return self.tracer.row_sum(grad) if have is Layout.FULL and want in (Layout.ROW, Layout.SCALAR) else grad
 
     def _add(self, value: Value, grad: Expr) -> None:
@@ -95,7 +95,7 @@ class _Reverse:
             return Gradient(port, self.tracer.col_sum(grad).value, port.layout)
         layout = Layout.ROW if port.layout is Layout.ROW else Layout.FULL
         if grad.type.shape != layout.shape():
-            grad = self.tracer.expand(grad)
+            grad = self.tracer.spread(grad)
         return Gradient(port, grad.value, layout)
 
 

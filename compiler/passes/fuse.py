@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Shape, Value
 from tdsl.compiler.kernel import Layout, Space
@@ -26,6 +27,36 @@ MOST_TENSORS = 16
 GROUP = Op("group", Kind.STRUCTURED, signature(""), lambda b: (), "kernels")
 
 FUSIBLE = (Kind.POINTWISE, Kind.REDUCTION, Kind.ROW, Kind.RANDOM)
+
+
+class Why(Enum):
+    """Why two operations, one of which reads what the other makes, are not in one group."""
+
+    LIBRARY = "left to PyTorch"
+    VIEW = "a view: kernels read tensors as they lie in memory"
+    FORM = "left to PyTorch with these arguments"
+    SEVERAL = "yields several tensors"
+    LEADING = "reduces other dimensions than the last ones"
+    WHOLE = "reduces to a single number, which needs a second stage"
+    INTEGERS = "reduces integers"
+    SINGLE = "computes a single number"
+    DOUBLE = "computes in f64, kernels in f32"
+    COLUMNS = "another iteration space: they reduce different numbers of dimensions"
+    SPACE = "another iteration space: their shapes are not rows by columns of one"
+    OPERATIONS = f"a kernel has at most {MOST_OPERATIONS} operations"
+    TENSORS = f"a kernel reads at most {MOST_TENSORS} tensors"
+    DETOUR = "one also waits for the other through something outside: the kernel would wait for itself"
+    NO_FLOATS = "reads no floating-point tensor, whose dtype a kernel is launched by"
+
+
+@dataclass(frozen=True, eq=False)
+class Boundary:
+    """A value that is not handed on within a kernel. `culprit` is the operation that forbids it, None for the pair."""
+
+    maker: Node
+    reader: Node
+    why: Why
+    culprit: Node | None = None
 
 
 @dataclass(eq=False)
@@ -44,8 +75,16 @@ class Cluster:
 
 def fuse(graph: Graph) -> Graph:
     """Replace each set of nodes that one kernel can compute by a group node."""
-    clusters = _Fuser(graph).run()
-    return _rebuild(graph, [c for c in clusters if len(c.members) > 1])
+    fuser = _Fuser(graph)
+    return _rebuild(graph, [c for c in fuser.run() if len(c.members) > 1 and fuser.reads_floats(c)])
+
+
+def boundaries(graph: Graph) -> list[Boundary]:
+    """What separates each operation that a kernel could compute from those beside it, in a graph before `fuse`."""
+    fuser = _Fuser(graph)
+    fuser.run()
+    pairs = [(j, i) for i in range(len(graph.nodes)) for j in dict.fromkeys(fuser.sources(i))]
+    return [found for j, i in pairs if (found := fuser.boundary(j, i)) is not None]
 
 
 class _Fuser:
@@ -53,8 +92,9 @@ class _Fuser:
         self.nodes = graph.nodes
         self.maker = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
         self.cluster: dict[int, Cluster] = {}
+        self.refused: dict[tuple[int, int], Why] = {}
 
-    def _sources(self, index: int) -> list[int]:
+    def sources(self, index: int) -> list[int]:
         """The nodes that a node reads from."""
         return [self.maker[v] for v in self.nodes[index].values if v in self.maker]
 
@@ -64,10 +104,24 @@ class _Fuser:
             if shape is None:
                 continue
             self._place(i, Cluster(shape, _trailing(node)))
-            for j in self._sources(i):
+            for j in self.sources(i):
                 if j in self.cluster and self.cluster[j] is not self.cluster[i]:
-                    self._merge(self.cluster[j], self.cluster[i])
+                    why = self._merge(self.cluster[j], self.cluster[i])
+                    if why is not None:
+                        self.refused[j, i] = why
         return list(dict.fromkeys(self.cluster.values()))
+
+    def boundary(self, j: int, i: int) -> Boundary | None:
+        """What separates node `i` from its source `j`; None within a group, and where neither could be in one."""
+        maker, reader = self.nodes[j], self.nodes[i]
+        a, b = self.cluster.get(j), self.cluster.get(i)
+        if a is not None and a is b:
+            return None if self.reads_floats(a) else Boundary(maker, reader, Why.NO_FLOATS)
+        if a is not None and b is not None:
+            return Boundary(maker, reader, self.refused[j, i])
+        culprit = maker if a is None else reader
+        why = unfusible(culprit)
+        return Boundary(maker, reader, why, culprit) if why is not None and (a or b) else None
 
     def _place(self, i: int, cluster: Cluster) -> None:
         cluster.members = [i]
@@ -76,25 +130,30 @@ class _Fuser:
             cluster.layouts[value] = _result_layout(self.nodes[i], space) or Layout.FULL
         self.cluster[i] = cluster
 
-    def _merge(self, a: Cluster, b: Cluster) -> None:
-        """Join cluster `b` to its producer `a` where that is sound."""
+    def _merge(self, a: Cluster, b: Cluster) -> Why | None:
+        """Join cluster `b` to its producer `a` where that is sound, else tell why not."""
         joined = self._joined(a, b)
-        if joined is None or len(joined.members) > MOST_OPERATIONS or self._detour(a, b):
-            return
+        if isinstance(joined, Why):
+            return joined
+        if len(joined.members) > MOST_OPERATIONS:
+            return Why.OPERATIONS
+        if self._detour(a, b):
+            return Why.DETOUR
         for i in joined.members:
             self.cluster[i] = joined
+        return None
 
     def _detour(self, a: Cluster, b: Cluster) -> bool:
         """Whether `b` also depends on `a` through something outside both: joined, they would wait for themselves."""
         seen = {a.members[0], b.members[0]}
-        waiting = [j for i in b.members for j in self._sources(i)]
+        waiting = [j for i in b.members for j in self.sources(i)]
         while waiting:
             # A cluster may hold later nodes than the one that is read: no index tells what it can't depend on.
             unit = self._unit(waiting.pop())
             if unit[0] in seen:
                 continue
             seen.add(unit[0])
-            sources = [j for i in unit for j in self._sources(i)]
+            sources = [j for i in unit for j in self.sources(i)]
             if any(self.cluster.get(j) is a for j in sources):
                 return True
             waiting += sources
@@ -104,15 +163,15 @@ class _Fuser:
         """A node's cluster, or the node alone."""
         return self.cluster[index].members if index in self.cluster else [index]
 
-    def _joined(self, a: Cluster, b: Cluster) -> Cluster | None:
+    def _joined(self, a: Cluster, b: Cluster) -> Cluster | Why:
         if a.trailing is not None and b.trailing is not None and a.trailing != b.trailing:
-            return None
+            return Why.COLUMNS
         trailing = a.trailing if a.trailing is not None else b.trailing
         shape = a.shape if len(a.shape) >= len(b.shape) else b.shape
         joined = Cluster(shape, trailing, sorted(a.members + b.members), dict(a.layouts))
         if not self._layouts(joined, a, b):
-            return None
-        return joined if len(self._operands(joined)) <= MOST_TENSORS else None
+            return Why.SPACE
+        return joined if len(self._operands(joined)) <= MOST_TENSORS else Why.TENSORS
 
     def _layouts(self, joined: Cluster, a: Cluster, b: Cluster) -> bool:
         """Work out the layouts of the smaller cluster anew in the joint space; false where they do not fit."""
@@ -132,25 +191,52 @@ class _Fuser:
                 return False
         return True
 
+    def reads_floats(self, cluster: Cluster) -> bool:
+        """Whether there is a floating-point input: kernels are launched by the dtype of one."""
+        return any(v.type.is_float for v in self._operands(cluster))
+
     def _operands(self, cluster: Cluster) -> set[Value]:
         return {v for i in cluster.members for v in self.nodes[i].values if v not in cluster.layouts}
 
 
+def unfusible(node: Node) -> Why | None:
+    """Why no kernel of ours computes a node, None where one can."""
+    if node.op.kind is Kind.VIEW:
+        return Why.VIEW
+    if node.op.kind not in FUSIBLE or not node.op.fusible:
+        return Why.LIBRARY
+    if len(node.outputs) != 1:
+        return Why.SEVERAL
+    if node.op.unfused is not None and node.op.unfused(_bound(node)):
+        return Why.FORM
+    if _trailing(node) == -1:
+        return _no_columns(node)
+    if all(s == ONE for s in _iterated(node)):
+        return Why.SINGLE
+    return Why.DOUBLE if "f64" in (v.type.dtype for v in (*node.values, *node.outputs)) else None
+
+
 def _full_shape(node: Node) -> Shape | None:
     """The shape that a fusible node iterates over; None for a node that is not fusible."""
-    if node.op.kind not in FUSIBLE or not node.op.fusible or len(node.outputs) != 1 or node.group is not None:
-        return None
-    shape = (
-        node.values[0].type.shape
-        if node.op.kind in (Kind.REDUCTION, Kind.ROW) and node.values
-        else node.output.type.shape
-    )
-    trailing = _trailing(node)
-    if trailing == -1 or not shape or all(s == ONE for s in shape):
-        return None
-    if "f64" in (v.type.dtype for v in (*node.values, *node.outputs)):
-        return None
-    return shape
+    return None if unfusible(node) is not None else _iterated(node)
+
+
+def _iterated(node: Node) -> Shape:
+    reduces = node.op.kind in (Kind.REDUCTION, Kind.ROW) and node.values
+    return node.values[0].type.shape if reduces else node.output.type.shape
+
+
+def _bound(node: Node) -> Bound:
+    return Bound(node.op, node.inputs, node.attrs, node.span)
+
+
+def _no_columns(node: Node) -> Why:
+    """Why a reduction does not run over columns."""
+    if not node.values[0].type.is_float:
+        return Why.INTEGERS
+    rank = len(node.values[0].type.shape)
+    over = axes(node.attrs.get("dim"), _bound(node)) if "normalized_shape" not in node.attrs else ()
+    return Why.WHOLE if len(over) in (0, rank) else Why.LEADING
 
 
 def _trailing(node: Node) -> int | None:
@@ -162,7 +248,7 @@ def _trailing(node: Node) -> int | None:
     if shape is not None:
         count = len(shape) if isinstance(shape, tuple) else 1
     else:
-        over = axes(node.attrs.get("dim"), Bound(node.op, node.inputs, node.attrs, node.span))
+        over = axes(node.attrs.get("dim"), _bound(node))
         count = len(over) if over == tuple(range(rank - len(over), rank)) else -1
     # A reduction to a single number has one row only: a second stage would be needed, which PyTorch's own has.
     return count if 0 < count < rank and node.values[0].type.is_float else -1
@@ -213,7 +299,7 @@ def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Val
     outputs = tuple(v for v in made_order(nodes) if v in kept or any(u not in inside for u in users.get(v, ())))
     scalars = tuple(dict.fromkeys(s for n in nodes for s in _scalars(n) if s.text))
     name = snake(graph.name) if len(nodes) == len(graph.nodes) else _name(nodes)
-    body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known)
+    body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known, assumed=graph.assumed)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars))
 

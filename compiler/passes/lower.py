@@ -56,7 +56,10 @@ class _Lowering:
             result = node.op.lower(self.tracer, *operands, **attrs)
         else:
             result = self.tracer(node.op.name, *operands, **attrs)
-        self.values[node.output] = _named(result.value, node.output.name, self.tracer)
+        # An operation that changes nothing (`x * 1`) yields what another has made, under the other's name.
+        folded = result.value in self.values.values()
+        name = "" if folded else node.output.name
+        self.values[node.output] = _named(result.value, name, self.tracer)
 
     def _layout_of_result(self, node: Node) -> Layout:
         if node.op.kind is Kind.REDUCTION:
@@ -83,7 +86,7 @@ class _Lowering:
         full = same_shape(value.type.shape, self.space.shape)
         layout = Layout.FULL if full else Layout.ROW
         if made.type.shape != layout.shape():
-            made = self.tracer.expand(self.tracer.wrap(made)).value
+            made = self.tracer.spread(self.tracer.wrap(made)).value
         return Port(value.name, value, made, layout)
 
 

@@ -41,7 +41,7 @@ def _swapped(operand: Operand, same: dict[Value, Value]) -> Operand:
 
 
 def _pure(node: Node) -> bool:
-    return node.op.kind is not Kind.RANDOM and node.op.name not in _ONCE
+    return node.op.kind is not Kind.RANDOM and not node.op.effects and node.op.name not in _ONCE and not node.regions
 
 
 def prune(graph: Graph) -> Graph:
@@ -49,8 +49,28 @@ def prune(graph: Graph) -> Graph:
     need = set(graph.results)
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if any(v in need for v in node.outputs):
+        if any(v in need for v in node.outputs) or _checks(node, graph):
+            node = _narrowed(node, need) if node.regions else node
             kept.append(node)
             need.update(node.values)
     params = tuple(p for p in graph.params if p.value in need)
     return replace(graph, nodes=tuple(reversed(kept)), params=params)
+
+
+def _checks(node: Node, graph: Graph) -> bool:
+    """Whether a region checks what is assumed in it."""
+    return any(set(r.assumed) - set(graph.assumed) or any(_checks(n, r) for n in r.nodes) for r in node.regions)
+
+
+def _narrowed(node: Node, need: set[Value]) -> Node:
+    """A node with regions that yields, and takes, no more than is needed."""
+    wanted = [i for i, v in enumerate(node.outputs) if v in need]
+    regions = [prune(replace(r, outputs=tuple(r.outputs[i] for i in wanted))) for r in node.regions]
+    read = [{v for n in r.nodes for v in n.values} | set(r.outputs) for r in regions]
+    taken = [i for i in range(len(node.inputs)) if any(r.inputs[i] in used for r, used in zip(regions, read))]
+    return replace(
+        node,
+        inputs=tuple(node.inputs[i] for i in taken),
+        outputs=tuple(node.outputs[i] for i in wanted),
+        regions=tuple(replace(r, inputs=tuple(r.inputs[i] for i in taken)) for r in regions),
+    )

@@ -48,4 +48,4 @@ def compile(
     if (run is None and len(unit.runs) > 1) or (run is not None and run not in unit.runs):
         raise ValueError(f"run must be one of {', '.join(unit.runs)}")
     name = run if run is not None else next(iter(unit.runs), None)
-    driver.write(pipeline.run(unit), name, Path(out), Path(file), standalone=standalone)
+    driver.write(pipeline.run(unit, name=name), name, Path(out), Path(file), standalone=standalone)

@@ -164,8 +164,8 @@ def _gelu_dropout_forward(x_ptr, h_ptr, n, p, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    quotient = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476)) / (1.0 - p)
-    h = tl.where(tm.uniform(seed, offsets) >= p, quotient, 0.0)
+    chosen = tl.where(tm.uniform(seed, offsets) >= p, 1.0 - p, float("inf"))
+    h = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476)) / chosen
     tl.store(h_ptr + offsets, h, mask=mask)
 
 
@@ -176,7 +176,8 @@ def _gelu_dropout_backward(x_ptr, d_h_ptr, d_x_ptr, n, p, seed, BLOCK: tl.conste
     x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_h = tl.load(d_h_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     product = x * 0.7071067811865476
-    quotient = tl.where(tm.uniform(seed, offsets) >= p, d_h, 0.0) / (1.0 - p)
+    chosen = tl.where(tm.uniform(seed, offsets) >= p, 1.0 - p, float("inf"))
+    quotient = d_h / chosen
     product_2 = quotient * (0.5 * x) * 1.1283791670955126 * tl.exp(-product * product)
     d_x = product_2 * 0.7071067811865476 + quotient * (1.0 + tl.erf(product)) * 0.5
     tl.store(d_x_ptr + offsets, d_x, mask=mask)

@@ -1,0 +1,30 @@
+"""`tdsl train` and `tdsl evaluate`: compile into the run's folder, then run the script with the rest of the line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from tdsl.compiler.commands.program import chosen, program, write_project
+
+SOURCES = Path(__file__).resolve().parent.parent.parent / "src"
+
+
+def run(options: Namespace) -> int:
+    unit = program(options)
+    name = chosen(unit, options.run, needed=True)
+    assert name is not None
+    out: Path = options.out or Path(options.file).parent / "runs" / name
+    write_project(unit, name, out / "emitted", options)
+    command = [sys.executable, str(out / "emitted" / options.script), "--out", str(out), *options.rest]
+    return subprocess.call(command, env={**os.environ, **importable()})
+
+
+def importable() -> Mapping[str, str]:
+    """Where other processes find `tdsl`, if this one was not installed but is on the path."""
+    known = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(SOURCES), known)))} if (SOURCES / "tdsl").is_dir() else {}

@@ -1,0 +1,1 @@
+"""What editors ask of a program: a language server over pure functions of an `Analysis`."""

@@ -1,0 +1,101 @@
+"""What the text of one group calls everything: its arguments, results, gradients and saved numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tdsl.compiler.emit.kernels import Tensor_
+from tdsl.compiler.emit.plan import Plan, low_precision
+from tdsl.compiler.emit.triton import NOUNS, Names
+from tdsl.compiler.ir import Scalar, Value
+from tdsl.compiler.kernel import Gradient, Layout, Port
+
+
+def scalar_names(scalars: Sequence[Scalar], names: Names) -> dict[Scalar, str]:
+    """A parameter's name for each number: the last name of its text, `p` for a rate that training decides."""
+    found: dict[Scalar, str] = {}
+    for scalar in scalars:
+        words = [w for w in re.findall(r"[A-Za-z_]\w*", scalar.text) if w not in ("if", "else", "self", "not", "and")]
+        wish = "p" if " if " in scalar.text else words[-1] if words else "value"
+        found[scalar] = names.new(wish)
+    return found
+
+
+class GroupNames:
+    """The names of one group's tensors and numbers, and what its backward reads and writes."""
+
+    def __init__(self, planned: Plan) -> None:
+        self.plan = planned
+        self.kernel = kernel = planned.kernel
+        self.names = Names()
+        self.ports = {p: self.names.new(p.name or "x") for p in kernel.inputs}
+        self.sources: dict[Value, str] = {}
+        for port, name in self.ports.items():
+            self.sources.setdefault(port.source, name)
+        self.scalars = scalar_names(kernel.scalars, self.names)
+        self.outputs = {p: self.names.new(p.name or "y") for p in kernel.outputs}
+        self.grads = {p: self.names.new(f"d_{self.outputs[o]}") for p, o in zip(kernel.grads, self._float_outputs())}
+        self.rows = {v: self.names.new(v.name or self._row_name(v)) for v in kernel.saved_rows}
+        self.cols = len(kernel.space.trail)
+        self.draws = kernel.draws > 0
+        self.handed = self._backward_parameters()
+        self.low = low_precision(kernel.group)
+
+    def _float_outputs(self) -> list[Port]:
+        return [p for p in self.kernel.outputs if p.type.is_float]
+
+    def _backward_parameters(self) -> list[str]:
+        """A gradient for each output, in order; what autograd hands in for truth values and integers is ignored."""
+        if self.kernel.backward is None:
+            return []
+        grads = iter(self.grads.values())
+        return [next(grads) if p.type.is_float else self.names.new(f"d_{n}") for p, n in self.outputs.items()]
+
+    def _row_name(self, value: Value) -> str:
+        op = self.kernel.forward.producers()[value].op.name
+        return NOUNS.get(op, op)
+
+    def _kernel_name(self, direction: str) -> str:
+        return f"_{self.kernel.name}_{direction}"
+
+    def _backward_writes(self) -> list[Tensor_]:
+        return once([Tensor_(f"d_{self.ports[g.port]}", g.value, g.layout) for g in self._computed()])
+
+    def _computed(self) -> list[Gradient]:
+        """The gradients that the kernel writes. One that is a result's own gradient is handed on as it is."""
+        return [g for g in self.kernel.gradients if g.value not in self._handed_on()]
+
+    def _handed_on(self) -> dict[Value, str]:
+        return {p.value: name for p, name in self.grads.items() if p.layout is Layout.FULL}
+
+    def _backward_reads(self) -> list[tuple[str, Value, Layout]]:
+        found = [(self.ports[p], p.value, p.layout) for p in self.kernel.saved_inputs]
+        found += [(self.outputs[p], p.value, p.layout) for p in self._saved_outputs()]
+        found += [(name, v, Layout.ROW) for v, name in self.rows.items()]
+        return found + [(name, p.value, p.layout) for p, name in self.grads.items() if self._used(p.value)]
+
+    def _used(self, value: Value) -> bool:
+        """Whether the backward kernel reads a gradient."""
+        graph = self.kernel.backward
+        assert graph is not None
+        return any(value in n.values for n in graph.nodes) or any(value is g.value for g in self._computed())
+
+    def _saved_outputs(self) -> list[Port]:
+        return [p for p in self.kernel.outputs if p.value in self.kernel.saved]
+
+    def _gradients_of(self) -> dict[Port, str]:
+        """The outputs by the names of their gradients."""
+        return dict(zip(self._float_outputs(), self.grads.values()))
+
+    def _is_full(self, port: Port) -> bool:
+        """Whether it is float32 beside tensors of a lower precision."""
+        return self.low is not None and port.type.dtype == "f32"
+
+
+def once(tensors: Sequence[Tensor_]) -> list[Tensor_]:
+    """Each value written once, under its first name."""
+    found: dict[Value, Tensor_] = {}
+    for tensor in tensors:
+        found.setdefault(tensor.value, tensor)
+    return list(found.values())

@@ -1,0 +1,71 @@
+"""How a group is to be computed: its kernel in both directions, and their schedules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+from tdsl.compiler.ir import Graph, Group, Operand, Scalar
+from tdsl.compiler.kernel import Kernel, Layout, Port
+from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.passes.differentiate import differentiate
+from tdsl.compiler.passes.lower import lower
+from tdsl.compiler.passes.schedule import Schedule, schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A group with its kernel and the schedules of its two directions."""
+
+    kernel: Kernel
+    forward: Schedule
+    backward: Schedule | None
+
+
+def plan(group: Group) -> Plan:
+    """Lower, differentiate and schedule a group."""
+    found = _plan(group.body, group.scalars)
+    return replace(found, kernel=replace(found.kernel, group=group))
+
+
+@cache
+def _plan(body: Graph, scalars: tuple[Scalar, ...]) -> Plan:
+    """Once for each body, whatever name its group comes to have."""
+    with knowing(body.known, body.assumed):
+        kernel = differentiate(lower(Group(body.name, body, scalars)))
+        backward = schedule(kernel, kernel.backward) if kernel.backward is not None else None
+        return Plan(kernel, schedule(kernel, kernel.forward), backward)
+
+
+def same_kernel(group: Group) -> object:
+    """What tells whether one kernel can serve two groups: operations, layouts, forms; neither names nor sizes."""
+    planned = plan(group)
+    kernel = planned.kernel
+    rank = len(kernel.space.shape)
+    numbers: dict[object, int] = {p.value: i for i, p in enumerate(kernel.inputs)}
+    numbers |= {s: -1 - i for i, s in enumerate(group.scalars)}
+
+    def number(operand: Operand) -> object:
+        return (
+            operand if isinstance(operand, Scalar) and not operand.text else numbers.setdefault(operand, len(numbers))
+        )
+
+    nodes = tuple((n.op.name, tuple(map(number, n.inputs)), tuple(n.attrs.items())) for n in kernel.forward.nodes)
+    ports = tuple((p.layout, p.type.dtype, _rank_matters(p, rank)) for p in (*kernel.inputs, *kernel.outputs))
+    outputs = tuple(map(number, kernel.forward.outputs))
+    sources = tuple(group.body.inputs.index(p.source) for p in kernel.inputs)
+    # The reference beside the kernel has what lowering does away with: sizes, and dimensions counted from the left.
+    reference = tuple((n.op.name, tuple(n.attrs.items())) for n in group.body.nodes)
+    return (nodes, ports, sources, outputs, len(kernel.space.trail), planned.forward, planned.backward, reference)
+
+
+def _rank_matters(port: Port, rank: int) -> bool | None:
+    """Whether the tensor has all dimensions of the space, where the code depends on that."""
+    return len(port.type.shape) == rank if port.layout in (Layout.FULL, Layout.ROW) else None
+
+
+def low_precision(group: Group) -> Scalar | None:
+    """What PyTorch calls the precision between which and float32 a group's body casts; None where it does not."""
+    found = (n.attrs["dtype"] for n in group.body.nodes if n.op.name in ("upcast", "downcast"))
+    low = next(found, None)
+    return low if isinstance(low, Scalar) else None

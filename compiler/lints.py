@@ -1,0 +1,272 @@
+"""Lints: what a program may say and hardly means. Each is a warning with a code; `# tdsl: allow W203` keeps one quiet.
+
+A rule is a function from a built program to diagnostics; `RULES` lists them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from tdsl.compiler.build.unit import (
+    ListMember,
+    ModuleIR,
+    ModuleMember,
+    RepeatMember,
+    RunIR,
+    SequentialMember,
+    Unit,
+)
+from tdsl.compiler.ir import Graph, Node
+from tdsl.compiler.reach import Scope, maker, scopes, source_of, unreached
+from tdsl.dsl import ast
+from tdsl.dsl.declared_names import walk
+from tdsl.dsl.diagnostics import Diagnostic, Reporter, Span
+from tdsl.dsl.program import DataSpec, Program
+from tdsl.dsl.scope import column_of
+
+# Ops whose results are any numbers: what a probability never is.
+UNBOUNDED = frozenset(
+    ["linear", "bilinear", "matmul", "mm", "bmm", "einsum", "conv1d", "conv2d", "conv3d", "batch_norm", "layer_norm",
+     "rms_norm", "group_norm", "relu", "gelu", "leaky_relu", "silu", "elu"]
+)  # fmt: skip
+# By loss: what it does itself, and what is to be left out before it.
+APPLIES = {
+    "cross_entropy": ("softmax", frozenset(["softmax", "log_softmax", "sigmoid"])),
+    "binary_cross_entropy_with_logits": ("sigmoid", frozenset(["sigmoid", "logsigmoid", "softmax"])),
+}
+# By loss: what its input has to come from, and the loss that takes scores as they are.
+WANTS = {
+    "binary_cross_entropy": ("sigmoid", UNBOUNDED | {"log_softmax", "tanh"}, "binary_cross_entropy_with_logits"),
+    "nll_loss": ("log_softmax", UNBOUNDED | {"softmax", "sigmoid", "tanh"}, "cross_entropy"),
+}
+LARGEST_PROBED = 2 << 20  # bytes of a file whose labels are read for a warning's sake
+
+
+def lint(unit: Unit, reporter: Reporter) -> None:
+    """Report what a program without errors hardly means."""
+    for rule in RULES:
+        for diagnostic in rule(unit):
+            reporter.add(diagnostic)
+
+
+# Losses --------------------------------------------------------------------------------------------------------------
+
+
+def probabilities(unit: Unit) -> Iterator[Diagnostic]:
+    """`cross_entropy(softmax(x), y)`: the loss applies it again, and trains poorly."""
+    for scope, node in _losses(unit, APPLIES):
+        does, wrong = APPLIES[node.op.name]
+        found = maker(scope, node.values[0], unit)
+        if found is None or found.op.name not in wrong:
+            continue
+        notes = (f"its input comes from `{found.op.name}` ({found.span})",) if found.span else ()
+        help = f"leave `{found.op.name}` out, and apply it where the probabilities are read, such as in `predict`"
+        yield Diagnostic("W201", f"`{node.op.name}` applies {does} itself", node.span, notes=notes, help=help)
+
+
+def scores(unit: Unit) -> Iterator[Diagnostic]:
+    """`binary_cross_entropy(linear(x), y)`: the loss takes probabilities."""
+    for scope, node in _losses(unit, WANTS):
+        wanted, wrong, instead = WANTS[node.op.name]
+        found = maker(scope, node.values[0], unit)
+        if found is None or found.op.name not in wrong:
+            continue
+        what = "log-probabilities" if wanted == "log_softmax" else "probabilities"
+        notes = (f"its input comes from `{found.op.name}` ({found.span})",) if found.span else ()
+        help = f"apply `{wanted}` before it, or use `{instead}`, which takes scores as they are"
+        yield Diagnostic("W202", f"`{node.op.name}` takes {what}", node.span, notes=notes, help=help)
+
+
+def _losses(unit: Unit, names: Mapping[str, object]) -> Iterator[tuple[Scope, Node]]:
+    for scope in scopes(unit):
+        for node in scope.graph.walk():
+            if node.op.name in names and node.values:
+                yield scope, node
+
+
+def labels(unit: Unit) -> Iterator[Diagnostic]:
+    """Class labels that no score stands for."""
+    for run in unit.runs.values():
+        for node in run.loss.walk():
+            if node.op.name in ("cross_entropy", "nll_loss") and len(node.values) > 1:
+                yield from _labels(unit, run, node)
+
+
+def _labels(unit: Unit, run: RunIR, node: Node) -> Iterator[Diagnostic]:
+    shape = node.values[0].type.shape
+    scores = shape[min(1, len(shape) - 1)].constant if shape else None
+    field = source_of(run.loss, node.values[1])
+    if scores is None or field is None or node.values[1].type.is_float:
+        return
+    classes = _classes(run.spec.data, field.removeprefix("batch."), unit)
+    if classes is not None and classes > scores:
+        message = f"there are {scores} scores a row, and the labels of `{field}` go up to {classes - 1}"
+        spec = next(each for each in run.spec.data.fields if f"batch.{each.name}" == field)
+        help = f"give the model {classes} outputs, such as by `{run.spec.data.name}.num_classes`"
+        yield Diagnostic("W204", message, node.span, notes=(f"`{spec.name}` is read at {spec.span}",), help=help)
+
+
+def _classes(data: DataSpec, name: str, unit: Unit) -> int | None:
+    """The classes of a field, where its column tells them and is quickly read."""
+    field = next((each for each in data.fields if each.name == name), None)
+    column = column_of(field.value) if field is not None else None
+    source = data.sources.get("source")
+    if column is None or source is None:
+        return None
+    from pathlib import Path
+
+    from tdsl.compiler.probe import SOURCES, ProbeError, probe
+
+    if source.name not in SOURCES:
+        return None
+    folder = Path(unit.program.source.name).parent
+    try:
+        found = probe(source.name, source.args, folder, allow_outside=True)
+        small = sum((folder / file).stat().st_size for file in found.files) <= LARGEST_PROBED
+        return found.num_classes(column) if small and column in found.columns else None
+    except (ProbeError, OSError):
+        return None
+
+
+# Parameters ----------------------------------------------------------------------------------------------------------
+
+
+def untrained(unit: Unit) -> Iterator[Diagnostic]:
+    """Parameters that no gradient reaches."""
+    told: set[tuple[str, int]] = set()
+    idle = {(each.span.source.name, each.span.start) for each in unused(unit) if each.span is not None}
+    for name, run in unit.runs.items():
+        for path, member in unreached(unit, run):
+            place = (member.name_span.source.name, member.name_span.start)
+            if place in told or place in idle:
+                continue
+            told.add(place)
+            single = isinstance(member, ast.ParamMember)
+            what = f"the parameter `{path}` never reaches" if single else f"no parameter of `{path}` reaches"
+            help = "let the loss depend on it, remove it, or name it in `freeze`"
+            yield Diagnostic("W203", f"{what} the loss of `{name}`", member.name_span, help=help)
+
+
+def unused(unit: Unit) -> Iterator[Diagnostic]:
+    """Members and local names that nothing uses."""
+    program = unit.program
+    bodies = _bodies(program)
+    models = [model for run in program.runs.values() for model in run.models.values()]
+    named: list[ast.Node] = [*bodies, *program.modules.values(), *models]
+    reached = {node.name for root in named for node in walk(root) if isinstance(node, ast.Attribute)}
+    for module in program.modules.values():
+        used = {node.id for node in walk(module) if isinstance(node, ast.Name)} | reached
+        for member in module.members:
+            if member.name not in used and module.forward is not None:
+                message = f"`{member.name}` of `{module.name}` is never used"
+                yield Diagnostic("W206", message, member.name_span, help="use it in `forward`, or remove it")
+    for body in bodies:
+        yield from _locals(body)
+
+
+def _bodies(program: Program) -> list[ast.Function | ast.Block]:
+    """Everything that holds statements."""
+    found: list[ast.Function | ast.Block] = [*program.functions.values()]
+    found += [module.forward for module in program.modules.values() if module.forward is not None]
+    found += [run.loss for run in program.runs.values()]
+    blocks = [block for each in program.evaluations.values() for block in (each.compare, each.predict)]
+    return [*found, *(block for block in blocks if block is not None)]
+
+
+def _locals(body: ast.Function | ast.Block) -> Iterator[Diagnostic]:
+    nodes = list(walk(body))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    for node in nodes:
+        if not isinstance(node, ast.Assign) or any(target.id in used for target in node.targets):
+            continue
+        for target in node.targets:
+            if not target.id.startswith("_"):
+                help = "use it, or remove the statement"
+                yield Diagnostic("W206", f"`{target.id}` is never used", target.span, help=help)
+
+
+# Batches -------------------------------------------------------------------------------------------------------------
+
+
+def batch_of_one(unit: Unit) -> Iterator[Diagnostic]:
+    """Batch norm or dropout where a batch has one row."""
+    for name, run in unit.runs.items():
+        rows, parts = run.spec.settings.get("batch_size"), run.spec.settings.get("accumulate")
+        if not isinstance(rows, int) or not isinstance(parts, int) or rows // parts != 1:
+            continue
+        why = (
+            f"the run `{name}` takes {'one row' if parts == 1 else f'{rows} rows in {parts} parts, one row'} at a time"
+        )
+        for graph in _graphs(unit, run):
+            for node in graph.walk():
+                if node.op.name in ("batch_norm", "batch_norm_layer"):
+                    help = "take more rows, or use `GroupNorm` or `LayerNorm`, which do not depend on the batch"
+                    yield Diagnostic("W205", "batch norm in a batch of one", node.span, notes=(why,), help=help)
+                if "dropout" in node.op.name:
+                    help = "take more rows, so that a step averages over what is dropped"
+                    yield Diagnostic("W205", "dropout in a batch of one", node.span, notes=(why,), help=help)
+
+
+def _graphs(unit: Unit, run: RunIR) -> Iterator[Graph]:
+    """The graphs of a run: its loss, and the modules that its models are made of."""
+    yield run.loss
+    by_name = {module.class_name: module for module in unit.modules}
+    waiting = [each.class_name for each in run.models.values()]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        module = by_name.get(name)
+        if name not in seen and module is not None:
+            seen.add(name)
+            yield module.graph
+            waiting += _made(module)
+
+
+def _made(module: ModuleIR) -> list[str]:
+    """The classes of the modules that a module has."""
+    found: list[str] = []
+    waiting: list[object] = [*module.members.values()]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, ModuleMember):
+            found.append(each.class_name)
+        elif isinstance(each, RepeatMember):
+            waiting.append(each.element)
+        elif isinstance(each, (SequentialMember, ListMember)):
+            waiting += each.elements
+    return found
+
+
+RULES = (probabilities, scores, labels, untrained, unused, batch_of_one)
+
+# Permission ----------------------------------------------------------------------------------------------------------
+
+ALLOW = re.compile(r"#\s*tdsl:\s*allow\s+((?:W\d{3}[\s,]*)+)")
+
+
+def permitted(diagnostics: list[Diagnostic], program: Program) -> list[Diagnostic]:
+    """The diagnostics without the warnings that a comment allows: on their line, or with their declaration."""
+    spans = [each.span for each in program.functions.values()] + [each.span for each in program.modules.values()]
+    spans += [each.span for each in program.data.values()] + [each.span for each in program.runs.values()]
+    spans += [each.span for each in program.evaluations.values()]
+    return [each for each in diagnostics if each.severity == "error" or not _allows(each, spans)]
+
+
+def _allows(warning: Diagnostic, declarations: list[Span]) -> bool:
+    span = warning.span
+    if span is None or "allow" not in span.source.text:
+        return False
+    lines = [span.source.line(span.line)]
+    for whole in declarations:
+        if whole.source.name == span.source.name and whole.start <= span.start < whole.end:
+            lines += [whole.source.line(whole.line), *_above(whole)]
+    return any(warning.code in match[1] for line in lines if (match := ALLOW.search(line)))
+
+
+def _above(declaration: Span) -> Iterator[str]:
+    """The comment lines directly above a declaration."""
+    number = declaration.line - 1
+    while number and (line := declaration.source.line(number)).lstrip().startswith("#"):
+        yield line
+        number -= 1
