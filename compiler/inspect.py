@@ -132,7 +132,7 @@ class Memory:
 
 
 def memory(unit: Unit, run: RunIR) -> Memory:
-    """The memory of a run in float32."""
+    """The memory of a run: parameters in float32, activations in its precision."""
     found = [p for member in run.models.values() for p in parameters(unit, member)]
     held = 4 * sum(p.count for p in found)
     trained = 4 * sum(p.count for p in found if p.trainable)
@@ -140,39 +140,50 @@ def memory(unit: Unit, run: RunIR) -> Memory:
     states = STATES.get(optimizer.name, 2) + (1 if optimizer.name == "SGD" and optimizer.args.get("momentum") else 0)
     batch = run.spec.settings.get("batch_size")
     sizes = {Symbol("B"): batch if isinstance(batch, int) else 1}
-    kept = _graph(unit, run.loss, sizes, run.models)
+    width = 4 if run.spec.settings.get("precision") in (None, "f32") else 2
+    kept = _graph(_Measured(unit, width), run.loss, sizes, run.models)
     return Memory(held, trained, states * trained, kept)
 
 
-def _graph(unit: Unit, graph: Graph, sizes: Sizes, models: Mapping[str, ModuleMember]) -> int:
+@dataclass(frozen=True)
+class _Measured:
+    """A program, and the bytes of a `float` in its modules; losses are in float32."""
+
+    unit: Unit
+    width: int
+
+
+def _graph(of: _Measured, graph: Graph, sizes: Sizes, models: Mapping[str, ModuleMember]) -> int:
     """Bytes of every value that nodes make, those of the modules called included."""
     total = 0
     for node in graph.nodes:
         if node.op.name == "call_module" and node.layer in models:
-            total += _called(unit, models[node.layer], node.values, sizes, {})
+            total += _called(of, models[node.layer], node.values, sizes, {})
         else:
             total += sum(_bytes(v, sizes) for v in node.outputs)
     return total
 
 
-def _called(unit: Unit, member: ModuleMember, values: Sequence[Value], sizes: Sizes, outer: Sizes) -> int:
+def _called(of: _Measured, member: ModuleMember, values: Sequence[Value], sizes: Sizes, outer: Sizes) -> int:
     """What a module keeps for inputs of these sizes."""
-    ir = next(m for m in unit.modules if m.class_name == member.class_name)
+    ir = next(m for m in of.unit.modules if m.class_name == member.class_name)
     inner = bound(ir, member, {**sizes, **outer})
     run = _matched(ir, values, {**sizes, **outer})
     total = 0
     for node in ir.graph.nodes:
-        total += _node(unit, ir, node.layer, node.values, node.outputs, {**run, **inner})
+        total += _node(of, ir, node.layer, node.values, node.outputs, {**run, **inner})
     return total
 
 
-def _node(unit: Unit, ir: ModuleIR, layer: str, inputs: Sequence[Value], outputs: Sequence[Value], sizes: Sizes) -> int:
+def _node(
+    of: _Measured, ir: ModuleIR, layer: str, inputs: Sequence[Value], outputs: Sequence[Value], sizes: Sizes
+) -> int:
     member = ir.members.get(layer)
     if isinstance(member, ModuleMember):
-        return _called(unit, member, inputs, sizes, {})
+        return _called(of, member, inputs, sizes, {})
     if isinstance(member, RepeatMember) and isinstance(member.element, ModuleMember):
-        return (_number(member.count, sizes) or 0) * _called(unit, member.element, inputs, sizes, {})
-    return sum(_bytes(v, sizes) for v in outputs)
+        return (_number(member.count, sizes) or 0) * _called(of, member.element, inputs, sizes, {})
+    return sum(_bytes(v, sizes, of.width) for v in outputs)
 
 
 def _matched(ir: ModuleIR, values: Sequence[Value], sizes: Sizes) -> dict[Symbol, int]:
@@ -193,6 +204,9 @@ def _matched(ir: ModuleIR, values: Sequence[Value], sizes: Sizes) -> dict[Symbol
 _WIDTH = {"f64": 8, "i64": 8, "f16": 2, "bf16": 2, "i16": 2, "i8": 1, "u8": 1, "bool": 1}
 
 
-def _bytes(value: Value, sizes: Sizes) -> int:
+def _bytes(value: Value, sizes: Sizes, width: int = 4) -> int:
+    """`width` is that of the run's `float`."""
     numbers = [s.substitute(sizes).constant for s in value.type.shape]
-    return _WIDTH.get(value.type.dtype, 4) * prod(n if n is not None else 1 for n in numbers)
+    return _WIDTH.get(value.type.dtype, width if value.type.dtype == "float" else 4) * prod(
+        n if n is not None else 1 for n in numbers
+    )

@@ -35,7 +35,9 @@ def _table(unit: Unit, title: str, member: ModuleMember) -> Table:
 
 
 def _memory(run: RunIR, found: Memory) -> Table:
-    table = Table(title=f"memory at batch size {run.spec.settings.get('batch_size')}, f32", title_justify="left")
+    settings = run.spec.settings
+    title = f"memory at batch size {settings.get('batch_size')}, {settings.get('precision') or 'f32'}"
+    table = Table(title=title, title_justify="left")
     for name in ("parameters", "gradients", "optimizer", "activations, at most", "total"):
         table.add_column(name, justify="right")
     sizes = (found.parameters, found.gradients, found.optimizer, found.activations, found.total)

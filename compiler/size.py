@@ -165,7 +165,21 @@ class Size:
         return frozenset(s for a in atoms if isinstance(a, Quotient) for s in a.numerator.symbols())
 
     def __str__(self) -> str:
-        """As Python (and the language) writes it."""
+        """As Python (and the language) writes it: what was taken out of a quotient goes back where that is shorter."""
+        text, joined = self._sum(), self._joined()
+        return joined if joined is not None and len(joined) < len(text) else text
+
+    def _joined(self) -> str | None:
+        """`8 * dim // 3` for `2 * dim // 3 + 2 * dim`; None where no quotient stands alone in a sum."""
+        alone = [(m[0][0], (m, c)) for m, c in self.terms if c == 1 and len(m) == 1 and m[0][1] == 1]
+        found = [(atom, term) for atom, term in alone if isinstance(atom, Quotient) and atom.operator == "//"]
+        if len(found) != 1 or len(self.terms) == 1:
+            return None
+        ((quotient, term),) = found
+        rest = _canonical(dict(t for t in self.terms if t != term))
+        return str(Quotient("//", quotient.numerator + rest * quotient.denominator, quotient.denominator))
+
+    def _sum(self) -> str:
         if not self.terms:
             return "0"
         text = ""

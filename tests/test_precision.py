@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tdsl.compiler import pipeline
 from tdsl.compiler.build.layers import LAYERS
 from tdsl.compiler.emit.train import emit_train
+from tdsl.compiler.inspect import memory
 from tdsl.compiler.passes.place_casts import TABLES
 from tdsl.runtime import mixed_precision
 from tests.helpers import ROOT, built, disagreements, emitted, tdsl, written
@@ -268,3 +269,28 @@ def test_conformance_gpt_trains_in_bf16(tmp_path: Path) -> None:
     # The tied head starts from an embedding's wide weights: the first losses are large.
     assert all(math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]) for line in log)
     assert log[2]["loss"] < log[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "forward(s: float[B, 1], x: float[B, D]) -> float[B, D] { return tanh(x * s) * x }",
+        "forward(x: float[B, D], v: float[D]) -> float[B, D] { return softmax(x + v, dim=-1) * v }",
+        "forward(x: float[B, D], s: float[]) -> float[B, D] { return sigmoid(x * s) + x.mean(dim=-1, keepdim=true) }",
+    ],
+)
+def test_inputs_of_less_than_the_whole_space(forward: str, tmp_path: Path) -> None:
+    """What is cast first may be smaller than what the kernel goes over."""
+    run = NETWORK[NETWORK.index("data D") :].replace("PRECISION", "f16")
+    network = NETWORK[: NETWORK.index("data D")]
+    unit = pipeline.run(built(f"module Part(D: int = 16) {{ {forward} }}\n{network}{run}"))
+    assert disagreements(written(emitted(unit), tmp_path)) == []
+
+
+def test_activations_of_less_precision_take_half_the_memory() -> None:
+    found = {}
+    for precision in ("f32", "bf16"):
+        unit = built(NETWORK.replace("PRECISION", precision))
+        found[precision] = memory(unit, unit.runs["net"])
+    assert found["bf16"].parameters == found["f32"].parameters
+    assert found["f32"].activations / 2 <= found["bf16"].activations < 0.6 * found["f32"].activations

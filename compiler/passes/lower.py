@@ -27,6 +27,7 @@ class _Lowering:
         self.tracer = Tracer()
         self.values: dict[Value, Value] = {}
         self.ports: dict[tuple[Value, Layout], Port] = {}
+        self.read: dict[Value, Value] = {}
         self.draws = 0
 
     def run(self) -> Kernel:
@@ -45,6 +46,9 @@ class _Lowering:
         return Kernel(self.group, self.space, inputs, self.group.scalars, outputs, graph, self.draws)
 
     def _node(self, node: Node) -> None:
+        if node.op.name == "upcast":  # kernels compute in float32 whatever they read: what uses it tells the layout
+            (self.read[node.output],) = node.values
+            return
         at = self._layout_of_result(node)
         operands = [self._operand(o, node, at) for o in node.inputs]
         attrs = dict(node.attrs)
@@ -70,6 +74,7 @@ class _Lowering:
     def _operand(self, operand: Operand, node: Node, at: Layout) -> Expr:
         if isinstance(operand, Scalar):
             return self.tracer.wrap(operand)
+        operand = self.read.get(operand, operand)
         if operand in self.values:
             return self.tracer.wrap(self.values[operand])
         shape = operand.type.shape
@@ -117,7 +122,8 @@ def live(graph: Graph) -> Graph:
 
 def _space(group: Group) -> Space:
     """Rows and columns: as the reductions say; else the columns are those of a vector that is broadcast over rows."""
-    shape = max((_iterated(n) for n in group.body.nodes), key=len)
+    # Casts of what is read come first, and may be of less than the space.
+    shape = max((_iterated(n) for n in group.body.nodes if n.op.name != "upcast"), key=len)
     trailing = [_columns(n) for n in group.body.nodes if n.op.kind in (Kind.REDUCTION, Kind.ROW)]
     k = trailing[0] if trailing else _broadcast_columns(group, shape)
     return Space(shape[: len(shape) - k], shape[len(shape) - k :])
