@@ -277,9 +277,7 @@ def _calls(expr: ast.Expr) -> list[ast.Call]:
     return [expr] if isinstance(expr, ast.Call) else []
 
 
-def monitored(
-    run: ast.Train, evaluation: ast.Evaluate | None, declarations: Iterable[ast.Declaration]
-) -> list[str]:
+def monitored(run: ast.Train, evaluation: ast.Evaluate | None, declarations: Iterable[ast.Declaration]) -> list[str]:
     """What is logged of a split: the loss, values that it or a module tracks, metrics."""
     bodies = [block.body for block in run.blocks]
     bodies += [each.forward.body for each in declarations if isinstance(each, ast.Module) and each.forward]

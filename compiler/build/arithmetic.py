@@ -10,7 +10,7 @@ from typing import Any
 from tdsl.compiler.ir import Scalar
 from tdsl.compiler.ops.bounds import at_least
 from tdsl.compiler.ops.infer import known, quotient, same, stated
-from tdsl.compiler.size import Size
+from tdsl.compiler.size import Size, product
 from tdsl.dsl.diagnostics import Span, fail
 
 _PLAIN: dict[str, Callable[[Any, Any], Any]] = {
@@ -85,9 +85,11 @@ def _exact(a: Size, b: Size, span: Span) -> Size:
 
 def _power(a: Size, b: Size, span: Span) -> Scalar:
     x, y = a.constant, b.constant
-    if x is None or y is None or abs(y) > 64 or abs(x) > 1 << 32:
-        fail("E201", "a power of sizes has a small constant exponent", span)
-    return Scalar(x**y)
+    if x is not None and y is not None and abs(y) <= 64 and abs(x) <= 1 << 32:
+        return Scalar(x**y)
+    if y is None or not 0 <= y <= 8:
+        fail("E201", "the exponent of a size is a constant from 0 to 8", span, f"this is {b}", help="multiply it out")
+    return _plain(product((a,) * y))
 
 
 def _compare(op: str, a: Size, b: Size, span: Span) -> bool:

@@ -145,6 +145,11 @@ class Classes:
 
     def _default(self, decl: ast.Module | ast.ExternModule, param: ast.Parameter) -> Semantic:
         assert param.default is not None
+        others = {p.name for p in decl.params}
+        named = next((n for n in walk(param.default) if isinstance(n, ast.Name) and n.id in others), None)
+        if named is not None:
+            help = "give it where the module is made"
+            fail("E120", f"the default of `{param.name}` is another parameter, `{named.id}`", named.span, help=help)
         frame = Frame(self, GraphBuilder(decl.name), {})
         return _checked(decl.name, param, evaluate(param.default, frame), param.default.span)
 
@@ -152,6 +157,8 @@ class Classes:
         """The class of a module for these arguments, elaborated once."""
         key = (decl.name, tuple(_concrete(v) for v in env.values()))
         if key not in self.found:
+            for param in decl.params:
+                _ = self._default(decl, param) if param.default is not None else None
             with self.entering(decl.name, span):
                 if isinstance(decl, ast.ExternModule):
                     self.found[key] = self._extern(decl, env)

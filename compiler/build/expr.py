@@ -227,7 +227,6 @@ def _method(owner: Value, expr: ast.Attribute, frame: Frame) -> Semantic:
     return OpRef(OPS[name], owner)
 
 
-
 def _text(expr: ast.Expr) -> str:
     return expr.span.text
 

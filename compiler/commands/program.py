@@ -93,7 +93,7 @@ def chosen(unit: Unit, name: str | None, needed: bool) -> str | None:
         complain(f"no run `{name}`; {did_you_mean(name, unit.runs) or f'there are: {_listed(unit)}'}")
         raise Stop(2)
     if name is None and len(unit.runs) > 1:
-        complain(f"the file has several runs; name one of: {_listed(unit)}")
+        complain(f"the file has several runs; name one of: {_listed(unit)}{'' if needed else ', with --run NAME'}")
         raise Stop(2)
     if name is None and needed and not unit.runs:
         complain("the file declares no run: write `train NAME { ... }`")

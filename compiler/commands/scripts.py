@@ -21,10 +21,14 @@ def run(options: Namespace) -> int:
     out: Path = options.out or Path(options.file).parent / "runs" / name
     write_project(unit, name, out / "emitted", options)
     command = [sys.executable, str(out / "emitted" / options.script), "--out", str(out), *options.rest]
-    return subprocess.call(command, env={**os.environ, **importable()})
+    return subprocess.call(command, env={**os.environ, **importable(Path(options.file).parent)})
 
 
-def importable() -> Mapping[str, str]:
-    """Where other processes find `tdsl`, if this one was not installed but is on the path."""
-    known = os.environ.get("PYTHONPATH", "")
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(SOURCES), known)))} if (SOURCES / "tdsl").is_dir() else {}
+def importable(beside: Path | None = None) -> Mapping[str, str]:
+    """Where other processes find `tdsl`, if this one was not installed but is on the path.
+
+    And what lies `beside` a program: the Python modules that it has as `extern`.
+    """
+    places = [str(SOURCES)] if (SOURCES / "tdsl").is_dir() else []
+    places += [str(beside.resolve())] if beside is not None else []
+    return {"PYTHONPATH": os.pathsep.join([*places, *filter(None, (os.environ.get("PYTHONPATH", ""),))])}

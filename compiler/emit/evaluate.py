@@ -10,7 +10,7 @@ from tdsl.compiler.build.unit import EvaluationIR, ModuleIR, ModuleMember, RunIR
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.python import block_lines, shape_comment
 from tdsl.compiler.emit.render import layout, plain, render
-from tdsl.compiler.emit.text import identifier, literal, mentions
+from tdsl.compiler.emit.text import arguments, identifier, mentions
 from tdsl.compiler.ir import Graph, Node, TensorType, Value
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
@@ -104,8 +104,7 @@ def _integer(value: object) -> int:
 
 
 def _model(name: str, member: ModuleMember) -> str:
-    arguments = [f"{identifier(key)}={literal(value)}" for key, value in member.args]
-    return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments, "", 4)
+    return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments(member.args), "", 4)
 
 
 def _function(graph: Graph | None) -> FunctionText | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tdsl.compiler.ops import OPS
+from tdsl.compiler.ops import OPS, Kind, Op
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Span
 from tdsl.dsl.program import Call, Constant
@@ -16,6 +16,8 @@ UNARY, ATOM = 6, 9
 LOGICAL = {"and": "torch.logical_and", "or": "torch.logical_or", "not": "torch.logical_not"}
 CASTS = {"float": "float", "int": "long", "bool": "bool"}
 TABLE = ("column", "columns")
+# A field's shape is that of a row, the table's has the rows before it.
+ROW_SHAPES = ("reshape", "view")
 
 
 def constant(value: Constant) -> str:
@@ -42,6 +44,13 @@ def expression(value: ast.Expr, consts: Mapping[str, Constant]) -> str:
 
 def _mistake(message: str, span: Span, help: str | None = None) -> ProgramError:
     return ProgramError(Diagnostic("E455", message, span, help=help))
+
+
+def _within_rows(op: Op, value: ast.Call) -> bool:
+    """Whether a reduction is along a dimension that is counted from the end: the first one is the rows'."""
+    return op.kind in (Kind.REDUCTION, Kind.ROW) and any(
+        isinstance(arg.value, ast.Unary) and arg.value.op == "-" for arg in value.args
+    )
 
 
 class _Printer:
@@ -106,6 +115,11 @@ class _Printer:
         op = OPS.get(name)
         if op is None or not isinstance(op.torch, str) or not op.torch.startswith(("torch.", "F.", ".")):
             raise _mistake(f"`{name}` can't be used in a field", value.function.span)
+        if name in ROW_SHAPES and owner:
+            return f"{owner[0]}.reshape(-1, {self._arguments(value)})"
+        if op.kind is not Kind.POINTWISE and not _within_rows(op, value):
+            help = "compute it element by element, or along a dimension counted from the end, as `dim=-1`"
+            raise _mistake(f"`{name}` in a field would mix its rows", value.function.span, help)
         given = [*owner, *([self._arguments(value)] if value.args else [])]
         if op.torch.startswith("."):
             first, *rest = given or [""]

@@ -80,6 +80,11 @@ def scalar_text(text: str) -> Text:
     return Text(text, ATOM if re.fullmatch(r"[\w.]+(\[-?\d+\])?", text) else LOOSEST)
 
 
+def arguments(args: Sequence[tuple[str, Attr]]) -> list[str]:
+    """Arguments of a constructor: positional ones have no name."""
+    return [f"{identifier(name)}={literal(value)}" if name else literal(value) for name, value in args]
+
+
 def number_text(value: object) -> Text:
     negative = isinstance(value, (int, float)) and value < 0
     return Text(literal(value), UNARY if negative else ATOM)

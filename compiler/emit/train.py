@@ -11,7 +11,7 @@ from tdsl.compiler.emit.evaluate import metric_texts
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.emit.render import layout, plain, render
 from tdsl.compiler.emit.row_mean import is_row_mean
-from tdsl.compiler.emit.text import identifier, literal, mentions
+from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
@@ -126,8 +126,7 @@ def _classes(run: RunIR) -> tuple[str, ...]:
 
 
 def _model(name: str, member: ModuleMember, tail: str) -> str:
-    arguments = [f"{identifier(key)}={literal(value)}" for key, value in member.args]
-    return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments, tail, 4)
+    return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments(member.args), tail, 4)
 
 
 def train_text(unit: Unit, run: RunIR) -> TrainText:

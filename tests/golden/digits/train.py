@@ -61,8 +61,8 @@ def validate(model: nn.Module, batches: Batches, seed: int) -> dict[str, float]:
     with streams.isolated(seed):
         for batch in batches:
             meter.add({"loss": loss(model, batch)}, batch.size)
-            predicted, target = compare(model, batch)
-            accuracy.update(predicted, target)
+            predicted, expected = compare(model, batch)
+            accuracy.update(predicted, expected)
     found = {f"val/{name}": value for name, value in meter.means().items()}
     found["val/accuracy"] = float(accuracy.compute())
     return found

@@ -1,0 +1,47 @@
+"""`tdsl explain`: for each source line its kernel, bytes, FLOPs and what it keeps; for what did not fuse, why."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from tdsl.compiler.commands.program import Stop, chosen, complain, load, tell
+
+if TYPE_CHECKING:
+    from tdsl.compiler.build.unit import Unit
+    from tdsl.dsl.diagnostics import Diagnostic
+
+
+def run(options: Namespace) -> int:
+    from tdsl.compiler.explain.explain import explain
+
+    told: list[Diagnostic] = []
+    unit = load(options.file, options, told)
+    if unit is None or options.format == "text":
+        tell(told, options)
+    if unit is None:
+        return 2
+    _check_module(unit, options.module)
+    found = explain(unit, chosen(unit, options.run, needed=False), options.module)
+    if options.format == "json":
+        from tdsl.compiler.explain.data import to_json
+
+        print(to_json(found, told))
+    else:
+        from tdsl.compiler.explain.show import show
+
+        show(found)
+    return 0
+
+
+def _check_module(unit: Unit, module: str | None) -> None:
+    """There is something to explain, and the module that is asked for."""
+    names = [ir.class_name for ir in unit.modules]
+    if not names and not unit.runs:
+        complain("the file has nothing to explain: no module and no run")
+        raise Stop(2)
+    if module is not None and module not in names:
+        from tdsl.dsl.names import did_you_mean
+
+        complain(f"no module `{module}`; {did_you_mean(module, names) or 'there are: ' + ', '.join(names)}")
+        raise Stop(2)

@@ -1,0 +1,163 @@
+"""What one kernel costs, and what its operations would cost, each alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from tdsl.compiler.emit.plan import low_precision, plan
+from tdsl.compiler.explain.model import Cost
+from tdsl.compiler.explain.sizes import Measure
+from tdsl.compiler.ir import Graph, Group, Node, Scalar, Value
+from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port, layout_of
+from tdsl.compiler.ops.op import Kind
+from tdsl.compiler.passes.lower import live
+
+REDUCING = (Kind.REDUCTION, Kind.ROW)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a kernel or a call costs, where `cost.kept` is what it alone keeps, and the tensors that it needs kept."""
+
+    cost: Cost
+    keeps: tuple[Value, ...] = ()
+
+
+def kernel_use(group: Group, measure: Measure, needed: Collection[Value]) -> Use:
+    """A fused group; `needed` are the values whose gradients a step needs."""
+    found = _Traffic(plan(group).kernel, measure)
+    flops = sum(node_flops(node, measure) for node in group.body.nodes)
+    own = found.use(flops, differentiated=any(v in needed for v in group.body.inputs))
+    return replace(own, cost=replace(own.cost, saved=_alone(group, measure, needed) - own.cost.moved))
+
+
+def _alone(group: Group, measure: Measure, needed: Collection[Value]) -> int:
+    """Bytes that a group's operations would move, each a kernel of its own, in the precision of the run."""
+    inner = set(needed)
+    if low_precision(group) is not None:
+        measure = _Narrow(measure.sizes, measure.width, frozenset(group.body.inputs))
+    moved = 0
+    for node in group.body.nodes:
+        if any(v in inner for v in node.values):
+            inner.update(v for v in node.outputs if v.type.is_float)
+        if node.op.name not in ("upcast", "downcast"):
+            moved += operation_use(node, group.body, measure, inner).cost.moved
+    return moved
+
+
+@dataclass(frozen=True)
+class _Narrow(Measure):
+    """What a group computes in float32 between casts, as if it lay in memory; `full` are the group's inputs."""
+
+    def bytes(self, value: Value) -> int:
+        narrow = value.type.dtype == "f32" and value not in self.full
+        return self.elements(value) * (self.width if narrow else self.of(value.type.dtype))
+
+
+def operation_use(node: Node, graph: Graph, measure: Measure, needed: Collection[Value]) -> Use:
+    """An operation of a graph, such as a kernel could compute, by itself: no gradient is made that nobody needs."""
+    inputs = tuple(dict.fromkeys(node.values))
+    scalars = tuple(o for o in (*node.inputs, *node.attrs.values()) if isinstance(o, Scalar) and o.text)
+    body = Graph(node.op.name, inputs, (), (node,), node.outputs, known=graph.known, assumed=graph.assumed)
+    kernel = _narrowed(plan(Group(node.op.name, body, tuple(dict.fromkeys(scalars)))).kernel, needed)
+    return _Traffic(kernel, measure).use(node_flops(node, measure), any(v in needed for v in inputs))
+
+
+def _narrowed(kernel: Kernel, needed: Collection[Value]) -> Kernel:
+    """The kernel with the gradients alone that are needed."""
+    kept = tuple(g for g in kernel.gradients if g.port.source in needed)
+    if kernel.backward is None or not kept:
+        return replace(kernel, backward=None, gradients=(), saved=())
+    backward = live(replace(kernel.backward, outputs=tuple(g.value for g in kept)))
+    used = {v for n in backward.nodes for v in n.values}
+    return replace(kernel, backward=backward, gradients=kept, saved=tuple(v for v in kernel.saved if v in used))
+
+
+def node_flops(node: Node, measure: Measure) -> int:
+    """Of an operation that a kernel could compute: so many an element of its result, of its input where it reduces."""
+    over = node.values[0] if node.op.kind in REDUCING and node.values else node.outputs[0]
+    return int(node.op.flops * measure.elements(over))
+
+
+class _Traffic:
+    """What a kernel reads and writes."""
+
+    def __init__(self, kernel: Kernel, measure: Measure) -> None:
+        self.kernel = kernel
+        self.measure = measure
+        self.rows = measure.count(kernel.space.lead)
+        self.whole = self.rows * measure.count(kernel.space.trail)
+
+    def use(self, flops: int, differentiated: bool) -> Use:
+        kernel = self.kernel
+        if kernel.backward is None or not differentiated:
+            return Use(Cost(self._reads(kernel.inputs) + self._results(), flops=flops))
+        rows = self._saved_rows()
+        saved = kernel.saved_inputs
+        outputs = [p.source for p in kernel.outputs if p.value in kernel.saved]
+        expanded = sum(self._port(p) for p in saved if p.layout is Layout.PARTIAL)
+        back = self._sources(saved) + expanded + self._bytes(outputs) + rows + self._grads() + self._gradients()
+        cost = Cost(
+            forward=self._reads(kernel.inputs) + self._results() + rows,
+            backward=back,
+            flops=flops,
+            flops_backward=sum(map(self._flops, kernel.backward.nodes)),
+            kept=rows + expanded,
+        )
+        return Use(cost, (*(p.source for p in saved if p.layout is not Layout.PARTIAL), *outputs))
+
+    def _reads(self, ports: Iterable[Port]) -> int:
+        """Each tensor once; what is broadcast along some rows is first written out, then read."""
+        ports = list(ports)
+        partial = (p for p in ports if p.layout is Layout.PARTIAL)
+        return self._bytes(p.source for p in ports) + 2 * sum(map(self._port, partial))
+
+    def _sources(self, ports: Iterable[Port]) -> int:
+        return self._bytes(p.source for p in ports if p.layout is not Layout.PARTIAL)
+
+    def _results(self) -> int:
+        return self._bytes({p.value: p.source for p in self.kernel.outputs}.values())
+
+    def _saved_rows(self) -> int:
+        return sum(self.rows * (4 if v.type.is_float else self._width(v)) for v in self.kernel.saved_rows)
+
+    def _grads(self) -> int:
+        """The gradients of results that the backward reads."""
+        graph = self.kernel.backward
+        assert graph is not None
+        read = {v for n in graph.nodes for v in n.values} | {g.value for g in self._written()}
+        return self._bytes(p.source for p in self.kernel.grads if p.value in read)
+
+    def _written(self) -> list[Gradient]:
+        """The gradients that the kernel writes: one that is a result's own is handed on."""
+        own = {p.value for p in self.kernel.grads if p.layout is Layout.FULL}
+        return [g for g in self.kernel.gradients if g.value not in own]
+
+    def _gradients(self) -> int:
+        found = {g.value: self._gradient(g) for g in self._written()}
+        return sum(found.values())
+
+    def _gradient(self, gradient: Gradient) -> int:
+        source = self.measure.bytes(gradient.port.source)
+        if gradient.port.layout is Layout.PARTIAL:  # written whole, then summed
+            return 2 * self._port(gradient.port) + source
+        return self._port(gradient.port) if gradient.layout is Layout.FULL else source
+
+    def _port(self, port: Port) -> int:
+        """Bytes of a tensor of the whole space with a port's dtype."""
+        return self.whole * self._width(port.source)
+
+    def _width(self, value: Value) -> int:
+        return self.measure.bytes(value) // max(self.measure.elements(value), 1) or self.measure.of(value.type.dtype)
+
+    def _bytes(self, values: Iterable[Value]) -> int:
+        return sum(map(self.measure.bytes, dict.fromkeys(values)))
+
+    def _flops(self, node: Node) -> int:
+        """Of an operation of the canonical backward."""
+        over = node.values[0] if node.op.kind in REDUCING and node.values else node.outputs[0]
+        layout = layout_of(over.type.shape)
+        cols = self.whole // max(self.rows, 1)
+        count = {Layout.FULL: self.whole, Layout.ROW: self.rows, Layout.COL: cols}.get(layout, 1)
+        return int(node.op.flops * count)
