@@ -40,7 +40,7 @@ def _matching(models: Mapping[str, nn.Module], pattern: str) -> list[nn.Paramete
 
 
 def _is_named(name: str, pattern: str) -> bool:
-    """Whether a glob matches a parameter's name, or that of a module that it is in: `blocks.0` has `blocks.0.weight`."""
+    """Whether a glob matches a parameter's name or that of a module that it is in: `blocks.0` of `blocks.0.weight`."""
     parts = name.split(".")
     return any(fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
 
@@ -48,8 +48,8 @@ def _is_named(name: str, pattern: str) -> bool:
 def groups(models: Mapping[str, nn.Module], special: Mapping[str, Mapping[str, Any]] | None = None) -> list[Any]:
     """What an optimizer takes: the parameters that train, with names, those alike in a group.
 
-    `special` has arguments for the parameters that a glob matches, or modules that they are in. Where several match, each adds its own, and of the
-    same argument the last one's value holds.
+    `special` has arguments for the parameters that a glob matches, or modules that they are in. Where several match,
+    each adds its own, and of the same argument the last one's value holds.
     """
     special = special or {}
     for pattern in special:

@@ -3,8 +3,8 @@
 Run as `python -m tdsl.runtime.verify FOLDER`.
 
 A result may err twice as much as plain PyTorch at the same precision (a gradient three times), plus a few units in the
-last place, plus what it changes by when its inputs do by about one: `t / t.sum()` is as exact as its sum is far from 0. Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must come out where the reference
-has them.
+last place, plus what it changes by when its inputs do by about one: `t / t.sum()` is as exact as its sum is far from 0.
+Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must come out where the reference has them.
 """
 
 from __future__ import annotations

@@ -236,6 +236,12 @@ ROWS = {
         "return x * weight - mean(x * weight, dim=-1, keepdim=true)",
         "weight: [D] = ones()",
     ),
+    "MeanKeptAndNot": (
+        "x: float[B, D]",
+        "h = tanh(x) * x\nm = mean(h, dim=1)\nk = mean(h, dim=-1, keepdim=true)\nreturn softmax(h, dim=-1) * k, m, k",
+        "",
+        "(float[B, D], float[B], float[B, 1])",
+    ),
     "ScalarInRows": ("x: float[B, D]", "return softmax(x * scale, dim=-1) * scale", "scale: [] = ones()"),
 }
 

@@ -82,7 +82,9 @@ class GroupNames:
         return any(value in n.values for n in graph.nodes) or any(value is g.value for g in self._computed())
 
     def _saved_outputs(self) -> list[Port]:
-        return [p for p in self.kernel.outputs if p.value in self.kernel.saved]
+        """One value may be several outputs, with and without the dimensions that were reduced: the first is saved."""
+        first = {p.value: p for p in reversed(self.kernel.outputs)}
+        return [p for p in self.kernel.outputs if p.value in self.kernel.saved and first[p.value] is p]
 
     def _gradients_of(self) -> dict[Port, str]:
         """The outputs by the names of their gradients."""
