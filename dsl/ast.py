@@ -238,7 +238,7 @@ class Declaration(Node):
 
 @node
 class Parameter(Node):
-    """A module's parameter: `name: kind = default`, kind one of `int float bool str fn module`."""
+    """A parameter of a module or a `fn`: `name: kind = default`, kind one of `int float bool str fn module`."""
 
     name: str
     kind: str
@@ -255,11 +255,19 @@ class Input(Node):
 
 @node
 class Function(Declaration):
-    """`fn name(inputs) -> outputs { body }`; a module's `forward` has the name `forward`."""
+    """`fn name(takes) -> outputs { body }`; a module's `forward` has the name `forward`, and takes tensors alone."""
 
-    inputs: tuple[Input, ...]
+    takes: tuple[Input | Parameter, ...]
     outputs: tuple[TypeExpr, ...]
     body: tuple[Statement, ...]
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return tuple(each for each in self.takes if isinstance(each, Input))
+
+    @property
+    def params(self) -> tuple[Parameter, ...]:
+        return tuple(each for each in self.takes if isinstance(each, Parameter))
 
 
 @node

@@ -67,11 +67,24 @@ class Builder:
     def const(self, at: Span, name: Token, value: ast.Expr) -> ast.Const:
         return ast.Const(*self.head(at, name), value)
 
-    def fn(self, at: Span, name: Token, inputs: list[Any], outputs: list[Any], body: list[Any]) -> ast.Function:
+    def function(self, at: Span, name: Token, inputs: list[Any], outputs: list[Any], body: list[Any]) -> ast.Function:
         return ast.Function(*self.head(at, name), tuple(inputs), tuple(outputs), tuple(body))
 
-    def forward(self, at: Span, *parts: Any) -> ast.Function:
-        return self.fn(at, *parts)
+    def fn(self, at: Span, name: Token, inputs: list[Any], *rest: Any) -> ast.Function:
+        wrong = next((each for each in inputs if isinstance(each, ast.Parameter) and each.kind == "module"), None)
+        if wrong is not None:
+            help = "make the `fn` a `module`, which may have it as a parameter"
+            fail("E014", "a `fn` makes no modules", wrong.span, help=help)
+        return self.function(at, name, inputs, *rest)
+
+    def forward(self, at: Span, name: Token, inputs: list[Any], *rest: Any) -> ast.Function:
+        wrong = next((each for each in inputs if isinstance(each, ast.Parameter)), None)
+        if wrong is not None:
+            written = f"{wrong.name}: {wrong.kind}"
+            single = f"; a tensor of one number is `{written}[]`" if wrong.kind in DTYPES else ""
+            help = f"make it a parameter of the module: `module Net({written}) {{ ... }}`{single}"
+            fail("E015", "an input of `forward` is a tensor", wrong.span, f"`{wrong.kind}` has no sizes", help=help)
+        return self.function(at, name, inputs, *rest)
 
     def extern_module(self, at: Span, name: Token, params: list[Any], *rest: Any) -> ast.ExternModule:
         inputs, outputs, target = rest
@@ -89,11 +102,20 @@ class Builder:
                  help=habits.kind(kind.text) or did_you_mean(kind.text, KINDS) or TENSORS)  # fmt: skip
         return ast.Parameter(at, name.text, kind.text, default)
 
-    def inputs(self, at: Span, *found: ast.Input) -> list[ast.Input]:
+    def inputs(self, at: Span, *found: ast.Input | ast.Parameter) -> list[ast.Input | ast.Parameter]:
         return list(found)
 
-    def input(self, at: Span, name: Token, type: ast.TypeExpr) -> ast.Input:
+    def input(self, at: Span, name: Token, type: ast.TypeExpr, default: ast.Expr | None = None) -> ast.Input:
+        if default is not None:
+            help = f"a number that may be left out has a kind: `{name.text}: float = {default.span.text}`"
+            fail("E014", "a tensor has no default", default.span, f"`{name.text}` is a tensor", help=help)
         return ast.Input(at, name.text, type)
+
+    def input_kind(self, at: Span, name: Token, kind: Token, default: ast.Expr | None = None) -> ast.Parameter:
+        """What has no sizes is a parameter of the `fn`."""
+        if kind.text not in KINDS:
+            self.type(self.span(kind), kind)
+        return ast.Parameter(at, name.text, kind.text, default)
 
     def outputs(self, at: Span, *found: ast.TypeExpr) -> list[ast.TypeExpr]:
         return list(found)

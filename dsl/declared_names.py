@@ -86,7 +86,7 @@ class _Names:
         self.reporter = reporter
 
     def function(self, function: ast.Function) -> None:
-        inputs = [_parameter(each) for each in function.inputs]
+        inputs = [_parameter(each) for each in function.takes]
         self.once(inputs, "input")
         self.allowed(inputs, variable=True)
         self.body(function)

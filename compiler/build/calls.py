@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tdsl.compiler.build.bind import Given, bind, match
+from tdsl.compiler.build import arithmetic
+from tdsl.compiler.build.bind import Given, attribute, bind, match
 from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame, GraphBuilder
 from tdsl.compiler.build.layer_calls import call_layer, inner_path, with_rate
@@ -26,10 +27,12 @@ from tdsl.compiler.build.values import (
     Results,
     Semantic,
     describe,
+    is_none,
 )
-from tdsl.compiler.ir import TensorType, Value
+from tdsl.compiler.ir import Attr, Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import same_shape
 from tdsl.compiler.ops.op import OPS, Arg, Bound, Op
+from tdsl.compiler.size import Size
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import ProgramError, Span, fail
 
@@ -107,16 +110,49 @@ def _op(op: Op, args: Sequence[ast.Argument], span: Span, frame: Frame, first: G
 def _function(
     decl: ast.Function, args: Sequence[ast.Argument], span: Span, frame: Frame, first: Given | None
 ) -> Semantic:
-    """A `fn` is inlined where it is called."""
-    signature = tuple(Arg(i.name, "tensor") for i in decl.inputs)
+    """A `fn` is inlined where it is called; its parameters are names of the values given."""
+    signature = tuple(map(_argument, decl.takes))
     found = match(decl.name, signature, args, lambda e: evaluate(e, frame), span, first)
-    values = _tensors(decl.name, found)
-    formal = frame.classes.function_signature(decl)
-    binding = bind_types(decl.name, formal, values, span, None, lambda v, t: against(frame, v, t))
-    names: dict[str, Semantic] = {**frame.classes.sizes(binding), **dict(zip((i.name for i in decl.inputs), values))}
+    given = frame.classes.given(decl, found)
+    env = {name: _real(value, frame) if kind == "float" else value for name, kind, value in given}
+    formal = frame.classes.function_signature(decl, env)
+    values = _tensors(decl.name, {name: _as_tensor(name, *found[name], type, frame) for name, type in formal.inputs})
+    binding = bind_types(decl.name, formal, values, span, env, lambda v, t: against(frame, v, t))
+    inputs = dict(zip((i.name for i in decl.inputs), values))
+    names: dict[str, Semantic] = {**frame.classes.sizes(binding), **env, **inputs}
     with frame.classes.entering(decl.name, span):
         outputs = frame.classes.body(decl, frame.inner(names, frame.path, decl.name), formal, binding)
     return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _argument(taken: ast.Input | ast.Parameter) -> Arg:
+    if isinstance(taken, ast.Input):
+        return Arg(taken.name, "tensor")
+    return Arg(taken.name, taken.kind, None, taken.default is None)
+
+
+def _real(value: Semantic, frame: Frame) -> Semantic:
+    """What is given for a `float`: an integer is divided as a real number from here on."""
+    if not isinstance(value, Scalar) or value.text or isinstance(value.value, float):
+        return value
+    number = arithmetic.number(value)
+    text = frame.size_text(value.value) if isinstance(value.value, Size) else ""
+    return Scalar(None if number is None else float(number), text)
+
+
+def _as_tensor(name: str, value: Semantic, span: Span, type: TensorType, frame: Frame) -> Given:
+    """A number, where a tensor of one number is declared, is that tensor."""
+    if type.shape or not isinstance(value, Scalar) or is_none(value):
+        return value, span
+    wanted = type.dtype if value.dtype != "bool" and (type.is_float or value.dtype == "i64") else value.dtype
+    dtype = None if wanted == "float" and isinstance(value.value, float) and not value.text else wanted
+    attrs: dict[str, Attr] = {
+        "size": (),
+        "fill_value": attribute(name, Arg(name, "any"), value, span),
+        "dtype": dtype,
+        "device": frame.builder.device(),
+    }
+    return frame.builder.rename(frame.record("full", (), attrs, span)[0], name), span
 
 
 def _tensors(what: str, found: dict[str, Given]) -> list[Value]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from tdsl.compiler.build import arithmetic, body, extern, members
 from tdsl.compiler.build.assume import assume
-from tdsl.compiler.build.bind import attribute, match
+from tdsl.compiler.build.bind import Given, attribute, match
 from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame, GraphBuilder
 from tdsl.compiler.build.layers import LAYERS
@@ -40,6 +40,8 @@ from tdsl.dsl.declared_names import walk
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Reporter, Span, fail
 from tdsl.dsl.program import Constant, Program
 
+# What has parameters.
+Parametric = ast.Module | ast.ExternModule | ast.Function
 _FUSIBLE = (Kind.POINTWISE, Kind.REDUCTION, Kind.ROW, Kind.RANDOM)
 
 
@@ -127,14 +129,7 @@ class Classes:
     ) -> ModuleInstance:
         signature = tuple(Arg(p.name, p.kind, None, p.default is None) for p in decl.params)
         given = match(decl.name, signature, args, lambda e: evaluate(e, frame), span)
-        env: dict[str, Semantic] = {}
-        for param in decl.params:
-            if param.name in given:
-                value, at = given[param.name]
-                env[param.name] = _checked(decl.name, param, value, at)
-            else:
-                assert param.default is not None
-                env[param.name] = self._default(decl, param)
+        env = {name: value for name, _, value in self.given(decl, given)}
         made = self.instance(decl, env, span)
         positional = [p.name for p, a in zip(decl.params, args) if a.name is None]
         kept = [p for p in decl.params if p.name in given and p.kind not in ("fn", "module")]
@@ -143,7 +138,18 @@ class Classes:
             texts = tuple((p.name, _attr(env[p.name])) for p in kept)
         return replace(made, env=env, args=texts)
 
-    def _default(self, decl: ast.Module | ast.ExternModule, param: ast.Parameter) -> Semantic:
+    def given(self, decl: Parametric, found: Mapping[str, Given]) -> Iterator[tuple[str, str, Semantic]]:
+        """Each parameter with its kind and what a call gives for it, or its default."""
+        for param in decl.params:
+            if param.name in found:
+                value, at = found[param.name]
+                if isinstance(decl, ast.Function) and isinstance(value, Value):
+                    _is_no_tensor(decl, param, value, at)
+                yield param.name, param.kind, _checked(decl.name, param, value, at)
+            else:
+                yield param.name, param.kind, self._default(decl, param)
+
+    def _default(self, decl: Parametric, param: ast.Parameter) -> Semantic:
         assert param.default is not None
         others = {p.name for p in decl.params}
         named = next((n for n in walk(param.default) if isinstance(n, ast.Name) and n.id in others), None)
@@ -183,14 +189,34 @@ class Classes:
 
     def function_alone(self, decl: ast.Function, frame: Frame) -> None:
         """Elaborate a function that nothing calls, for the types that it declares."""
-        signature = self.function_signature(decl)
+        unknown = [p.kind for p in decl.params if p.default is None]
+        if "fn" in unknown or "str" in unknown:
+            return
+        env = {p.name: self._default(decl, p) if p.default is not None else _unknown(p) for p in decl.params}
+        signature = self.function_signature(decl, env)
         values = [Value(type, name) for name, type in signature.inputs]
         frame.builder.inputs += values
-        frame.names |= {**new_sizes([t for _, t in signature.inputs]), **{v.name: v for v in values}}
+        names, sizes = _words(decl, env)
+        frame.names |= {**names, **new_sizes([t for _, t in signature.inputs]), **{v.name: v for v in values}}
         for declared_input, value in zip(decl.inputs, values):
             frame.saw(declared_input, value)
-        with self.entering(decl.name, decl.name_span):
+        with self.entering(decl.name, decl.name_span), knowing(sizes), self._for_any(bool(unknown)):
             self.body(decl, frame, signature, {})
+
+    @contextmanager
+    def _for_any(self, unknown: bool) -> Iterator[None]:
+        """Where a parameter is not known, that a value can't be told is no mistake."""
+        if not unknown:
+            yield
+            return
+        told, self.reporter = self.reporter, Reporter()
+        try:
+            yield
+        finally:
+            for each in self.reporter.diagnostics:
+                if each.code != "E208":
+                    told.add(each)
+            self.reporter = told
 
     # Elaboration -----------------------------------------------------------------------------------------------------
 
@@ -269,10 +295,11 @@ class Classes:
             outputs = tuple(declared(t, frame.names, False, lambda e: evaluate(e, frame)) for t in decl.outputs)
         return Signature(inputs, outputs)
 
-    def function_signature(self, decl: ast.Function) -> Signature:
+    def function_signature(self, decl: ast.Function, env: Mapping[str, Semantic]) -> Signature:
         # In its own words, of which nothing is known that its caller knows of the same words.
-        with knowing({}):
-            return self._signature(decl, {})
+        names, sizes = _words(decl, env)
+        with knowing(sizes):
+            return self._signature(decl, names)
 
     def sizes(self, binding: Binding) -> dict[str, Semantic]:
         """What a call bound, as the names of the body that is inlined."""
@@ -353,6 +380,11 @@ def _checked(what: str, param: ast.Parameter, value: Semantic, span: Span) -> Se
     return found if isinstance(found, Scalar) else Scalar(found)  # type: ignore[arg-type]
 
 
+def _is_no_tensor(decl: ast.Function, param: ast.Parameter, value: Value, span: Span) -> None:
+    told, label = f"`{param.name}` of `{decl.name}` is of the kind `{param.kind}`", f"this is {describe(value)}"
+    fail("E202", told, span, label, help=f"for a tensor, declare it with sizes: `{param.name}: {value.type}`")
+
+
 def _attr(value: Semantic) -> Attr:
     if isinstance(value, str):
         return value
@@ -368,6 +400,24 @@ def _concrete(value: Semantic) -> object:
     if isinstance(value, (FunctionRef, ModuleRef)):
         return value.decl.name
     return value.op.name if isinstance(value, OpRef) else value.layer.name if isinstance(value, LayerRef) else value
+
+
+def _words(decl: ast.Function, env: Mapping[str, Semantic]) -> tuple[dict[str, Semantic], dict[Symbol, int]]:
+    """The parameters of a `fn` in its own words, and what is known of its sizes."""
+    names, sizes = dict(env), dict[Symbol, int]()
+    for param in decl.params:
+        value = env[param.name]
+        if param.kind == "int" and isinstance(value, Scalar):
+            symbol = Symbol(param.name, param=True)
+            names[param.name] = Scalar(Size.of(symbol))
+            number = arithmetic.number(value)
+            sizes |= {symbol: number} if isinstance(number, int) else {}
+    return names, sizes
+
+
+def _unknown(param: ast.Parameter) -> Semantic:
+    """What a parameter is taken for where nothing tells it."""
+    return Scalar(True) if param.kind == "bool" else Scalar(None, param.name)
 
 
 def _inside(

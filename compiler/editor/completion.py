@@ -138,6 +138,8 @@ def _types(here: Context) -> Iterator[Completion]:
     if here.inner.bracket == "(" and here.inner.first in ("module", "extern"):
         yield from (Completion(kind, "keyword", rank=1) for kind in KINDS)
         return
+    if here.inner.bracket == "(" and here.inner.first == "fn":
+        yield from (Completion(kind, "keyword", rank=2) for kind in KINDS if kind != "module")
     for name, doc in sections_doc.DTYPES.items():
         yield Completion(name, "type", doc=doc, insert=f"{name}[$1]", snippet=True, rank=1)
 

@@ -126,7 +126,7 @@ def head(symbol: Symbol) -> str:
 
 def _function(node: ast.Function) -> str:
     word = "forward" if node.name == "forward" else f"fn {node.name}"
-    inputs = ", ".join(each.span.text for each in node.inputs)
+    inputs = ", ".join(each.span.text for each in node.takes)
     outputs = ", ".join(each.span.text for each in node.outputs)
     return f"{word}({inputs}) -> {outputs if len(node.outputs) == 1 else f'({outputs})'}"
 

@@ -131,7 +131,10 @@ def _parameters(params: Iterable[ast.Parameter]) -> tuple[Parameter, ...]:
 
 
 def _inputs(function: ast.Function) -> tuple[Parameter, ...]:
-    return tuple(Parameter(i.name, i.type.span.text) for i in function.inputs)
+    return tuple(
+        Parameter(each.name, each.type.span.text) if isinstance(each, ast.Input) else _parameters((each,))[0]
+        for each in function.takes
+    )
 
 
 def setting_table(analysis: Analysis, here: Context) -> Settings:

@@ -41,7 +41,7 @@ def _part(each: ast.Declaration, kind: str) -> Outline:
     detail = each.type.span.text if isinstance(each, (ast.Field, ast.ParamMember)) else ""
     name_span = each.name_span
     if isinstance(each, ast.Function):
-        detail = f"({', '.join(i.span.text for i in each.inputs)})"
+        detail = f"({', '.join(i.span.text for i in each.takes)})"
     return Outline(each.name, kind, " ".join(detail.split()), each.span, name_span)
 
 

@@ -74,7 +74,12 @@ class Walk:
 
     def inputs(self, function: ast.Function) -> dict[str, Symbol]:
         scope = function.span
-        return {i.name: self.new("input", i.name, _head(i.span, i.name), i, scope) for i in function.inputs}
+        return {
+            each.name: self.parameter(each, scope)
+            if isinstance(each, ast.Parameter)
+            else self.new("input", each.name, _head(each.span, each.name), each, scope)
+            for each in function.takes
+        }
 
     # Declarations ----------------------------------------------------------------------------------------------------
 
@@ -95,10 +100,13 @@ class Walk:
             self.run(each)
 
     def parameters(self, each: ast.Module | ast.ExternModule) -> None:
-        for param in each.params:
+        self.defaults(each.params)
+        self.names |= self.callees[_place(each)]
+
+    def defaults(self, params: Iterable[ast.Parameter]) -> None:
+        for param in params:
             if param.default is not None:
                 self.expression(param.default)
-        self.names |= self.callees[_place(each)]
 
     def module(self, each: ast.Module) -> None:
         self.parameters(each)
@@ -112,8 +120,11 @@ class Walk:
             self.function(each.forward)
 
     def function(self, each: ast.Function) -> None:
+        taken = self.callees[_place(each)]
+        self.defaults(each.params)
+        self.names |= {param.name: taken[param.name] for param in each.params}
         self.types([i.type for i in each.inputs], each.outputs, each.span)
-        self.names |= self.callees[_place(each)]
+        self.names |= taken
         self.body(each.body, each.span)
 
     def types(self, inputs: Sequence[ast.TypeExpr], outputs: Sequence[ast.TypeExpr], scope: Span) -> None:
