@@ -178,9 +178,9 @@ def _locals(body: ast.Function | ast.Block) -> Iterator[Diagnostic]:
     nodes = list(walk(body))
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
     for node in nodes:
-        if not isinstance(node, ast.Assign) or any(target.id in used for target in node.targets):
+        if not isinstance(node, ast.Assign) or any(target.id in used for target in node.names):
             continue
-        for target in node.targets:
+        for target in node.names:
             if not target.id.startswith("_"):
                 help = "use it, or remove the statement"
                 yield Diagnostic("W206", f"`{target.id}` is never used", target.span, help=help)

@@ -180,11 +180,23 @@ class Target(Node):
 
 
 @node
-class Assign(Statement):
-    """`a = x`, `a, b = x, y` or `a, b = f(x)`."""
+class Nested(Node):
+    """`(h, c)` among the targets of `y, (h, c) = lstm(x)`."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[Target | Nested, ...]
+
+
+@node
+class Assign(Statement):
+    """`a = x`, `a, b = x, y`, `a, b = f(x)` or `a, (b, c) = f(x)`."""
+
+    targets: tuple[Target | Nested, ...]
     values: tuple[Expr, ...]
+
+    @property
+    def names(self) -> list[Target]:
+        """The targets, however deep."""
+        return _names(self.targets)
 
 
 @node
@@ -222,6 +234,11 @@ class Assume(Statement):
 @node
 class NoGrad(Statement):
     body: tuple[Statement, ...]
+
+
+def _names(targets: tuple[Target | Nested, ...]) -> list[Target]:
+    parts = [_names(each.targets) if isinstance(each, Nested) else [each] for each in targets]
+    return [name for part in parts for name in part]
 
 
 # Declarations --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ ESCAPES = {"n": "\n", "t": "\t"}
 WORDS = {"true": True, "false": False, "none": None}
 # What Python writers type, and how it is spelt here.
 PYTHON_WORDS = {"True": "true", "False": "false", "None": "none"}
+Targets = tuple[ast.Target | ast.Nested, ...]
 
 
 class Builder:
@@ -198,7 +199,11 @@ class Builder:
     def body(self, at: Span, *statements: ast.Statement) -> list[ast.Statement]:
         return list(statements)
 
-    def assign(self, at: Span, targets: list[ast.Target], values: tuple[ast.Expr, ...]) -> ast.Assign:
+    def assign(self, at: Span, targets: Targets, values: tuple[ast.Expr, ...]) -> ast.Assign:
+        only = targets[0]
+        # `(a, b) = f(x)` is `a, b = f(x)`; `(a,)` takes a tuple of one apart.
+        if len(targets) == 1 and isinstance(only, ast.Nested) and len(only.targets) > 1:
+            targets = only.targets
         if len(targets) > 1:
             values = _opened(values)
             if len(values) not in (1, len(targets)):
@@ -207,10 +212,16 @@ class Builder:
                 fail("E020", message, values[0].span.to(values[-1].span), help=help)
         elif len(values) > 1:
             values = (ast.TupleExpr(values[0].span.to(values[-1].span), values),)
-        return ast.Assign(at, tuple(targets), values)
+        return ast.Assign(at, targets, values)
 
-    def targets(self, at: Span, *names: Token) -> list[ast.Target]:
-        return [ast.Target(self.span(name), name.text) for name in names]
+    def targets(self, at: Span, *targets: ast.Target | ast.Nested) -> Targets:
+        return targets
+
+    def target(self, at: Span, name: Token) -> ast.Target:
+        return ast.Target(at, name.text)
+
+    def nested(self, at: Span, *targets: ast.Target | ast.Nested) -> ast.Nested:
+        return ast.Nested(at, targets)
 
     def values(self, at: Span, *values: ast.Expr) -> tuple[ast.Expr, ...]:
         return values

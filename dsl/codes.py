@@ -94,8 +94,8 @@ _SYNTAX = (
          "Parameters of a module are compile-time values; tensors are inputs of its `forward`. A `fn` takes both.",
          ("fn f(x: [B], eps: [] = 1e-5) -> [B] { return x }", "fn f(x: [B], layer: module) -> [B] { return x }")),
     Code("E015", "a type without sizes", "fn f(x: [B]) -> float { return sum(x) }", "a single number is `float[]`",
-         "The type of a tensor says its sizes, so that shapes can be proved. What has none is a parameter, of a module or "
-         "of a `fn`; the inputs of `forward` are tensors.",
+         "The type of a tensor says its sizes, so that shapes can be proved. What has none is a parameter, of a module "
+         "or of a `fn`; the inputs of `forward` are tensors.",
          ("module M() { forward(x: [B], causal: bool) -> [B] { return x if causal else -x } }",)),
     Code("E016", "a positional argument after a named one", body("return f(a=1, x)"), "put it first",
          "As in Python, arguments without a name come first, in the order of the signature."),

@@ -199,6 +199,7 @@ def _update(failure: Failure) -> Diagnostic | None:
         return None
     span = Span(failure.source, operator.start, operator.end + 1)
     rest = failure.source.line(span.line)[failure.source.position(span.end)[1] - 1 :].split("#")[0].strip()
+    name = name if name.isidentifier() else "a"
     help = f"write `{name} = {name} {operator.text} {rest if 0 < len(rest) < 60 else '...'}`"
     return Diagnostic("E022", f"there is no `{operator.text}=`", span, help=help)
 

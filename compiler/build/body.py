@@ -11,7 +11,17 @@ from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame
 from tdsl.compiler.build.regions import Returned
 from tdsl.compiler.build.types import Binding, substituted
-from tdsl.compiler.build.values import Infer, ListInstance, Poison, Semantic, Signature, Skip, Training, describe
+from tdsl.compiler.build.values import (
+    Infer,
+    ListInstance,
+    Poison,
+    Results,
+    Semantic,
+    Signature,
+    Skip,
+    Training,
+    describe,
+)
 from tdsl.compiler.ir import Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import same
 from tdsl.dsl import ast
@@ -83,7 +93,7 @@ def statements(body: Sequence[ast.Statement], frame: Frame, reporter: Reporter) 
 def _targets(statement: ast.Statement) -> list[str]:
     """The names that a statement binds."""
     if isinstance(statement, ast.Assign):
-        return [t.id for t in statement.targets]
+        return [t.id for t in statement.names]
     if isinstance(statement, (ast.NoGrad, ast.If)):
         return [name for inner in _inner(statement) for name in _targets(inner)]
     return []
@@ -115,23 +125,56 @@ def _statement(
 
 
 def _assign(statement: ast.Assign, frame: Frame) -> None:
-    values = [evaluate(v, frame) for v in statement.values]
-    found: Sequence[Semantic] = values
-    if len(values) == 1 and len(statement.targets) > 1:
-        only = values[0]
-        if not isinstance(only, tuple):
-            help = "take it apart: `a, b = x.chunk(2, dim=-1)`, or `unbind`"
-            what = f"{len(statement.targets)} names for one value"
-            fail("E207", what, statement.span, f"this is {describe(only)}", help=help)
-        found = only
-    if len(found) != len(statement.targets):
-        help = "write as many names as values; one that nothing uses may be `_`"
-        fail("E207", f"{len(statement.targets)} names for {len(found)} values", statement.span, help=help)
-    for target, value in zip(statement.targets, found):
+    values = tuple(evaluate(v, frame) for v in statement.values)
+    only = len(values) == 1 and len(statement.targets) > 1
+    # Nothing else holds what a call has just made, so that a layer's own names for it give way.
+    fresh = only and isinstance(statement.values[0], (ast.Call, ast.Pipe))
+    _bind(statement.targets, values[0] if only else values, statement.span, frame, fresh)
+
+
+def _bind(targets: Sequence[ast.Target | ast.Nested], values: Semantic, span: Span, frame: Frame, fresh: bool) -> None:
+    """Give each target its part of what several values are."""
+    count = f"{len(targets)} name{'s' if len(targets) > 1 else ''}"
+    if not isinstance(values, tuple):
+        help = "take it apart: `a, b = x.chunk(2, dim=-1)`, or `unbind`"
+        fail("E207", f"{count} for one value", span, f"this is {describe(values)}", help=help)
+    if len(values) != len(targets):
+        help = _parts(targets, values) or "write as many names as values; one that nothing uses may be `_`"
+        fail("E207", f"{count} for {len(values)} values", span, help=help)
+    for target, value in zip(targets, values):
+        if isinstance(target, ast.Nested):
+            _bind(target.targets, value, target.span, frame, fresh)
+            continue
         if isinstance(value, Infer):
-            fail("E201", "`_` stands for a size of a layer", statement.span)
-        frame.names[target.id] = frame.builder.rename(value, target.id) if isinstance(value, Value) else value
+            fail("E201", "`_` stands for a size of a layer", span)
+        frame.names[target.id] = _named(value, target.id, frame, fresh) if isinstance(value, Value) else value
         frame.saw(target, frame.names[target.id])
+
+
+def _named(value: Value, name: str, frame: Frame, fresh: bool) -> Value:
+    """The value under the name it is bound to, wherever else the body holds it."""
+    named = frame.builder.rename(value, name, fresh)
+    if named is not value:
+        frame.names |= {key: _swapped(held, value, named) for key, held in frame.names.items()}
+    return named
+
+
+def _swapped(held: Semantic, value: Value, by: Value) -> Semantic:
+    if isinstance(held, tuple):
+        found = [_swapped(each, value, by) for each in held]
+        return Results(found, held.names) if isinstance(held, Results) else tuple(found)
+    return by if held is value else held
+
+
+def _parts(targets: Sequence[ast.Target | ast.Nested], values: tuple[Semantic, ...]) -> str | None:
+    """The cure of `y, h, c = lstm(x)`: parentheses around the names of what is several values itself."""
+    widths = [len(each) if isinstance(each, tuple) else 1 for each in values]
+    if len(values) == 1 or sum(widths) != len(targets):
+        return None
+    names = iter([target.span.text for target in targets])
+    groups = [", ".join(next(names) for _ in range(width)) for width in widths]
+    written = ", ".join(f"({group})" if isinstance(each, tuple) else group for group, each in zip(groups, values))
+    return f"some of these are several: `{written} = ...`"
 
 
 def _return(statement: ast.Return, frame: Frame) -> Returned:
@@ -191,6 +234,8 @@ def _as_list_call(statement: ast.For, items: ListInstance | tuple[Semantic, ...]
     if not isinstance(only, ast.Assign) or len(only.targets) != 1 or not isinstance(only.values[0], ast.Call):
         return False
     made = only.values[0]
+    if not isinstance(only.targets[0], ast.Target):
+        return False
     target = only.targets[0].id
     plain = len(made.args) == 1 and made.args[0].name is None and isinstance(made.args[0].value, ast.Name)
     if not plain or not isinstance(made.function, ast.Name) or made.function.id != statement.variable.id:

@@ -72,13 +72,13 @@ class GraphBuilder:
         """Where the tensors that it makes are to lie: where its first input lies."""
         return Scalar(None, f"{self.inputs[0].name}.device") if self.inputs else None
 
-    def rename(self, value: Value, name: str) -> Value:
-        """Give a value that a node has just made the name it is bound to."""
+    def rename(self, value: Value, name: str, again: bool = False) -> Value:
+        """Give a value that a node has just made the name it is bound to; `again`: in the place of another."""
         for i in range(len(self.nodes) - 1, -1, -1):
             node = self.nodes[i]
             if value not in node.outputs:
                 continue
-            if value.name or any(value in n.values for n in self.nodes[i + 1 :]):
+            if (value.name and not again) or any(value in n.values for n in self.nodes[i + 1 :]):
                 return value
             named = Value(value.type, name)
             outputs = tuple(named if v is value else v for v in node.outputs)

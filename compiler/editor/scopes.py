@@ -227,7 +227,7 @@ class Walk:
             for value in each.values:
                 self.expression(value)
         if isinstance(each, ast.Assign):
-            for target in each.targets:
+            for target in each.names:
                 self.bind("local", target, scope)
         elif isinstance(each, ast.For):
             self.expression(each.iterable)

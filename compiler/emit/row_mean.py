@@ -43,10 +43,10 @@ def is_row_mean(run: TrainSpec) -> bool:
     names: dict[str, ast.Expr] = {}
     for statement in run.loss.body:
         match statement:
-            case ast.Assign(targets=targets) if names.keys() & {target.id for target in targets}:
+            case ast.Assign() if names.keys() & {target.id for target in statement.names}:
                 return False
-            case ast.Assign(targets=targets, values=(value,)):
-                names |= {target.id: value for target in targets}
+            case ast.Assign(values=(value,)):
+                names |= {target.id: value for target in statement.names}
             case ast.Return(values=(value,)):
                 return _is_mean(value, names, frozenset(run.models))
             case ast.Track():
