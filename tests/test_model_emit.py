@@ -276,7 +276,9 @@ def random_graph(seed: int) -> tuple[Graph, Callable[[Tensor, Tensor], list[Tens
     steps: list[tuple[str, tuple[int, ...]]] = []
     for _ in range(choose.randint(3, 14)):
         op = choose.choice(["add", "sub", "mul", "neg", "tanh", "rand_like", "randn_like", "maximum"])
-        places = tuple(choose.randrange(max(0, len(values) - 5), len(values)) for arg in OPS[op].signature if arg.is_operand)
+        places = tuple(
+            choose.randrange(max(0, len(values) - 5), len(values)) for arg in OPS[op].signature if arg.is_operand
+        )
         values.append(b(op, *(values[i] for i in places), name=choose.choice(["", "", "", "x", "y", "h"])))
         steps.append((op, places))
     results = [choose.randrange(2, len(values)) for _ in range(choose.randint(1, 3))]
