@@ -107,5 +107,11 @@ _LINTS = (
     Code("W206", "something that nothing uses", forward("y = x * 2\n        return x"), "use it, or remove it",
          "A name that nothing reads is left over, or is what should have been written somewhere else.",
          (forward("return x", "    unused = Linear(dim, dim)\n"),)),
+    Code("W207", "`accumulate` and what may depend on a whole batch",
+         loss("model(batch.x).mean()", net="n(l(x.unsqueeze(-1)))", members="    n = BatchNorm1d(1)\n").replace(
+             "    epochs = 1", "    epochs = 1\n    batch_size = 8\n    accumulate = 2"),
+         "use a norm that does not depend on the batch, or allow it",
+         "Batch norm takes the statistics of each part, so the gradient is not quite that of the whole batch. Into an "
+         "`extern module` the compiler does not see."),
 )  # fmt: skip
 CODES = {each.code: each for each in (*_TYPES, *_LINTS)}

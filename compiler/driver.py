@@ -53,7 +53,7 @@ def _unsupported(unit: Unit, reporter: Reporter) -> None:
         for diagnostic in data.unsupported(spec, unit.program.consts):
             reporter.add(diagnostic)
     for name, run in unit.runs.items():
-        for diagnostic in train.unsupported(run.spec) + evaluate.unsupported(unit, run, unit.evaluations.get(name)):
+        for diagnostic in train.unsupported(unit, run) + evaluate.unsupported(unit, run, unit.evaluations.get(name)):
             reporter.add(diagnostic)
 
 

@@ -208,6 +208,30 @@ def batch_of_one(unit: Unit) -> Iterator[Diagnostic]:
                     yield Diagnostic("W205", "dropout in a batch of one", node.span, notes=(why,), help=help)
 
 
+def in_parts(unit: Unit) -> Iterator[Diagnostic]:
+    """`accumulate`, and batch norm or a module of Python's."""
+    for run in unit.runs.values():
+        if run.spec.settings.get("accumulate") in (1, None):
+            continue
+        why = (f"the run `{run.spec.name}` computes a batch in {run.spec.settings['accumulate']} parts",)
+        for graph in _graphs(unit, run):
+            for node in graph.walk():
+                if node.op.name in ("batch_norm", "batch_norm_layer"):
+                    help = "use `GroupNorm` or `LayerNorm`, which do not depend on the batch, or `# tdsl: allow W207`"
+                    yield Diagnostic("W207", "batch statistics are those of each part", node.span, notes=why, help=help)
+        yield from _unseen(unit, run, why)
+
+
+def _unseen(unit: Unit, run: RunIR, why: tuple[str, ...]) -> Iterator[Diagnostic]:
+    made = {each.class_name for each in run.models.values()}
+    made |= {name for module in unit.modules for name in _made(module)}
+    for module in unit.modules:
+        if isinstance(module.source, ast.ExternModule) and module.class_name in made:
+            message = f"whether `{module.source.name}` mixes the rows of a batch can't be seen"
+            help = "make sure that it leaves each by itself, and write `# tdsl: allow W207` above it"
+            yield Diagnostic("W207", message, module.source.name_span, notes=why, help=help)
+
+
 def _graphs(unit: Unit, run: RunIR) -> Iterator[Graph]:
     """The graphs of a run: its loss, and the modules that its models are made of."""
     yield run.loss
@@ -238,7 +262,7 @@ def _made(module: ModuleIR) -> list[str]:
     return found
 
 
-RULES = (probabilities, scores, labels, untrained, unused, batch_of_one)
+RULES = (probabilities, scores, labels, untrained, unused, batch_of_one, in_parts)
 
 # Permission ----------------------------------------------------------------------------------------------------------
 

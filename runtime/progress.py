@@ -25,11 +25,11 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        self.rows = self.seen = 0
+        self.rows = self.seen = 0.0
         self.sums: dict[str, Tensor] = {}
         self.start = time.perf_counter()
 
-    def add(self, values: Mapping[str, Tensor], rows: int) -> None:
+    def add(self, values: Mapping[str, Tensor], rows: float) -> None:
         """Add the means over `rows` rows."""
         for name, value in values.items():
             term = value.detach().to(torch.float64) * rows

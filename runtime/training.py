@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,39 @@ from torch.optim.swa_utils import AveragedModel
 from tdsl.runtime import checkpoint, streams
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
+from tdsl.runtime.loader import Batch
 from tdsl.runtime.progress import JsonLog, Meter
 from tdsl.runtime.run import Failure, Job, check_finite
 from tdsl.runtime.schedule import Schedule
+
+
+def shares(
+    batch: Batch, parts: int, counted: Callable[[Batch], Tensor | tuple[Tensor, ...]], *, rows: bool = False
+) -> Iterator[tuple[Batch, float]]:
+    """The parts of a batch, each with its share of what counts; those without any are left out.
+
+    Raises `Failure` where the loss is a sum of means over different counts, with `rows` one over rows among them, and a
+    part's shares of these differ: no weight of the part is then right for all.
+    """
+    pieces = batch.chunk(parts)
+    if len(pieces) == 1:
+        yield batch, 1.0
+        return
+    whole = _counts(batch, counted, rows)
+    for part in pieces:
+        found = [a / b if b else math.nan for a, b in zip(_counts(part, counted, rows), whole, strict=True)]
+        if any(not math.isclose(found[0], each, rel_tol=1e-6) for each in found):
+            raise Failure(
+                "parts of a batch have other shares of its labels than of its rows, and the loss has means over both",
+                help="train with `accumulate = 1`, or give every row as many labels that count",
+            )
+        if found[0]:
+            yield part, found[0]
+
+
+def _counts(batch: Batch, counted: Callable[[Batch], Tensor | tuple[Tensor, ...]], rows: bool) -> list[float]:
+    found = counted(batch)
+    return [each.item() for each in (found if isinstance(found, tuple) else (found,))] + [float(batch.size)] * rows
 
 
 @dataclass
@@ -108,7 +138,7 @@ class Training:
             remove_folder(previous / "checkpoints" / each.path.name)
             each.path.rename(previous / "checkpoints" / each.path.name)
 
-    def add(self, values: Mapping[str, Tensor], rows: int) -> None:
+    def add(self, values: Mapping[str, Tensor], rows: float) -> None:
         """Take note of the loss and the tracked values over `rows` rows."""
         self.logged.add(values, rows)
         self.validated.add(values, rows)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tdsl.compiler.accumulation import accumulation
 from tdsl.compiler.build.body import guarded, statements
 from tdsl.compiler.build.classes import Classes
 from tdsl.compiler.build.expr import evaluate
@@ -44,9 +45,12 @@ def build(program: Program, reporter: Reporter, observe: Observer | None = None)
         for evaluation in program.evaluations.values():
             builder.evaluation(evaluation)
         builder.rest()
-    if reporter.errors:
-        return None
-    return Unit(program, tuple(builder.classes.order), builder.runs, builder.evaluations)
+        if reporter.errors:
+            return None
+        unit = Unit(program, tuple(builder.classes.order), builder.runs, builder.evaluations)
+        return replace(
+            unit, runs={name: replace(run, accumulation=accumulation(unit, run)) for name, run in unit.runs.items()}
+        )
 
 
 class _Builder:

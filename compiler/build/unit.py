@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from tdsl.compiler.ir import Attr, Graph, Shape
 from tdsl.dsl import ast
+from tdsl.dsl.diagnostics import Span
 from tdsl.dsl.program import EvaluateSpec, Program, TrainSpec
 
 
@@ -113,12 +114,26 @@ class ModuleIR:
 
 
 @dataclass(frozen=True)
+class Accumulation:
+    """How a batch can be computed in parts: not, because of what is at `mixed`; or by shares of what counts in it.
+
+    `counted` computes that from a batch, a number for each way of counting; `rows` where rows are counted, too.
+    """
+
+    possible: bool
+    mixed: Span | None = None
+    rows: bool = True
+    counted: Graph | None = None
+
+
+@dataclass(frozen=True)
 class RunIR:
     """A run: its models by name (`model` first), and the graph of its loss, whose inputs are named `batch.FIELD`."""
 
     spec: TrainSpec
     models: Mapping[str, ModuleMember]
     loss: Graph
+    accumulation: Accumulation = Accumulation(False)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,17 @@ _ALL = (
     Code("E332", "`accumulate` of a loss that is no mean over rows",
          run("    epochs = 1\n    accumulate = 2").replace(".mean()", ".sum()"),
          "take the mean over the rows",
-         "The gradient of a batch in parts is that of the whole only where the loss is a mean over rows."),
+         "The gradient of a batch in parts is that of the whole only where the loss is a mean over rows, of which each "
+         "goes through the models by itself.",
+         (run("    epochs = 1\n    accumulate = 2").replace("return l(x.unsqueeze(-1))",
+                                                           "h = l(x.unsqueeze(-1))\n        return h - h.mean(0)"),)),
     Code("E333", "schedulers that can't follow each other",
          run("    epochs = 9\n    scheduler = StepLR(3) |> CosineAnnealingLR(T_max=6)"),
          "put the one without an end last",
          "Of schedules joined with `|>`, the next begins where the one before ends."),
+    Code("E334", "parameters that an optimizer can't train", run("    epochs = 1").replace("SGD()", "Muon()"),
+         "freeze them, or choose another optimizer",
+         "`Muon` makes the update of a matrix orthogonal; biases, norms and convolutions have no matrices."),
     # Data
     Code("E450", "a source that can't be read", DATA.replace('csv("points.csv")', 'huggingface("points")'),
          "convert it to one of the sources named",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
 from tdsl.compiler.emit.evaluate import metric_texts
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.emit.render import layout, plain, render
-from tdsl.compiler.emit.row_mean import is_row_mean
 from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
+from tdsl.compiler.inspect import parameters
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
@@ -57,6 +58,9 @@ class TrainText:
     tracks: bool
     differentiates: bool
     accumulates: bool
+    counted: tuple[str, ...]
+    counts: int
+    counts_rows: bool
     compare: tuple[str, ...]
     compare_differentiates: bool
     metrics: Mapping[str, str]
@@ -98,7 +102,7 @@ class CheckpointText:
 
 def emit_train(unit: Unit, run: RunIR) -> str:
     """The text of `train.py`. Raises `ProgramError` for what can't be trained; `unsupported` tells all of it."""
-    for diagnostic in unsupported(run.spec):
+    for diagnostic in unsupported(unit, run):
         raise ProgramError(diagnostic)
     return render("scripts/train.py.jinja", train=train_text(unit, run))
 
@@ -134,18 +138,22 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
     spec = run.spec
     evaluation = unit.evaluations.get(spec.name)
     metrics = _metrics(unit, run)
+    counted = run.accumulation.counted
     freeze, init_from = spec.settings.get("freeze"), spec.settings.get("init_from")
     text = TrainText(
         program=_program(unit),
         name=spec.name,
         doc=spec.doc,
         batch_size=literal(spec.settings["batch_size"]),
-        settings=_settings(spec),
+        settings=_settings(run),
         models={identifier(name): _model(name, member, ".to(device)") for name, member in run.models.items()},
         loss=tuple(block_lines(run.loss)),
         tracks=run.loss.tracks,
         differentiates=run.loss.differentiates,
-        accumulates=is_row_mean(spec),
+        accumulates=run.accumulation.possible,
+        counted=tuple(block_lines(counted)) if counted is not None else (),
+        counts=len(counted.outputs) if counted is not None else 0,
+        counts_rows=run.accumulation.rows,
         compare=tuple(block_lines(evaluation.compare)) if metrics and evaluation and evaluation.compare else (),
         compare_differentiates=bool(evaluation and evaluation.compare and evaluation.compare.differentiates),
         metrics=metrics,
@@ -168,7 +176,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
 
 def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[str]]:
     """The imports of the standard library, of others' packages and of the project, those that are used."""
-    body = "\n".join(line.partition("  # ")[0] for line in (*text.loss, *text.compare))
+    body = "\n".join(line.partition("  # ")[0] for line in (*text.loss, *text.compare, *text.counted))
     names = {call.name for call in run.spec.schedulers}
     schedulers = ", ".join(sorted(names - {PLATEAU, "WarmupCosine"}))
     others = ["import torch"] + (["import torch.nn.functional as F"] if mentions(body, "F") else [])
@@ -184,7 +192,12 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     own += [f"from tdsl.runtime.progress import {'Meter, ' if text.validates else ''}bar"]
     made = {"WarmupCosine": "WarmupCosine" in names, "plateau": PLATEAU in names, "stage": bool(names - {PLATEAU})}
     own += [f"from tdsl.runtime.schedule import {', '.join(['Schedule', *(name for name in made if made[name])])}"]
-    kept = {"Best": text.best or text.early_stopping, "EarlyStopping": text.early_stopping, "Training": True}
+    kept = {
+        "Best": text.best or text.early_stopping,
+        "EarlyStopping": text.early_stopping,
+        "Training": True,
+        "shares": bool(text.counted),
+    }
     own += [f"from tdsl.runtime.training import {', '.join(name for name in kept if kept[name])}"]
     return ["import math"] * mentions(body, "math") + ["import sys", "from pathlib import Path"], others, own
 
@@ -192,10 +205,11 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
 # Settings -----------------------------------------------------------------------------------------------------------
 
 
-def _settings(spec: TrainSpec) -> dict[str, str]:
+def _settings(run: RunIR) -> dict[str, str]:
     """What `--set` can change, as text, with the values that the program gives."""
+    spec = run.spec
     plain_ = ("epochs", "steps", "batch_size", "accumulate", "clip_grad_norm", "seed", "tf32", "deterministic")
-    left_out = () if is_row_mean(spec) else ("accumulate",)
+    left_out = () if run.accumulation.possible else ("accumulate",)
     found: dict[str, object] = {name: spec.settings.get(name) for name in plain_ if name not in left_out}
     found |= {f"optimizer.{name}": value for name, value in _optimizer_arguments(spec.optimizer).items()}
     ema = spec.settings.get("ema")
@@ -315,9 +329,10 @@ def _early_stopping(spec: TrainSpec) -> str:
 # What can't be trained ----------------------------------------------------------------------------------------------
 
 
-def unsupported(spec: TrainSpec) -> list[Diagnostic]:
+def unsupported(unit: Unit, run: RunIR) -> list[Diagnostic]:
     """What a run asks for and training does not have, each with its place and the way out."""
-    return [diagnostic for look in _CHECKS for diagnostic in look(spec)]
+    found = [diagnostic for look in _CHECKS for diagnostic in look(run.spec)]
+    return [*found, *_bad_accumulation(run), *_bad_optimizer(unit, run)]
 
 
 def _bad_settings(spec: TrainSpec) -> Iterator[Diagnostic]:
@@ -340,11 +355,35 @@ def _shown(value: Constant) -> str:
     return f"{value.name}()" if isinstance(value, Call) else value if isinstance(value, str) else literal(value)
 
 
-def _bad_accumulation(spec: TrainSpec) -> Iterator[Diagnostic]:
-    if spec.settings.get("accumulate") not in (1, None) and not is_row_mean(spec):
+def _bad_accumulation(run: RunIR) -> Iterator[Diagnostic]:
+    if run.spec.settings.get("accumulate") not in (1, None) and not run.accumulation.possible:
         message = "`accumulate` needs a loss that is a mean over rows, so that parts of a batch add up to the whole"
-        help = "make the loss one, remove what weights its rows, or take `accumulate` out"
-        yield Diagnostic("E332", message, spec.loss.name_span, help=help)
+        help = "make the loss a mean of what each row gives by itself, or take `accumulate` out"
+        where = run.accumulation.mixed or run.spec.loss.name_span
+        yield Diagnostic("E332", message, where, "not known to leave each row by itself", help=help)
+
+
+def _bad_optimizer(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
+    """`Muon` takes matrices alone."""
+    if run.spec.optimizer.name != "Muon":
+        return
+    found = [f"`{name}`" for name, shape in _trained(unit, run) if len(shape) != 2]
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        message = f"`Muon` trains matrices, which {', '.join(found[:3])}{more} {'is' if len(found) == 1 else 'are'} not"
+        help = "name what is no matrix in `freeze`, or choose another optimizer, such as `AdamW`"
+        yield Diagnostic("E334", message, run.spec.optimizer.span, help=help)
+
+
+def _trained(unit: Unit, run: RunIR) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The parameters that a run's optimizer has, by the names that `freeze` knows, with their shapes."""
+    freeze = run.spec.settings.get("freeze")
+    patterns = [str(each) for each in freeze] if isinstance(freeze, tuple) else []
+    for name, member in run.models.items():
+        lead = "" if name == "model" else f"{name}."
+        for each in parameters(unit, member):
+            if each.trainable and not any(fnmatchcase(f"{lead}{each.path}", pattern) for pattern in patterns):
+                yield f"{lead}{each.path}", each.shape
 
 
 def _bad_schedule(spec: TrainSpec) -> Iterator[Diagnostic]:
@@ -357,4 +396,4 @@ def _bad_schedule(spec: TrainSpec) -> Iterator[Diagnostic]:
             yield Diagnostic("E333", "this `OneCycleLR` lasts to the end of the run", each.span, help=help)
 
 
-_CHECKS: tuple[Callable[[TrainSpec], Iterator[Diagnostic]], ...] = (_bad_settings, _bad_accumulation, _bad_schedule)
+_CHECKS: tuple[Callable[[TrainSpec], Iterator[Diagnostic]], ...] = (_bad_settings, _bad_schedule)

@@ -19,7 +19,7 @@ from tdsl.runtime import metrics, optim, run, streams
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.progress import Meter, bar
 from tdsl.runtime.schedule import Schedule, stage
-from tdsl.runtime.training import Best, Training
+from tdsl.runtime.training import Best, Training, shares
 
 # What the program says, and `--set KEY=VALUE` changes. Periods are in the run's unit, those of the log in steps.
 SETTINGS = {
@@ -44,6 +44,11 @@ SETTINGS = {
 def loss(model: nn.Module, batch: Batch) -> Tensor:
     """The loss of a batch."""
     return F.cross_entropy(model(batch.pixels), batch.label, label_smoothing=0.05)
+
+
+def counted(batch: Batch) -> Tensor:
+    """What counts in a batch: what the loss is a mean over."""
+    return (batch.label != -100).sum()
 
 
 def compare(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -88,11 +93,11 @@ def train(job: run.Job) -> None:
     run.train_mode(model)
     with bar(length.steps, state.step) as progress:
         for batch in run.stream(batches, state.step, 0 if state.ended else length.steps):
-            # The loss is a mean over rows: so weighted, the parts add up to the whole batch's gradient.
-            for part in batch.chunk(settings["accumulate"]):
+            # Weighted by what counts in them, the parts add up to the whole batch's gradient.
+            for part, share in shares(batch, settings["accumulate"], counted):
                 value = loss(model, part)
-                state.add({"loss": value}, part.size)
-                (value * (part.size / batch.size)).backward()
+                state.add({"loss": value}, share * batch.size)
+                (value * share).backward()
             grad_norm = optim.clip_gradients(optimizer, settings["clip_grad_norm"])
             optimizer.step()
             optimizer.zero_grad()
