@@ -91,7 +91,7 @@ BODIES = [
     ("h |> ls", "    ls = [Inner(8) for i in range(3)]"),
     ("h.reshape(B, 2, 4).transpose(1, 2).flatten(1)", ""),
     ("cat([h[:, :4], h[:, 4:]], dim=-1) + zeros(B, 8)", ""),
-    ("(h.unsqueeze(1) @ h.unsqueeze(2)).squeeze(-1) + h.softmax(-1) @ w", "    param w: [8, 8]"),
+    ("(h.unsqueeze(1) @ h.unsqueeze(2)).squeeze(-1) + h.softmax(-1) @ w", "    param w: [8, 8] = normal(std=0.1)"),
 ]
 MIXING = [
     "h - h.mean(0)",
