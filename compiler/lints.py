@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from tdsl.compiler.build.unit import (
+    LayerMember,
     ListMember,
     ModuleIR,
     ModuleMember,
@@ -219,7 +220,30 @@ def in_parts(unit: Unit) -> Iterator[Diagnostic]:
                 if node.op.name in ("batch_norm", "batch_norm_layer"):
                     help = "use `GroupNorm` or `LayerNorm`, which do not depend on the batch, or `# tdsl: allow W207`"
                     yield Diagnostic("W207", "batch statistics are those of each part", node.span, notes=why, help=help)
+        yield from _listed_norms(unit, run, why)
         yield from _unseen(unit, run, why)
+
+
+def _listed_norms(unit: Unit, run: RunIR, why: tuple[str, ...]) -> Iterator[Diagnostic]:
+    """Batch norms that a `Sequential` or a list calls."""
+    graphs = list(_graphs(unit, run))
+    for module in unit.modules:
+        if isinstance(module.source, ast.ExternModule) or not any(module.graph is graph for graph in graphs):
+            continue
+        for declared in module.source.members:
+            member = module.members.get(declared.name)
+            if not isinstance(member, LayerMember) and _has_batch_norm(member):
+                help = "use `GroupNorm` or `LayerNorm`, which do not depend on the batch, or `# tdsl: allow W207`"
+                message = "batch statistics are those of each part"
+                yield Diagnostic("W207", message, declared.name_span, notes=why, help=help)
+
+
+def _has_batch_norm(member: object) -> bool:
+    if isinstance(member, RepeatMember):
+        return _has_batch_norm(member.element)
+    if isinstance(member, (SequentialMember, ListMember)):
+        return any(map(_has_batch_norm, member.elements))
+    return isinstance(member, LayerMember) and member.name.startswith("BatchNorm")
 
 
 def _unseen(unit: Unit, run: RunIR, why: tuple[str, ...]) -> Iterator[Diagnostic]:
