@@ -84,7 +84,10 @@ class _Flow:
             for symbol in value.type.shape[state.dim].symbols()
         )
         for node in scope.graph.nodes:
-            states |= zip(node.outputs, self.node(node, scope, states, symbols, top), strict=True)
+            found = self.node(node, scope, states, symbols, top)
+            # A module with a mistake in its body returns nothing that could be followed.
+            whole = len(found) == len(node.outputs)
+            states |= zip(node.outputs, found if whole else [Mixed(node.span)] * len(node.outputs), strict=True)
         return [states[each] for each in scope.graph.outputs]
 
     def node(

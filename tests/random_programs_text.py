@@ -1,6 +1,7 @@
 """What random programs are written of: templates by kind, with `{0}`, `{1}`, `{2}` for operands and `{name}` for the result.
 
 `SMOOTH` functions have no corners: what rounding changes of their arguments changes their results and gradients little.
+The length of a row and its deviation have one at 0, which a low precision reaches.
 """
 
 from __future__ import annotations
@@ -106,10 +107,11 @@ where({0} != {1}, {1} / 2, {0})|maximum(relu({0}), relu({1}))|clamp({0} + {1}, -
 
 # Over the last dimension of any size.
 SMOOTH_ROWS = """softmax({0}, dim=-1)|log_softmax({0}, dim=-1) / 4|softmax({0} * 2, dim=-1) * {0}
-{0} / (norm({0}, dim=-1, keepdim=true) + 0.5)|{0} - logsumexp({0}, dim=-1, keepdim=true)
-({0} - mean({0}, dim=-1, keepdim=true)) / (std({0}, dim=-1, keepdim=true, correction=0) + 0.5)
+{0} - logsumexp({0}, dim=-1, keepdim=true)
 softmax({0}, dim=-1) - softmax(-{0}, dim=-1)|{0} * softmax({0} - mean({0}, dim=-1, keepdim=true), dim=-1)"""
-ROUGH_ROWS = """{0} - amax({0}, dim=-1, keepdim=true)|{0} - amin({0}, dim=-1, keepdim=true)
+ROUGH_ROWS = """{0} - amax({0}, dim=-1, keepdim=true)|{0} / (norm({0}, dim=-1, keepdim=true) + 0.5)
+({0} - mean({0}, dim=-1, keepdim=true)) / (std({0}, dim=-1, keepdim=true, correction=0) + 0.5)
+{0} - amin({0}, dim=-1, keepdim=true)
 {0} / (norm({0}, p=inf, dim=-1, keepdim=true) + 1)|softmax(masked_fill({0}, {0} < -0.2, -10.0), dim=-1)
 where({0} >= mean({0}, dim=-1, keepdim=true), {0}, 0.0)|exp({0} - amax({0}, dim=-1, keepdim=true))"""
 # Over a last dimension of D.
@@ -119,8 +121,9 @@ rms_norm({0}, D, eps=0.1) * silu({0})"""
 # `{d}` is the dimension or dimensions, `{k}` what keeps them.
 SMOOTH_REDUCTIONS = """sum({0}, dim={d}{k}) / 4|mean({0}, dim={d}{k})|logsumexp({0}, dim={d}{k})
 var({0}, dim={d}{k}, correction=0)|mean({0} * {0}, dim={d}{k})|sum(tanh({0}), dim={d}{k}) / 3
-norm({0} + 2, dim={d}{k}) / 4|std({0}, dim={d}{k}, correction=-1)"""
-ROUGH_REDUCTIONS = """amax({0}, dim={d}{k})|amin({0}, dim={d}{k})|norm({0}, p=1, dim={d}{k}) / 4|norm({0}, dim={d}{k}) / 2
+mean(sin({0}), dim={d}{k})"""
+ROUGH_REDUCTIONS = """amax({0}, dim={d}{k})|std({0}, dim={d}{k}, correction=-1)|norm({0} + 2, dim={d}{k}) / 4
+amin({0}, dim={d}{k})|norm({0}, p=1, dim={d}{k}) / 4|norm({0}, dim={d}{k}) / 2
 norm({0}, p=inf, dim={d}{k})|amax({0}, dim={d}{k}) - amin({0}, dim={d}{k})|mean(where({0} > 0, {0}, 0.5), dim={d}{k})"""
 
 # A sum that comes back to what it was made of, by one way through a kernel and by another around it.
