@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -299,10 +300,6 @@ def checked(count: int, seed: int) -> tuple[Counter[str], list[str]]:
     return counts, told
 
 
-def _checked(work: tuple[int, int]) -> tuple[Counter[str], list[str]]:
-    return checked(*work)
-
-
 def main(argv: Sequence[str]) -> int:
     """Compare that many programs; prints what differs, and the counts. 1 where anything does."""
     parser = argparse.ArgumentParser(prog="tests.metamorphic")
@@ -315,9 +312,8 @@ def main(argv: Sequence[str]) -> int:
         return code
     start, counts, mismatches = time.perf_counter(), Counter[str](), 0
     work = [(min(BATCH, args.count - done), args.seed + done) for done in range(0, args.count, BATCH)]
-    # What a process has loaded and compiled stays in its memory: now and then a new one.
-    with get_context("spawn").Pool(args.jobs, maxtasksperchild=8) as pool:
-        for found, told in pool.imap(_checked, work):
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        for found, told in pool.map(checked, *zip(*work)):
             counts += found
             mismatches += len(told)
             print(*told, sep="\n", end="\n" if told else "", flush=True)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -186,10 +187,6 @@ def interpreted(module: str, argv: Sequence[str]) -> int | None:
     return subprocess.call([sys.executable, "-W", "ignore", "-m", module, *argv], env=env)
 
 
-def _checked(work: tuple[int, int]) -> tuple[Report, list[str]]:
-    return checked(*work)
-
-
 def main(argv: Sequence[str]) -> int:
     """Check that many programs; prints each failure shrunk, and the counts. 1 where there are any."""
     parser = argparse.ArgumentParser(prog="tests.random_programs")
@@ -204,9 +201,8 @@ def main(argv: Sequence[str]) -> int:
 
     start, total = time.perf_counter(), Report()
     work = [(min(BATCH, args.count - done), args.seed + done) for done in range(0, args.count, BATCH)]
-    # What a process has loaded and compiled stays in its memory: now and then a new one.
-    with get_context("spawn").Pool(args.jobs, maxtasksperchild=8) as pool:
-        for report, told in pool.imap(_checked, work):
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        for report, told in pool.map(checked, *zip(*work)):
             total.add(replace(report, problems={f"{total.programs} {n}": p for n, p in report.problems.items()}))
             print(*told, sep="\n", end="\n" if told else "", flush=True)
     low = f"{total.low} runs in bf16 and f16, {total.once} that differed for one draw of numbers alone"

@@ -236,6 +236,12 @@ ROWS = {
         "return x * weight - mean(x * weight, dim=-1, keepdim=true)",
         "weight: [D] = ones()",
     ),
+    "RowNumberFirst": (
+        "a: float[B, 1], x: float[B, D]",
+        "b = 2 * a\nreturn atan2(b, norm(x, dim=-1, keepdim=true))",
+        "",
+        "float[B, 1]",
+    ),
     "MeanKeptAndNot": (
         "x: float[B, D]",
         "h = tanh(x) * x\nm = mean(h, dim=1)\nk = mean(h, dim=-1, keepdim=true)\nreturn softmax(h, dim=-1) * k, m, k",

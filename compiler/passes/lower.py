@@ -122,10 +122,12 @@ def live(graph: Graph) -> Graph:
 
 def _space(group: Group) -> Space:
     """Rows and columns: as the reductions say; else the columns are those of a vector that is broadcast over rows."""
-    # Casts of what is read come first, and may be of less than the space.
-    shape = max((_iterated(n) for n in group.body.nodes if n.op.name != "upcast"), key=len)
-    trailing = [_columns(n) for n in group.body.nodes if n.op.kind in (Kind.REDUCTION, Kind.ROW)]
-    k = trailing[0] if trailing else _broadcast_columns(group, shape)
+    reducing = [n for n in group.body.nodes if n.op.kind in (Kind.REDUCTION, Kind.ROW)]
+    if reducing:  # what is made from numbers a row alone may come before, and is of less than the space
+        shape, k = _iterated(reducing[0]), _columns(reducing[0])
+    else:  # casts of what is read come first, and may be of less
+        shape = max((_iterated(n) for n in group.body.nodes if n.op.name != "upcast"), key=len)
+        k = _broadcast_columns(group, shape)
     return Space(shape[: len(shape) - k], shape[len(shape) - k :])
 
 
