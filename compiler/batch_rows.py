@@ -84,10 +84,7 @@ class _Flow:
             for symbol in value.type.shape[state.dim].symbols()
         )
         for node in scope.graph.nodes:
-            found = self.node(node, scope, states, symbols, top)
-            # A module with a mistake in its body returns nothing that could be followed.
-            whole = len(found) == len(node.outputs)
-            states |= zip(node.outputs, found if whole else [Mixed(node.span)] * len(node.outputs), strict=True)
+            states |= zip(node.outputs, self.node(node, scope, states, symbols, top), strict=True)
         return [states[each] for each in scope.graph.outputs]
 
     def node(
@@ -163,6 +160,9 @@ class _Flow:
         if isinstance(module.source, ast.ExternModule):
             own = all(isinstance(each, Free) or each == Rows(0) for each in given)
             return [Rows(0)] * len(node.outputs) if own else mixed
+        # A module with a mistake in its body returns nothing that could be followed.
+        if len(module.graph.outputs) != len(node.outputs):
+            return mixed
         inner: list[State] = []
         lead = 0
         for formal, shape, state in zip(module.graph.inputs, shapes, given):
