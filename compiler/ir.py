@@ -107,17 +107,32 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False)
+class Structure:
+    """How a template of `compiler/structured` computes a group.
+
+    `template` names it, `roles` has the inputs of the group's body by what they are to it (`weight`), `options` what
+    varies otherwise.
+    """
+
+    template: str
+    roles: Mapping[str, Value]
+    options: Mapping[str, Attr] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
     """Nodes that one kernel computes. `name` is the public function's name in `kernels.py`.
 
     `body` is the source's own operations, `scalars` the numbers with `text` among its operands: arguments of the
-    kernel after the tensors. `twice` where the program differentiates gradients.
+    kernel after the tensors. `twice` where the program differentiates gradients. The kernel is made from the body,
+    or, where there is a `structure`, by a template.
     """
 
     name: str
     body: Graph
     scalars: tuple[Scalar, ...] = ()
     twice: bool = False
+    structure: Structure | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,13 +13,17 @@ from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.ir import Graph, Group, Node
 from tdsl.compiler.passes.fuse import fuse
 from tdsl.compiler.passes.place_casts import place_casts
+from tdsl.compiler.passes.recognise import recognise
+from tdsl.compiler.passes.structure import structure
 from tdsl.compiler.passes.tidy import prune, share
 
 Pass = Callable[[Graph], Graph]
 Callback = Callable[[int, Pass, Graph, float], None]
 
 # Order is data. What belongs to one group (lowering, its backward, its schedule) happens as its text is made.
-PASSES: tuple[Pass, ...] = (share, prune, fuse)
+PASSES: tuple[Pass, ...] = (share, prune, recognise, structure, fuse)
+# Templates have no gradient of their gradient: a program that asks for one is computed without them.
+ONCE: tuple[Pass, ...] = (recognise, structure)
 
 
 def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = None, name: str | None = None) -> Unit:
@@ -28,6 +32,8 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
     Casts are placed for the run of that name; without one for the precision that all runs have, else for f32.
     """
     called = after or _dump_and_verify()
+    if any(graph.differentiates for graph in unit.graphs()):
+        passes = tuple(step for step in passes if step not in ONCE)
     for number, step in enumerate(passes):
 
         def apply(graph: Graph, number: int = number, step: Pass = step) -> Graph:

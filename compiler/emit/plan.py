@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
-from tdsl.compiler.ir import Graph, Group, Operand, Scalar
+from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Structure, Value
 from tdsl.compiler.kernel import Kernel, Layout, Port
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.differentiate import differentiate
@@ -39,6 +39,8 @@ def _plan(body: Graph, scalars: tuple[Scalar, ...]) -> Plan:
 
 def same_kernel(group: Group) -> object:
     """What tells whether one kernel can serve two groups: operations, layouts, forms; neither names nor sizes."""
+    if group.structure is not None:
+        return _same_structure(group, group.structure)
     planned = plan(group)
     kernel = planned.kernel
     rank = len(kernel.space.shape)
@@ -57,6 +59,24 @@ def same_kernel(group: Group) -> object:
     # The reference beside the kernel has what lowering does away with: sizes, and dimensions counted from the left.
     reference = tuple((n.op.name, tuple(n.attrs.items())) for n in group.body.nodes)
     return (nodes, ports, sources, outputs, len(kernel.space.trail), planned.forward, planned.backward, reference)
+
+
+def _same_structure(group: Group, structure: Structure) -> object:
+    """Of a template: what varies in it, its tensors, and all that its reference says."""
+    numbers: dict[object, int] = {v: i for i, v in enumerate(group.body.inputs)}
+    numbers |= {s: -1 - i for i, s in enumerate(group.scalars)}
+
+    def number(operand: Operand) -> object:
+        return numbers.setdefault(operand, len(numbers)) if isinstance(operand, Value) or operand.text else operand
+
+    def told(node: Node) -> object:
+        operands = [number(each) for each in (*node.inputs, *node.outputs)]
+        return (node.op.name, tuple(operands), tuple(node.attrs.items()))
+
+    nodes = tuple(map(told, group.body.nodes))
+    roles = tuple((role, numbers[value]) for role, value in structure.roles.items())
+    types = tuple((v.type.dtype, len(v.type.shape)) for v in group.body.inputs)
+    return (structure.template, roles, tuple(structure.options.items()), types, nodes)
 
 
 def _rank_matters(port: Port, rank: int) -> bool | None:

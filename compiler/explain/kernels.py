@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from tdsl.compiler.emit.plan import low_precision, plan
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
-from tdsl.compiler.ir import Graph, Group, Node, Scalar, Value
+from tdsl.compiler.ir import Graph, Group, Node, Scalar, Structure, Value
 from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port, layout_of
 from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.passes.lower import live
+from tdsl.compiler.structured.template import template_of
 
 REDUCING = (Kind.REDUCTION, Kind.ROW)
 
@@ -26,10 +27,22 @@ class Use:
 
 def kernel_use(group: Group, measure: Measure, needed: Collection[Value]) -> Use:
     """A fused group; `needed` are the values whose gradients a step needs."""
+    if group.structure is not None:
+        return _structured_use(group, group.structure, measure, needed)
     found = _Traffic(plan(group).kernel, measure)
     flops = sum(node_flops(node, measure) for node in group.body.nodes)
     own = found.use(flops, differentiated=any(v in needed for v in group.body.inputs))
     return replace(own, cost=replace(own.cost, saved=_alone(group, measure, needed) - own.cost.moved))
+
+
+def _structured_use(group: Group, structure: Structure, measure: Measure, needed: Collection[Value]) -> Use:
+    """A group that a template computes."""
+    template = template_of(group)
+    cost = template.cost(group, measure)
+    if not any(v in needed for v in group.body.inputs):
+        return Use(replace(cost, backward=0, flops_backward=0, kept=0))
+    keeps = tuple(structure.roles[role] for role in template.keeps if role in structure.roles)
+    return Use(cost, keeps)
 
 
 def _alone(group: Group, measure: Measure, needed: Collection[Value]) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tdsl.compiler.ir import Attr, Operand, Scalar, TensorType, Value
+from tdsl.compiler.ir import Attr, Operand, Scalar, Structure, TensorType, Value
 from tdsl.dsl.diagnostics import Span
 
 
@@ -137,6 +137,8 @@ class Op:
     - `overloads`: the other forms that PyTorch calls by this name: the first one that the arguments fit is called.
     - `results`: the names of several results, `("values", "indices")`.
     - `unfused`: which calls of a fusible op are left to PyTorch all the same.
+    - `structure`: how a template computes a call; None where none does.
+    - `product`: whether it multiplies matrices, which a run in lower precision does in that.
     """
 
     name: str
@@ -155,6 +157,8 @@ class Op:
     overloads: tuple[Op, ...] = ()
     results: tuple[str, ...] = ()
     unfused: Callable[[Bound], bool] | None = None
+    structure: Callable[[Bound], Structure | None] | None = None
+    product: bool = False
     doc: str = ""
 
     @property

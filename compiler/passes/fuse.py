@@ -297,7 +297,7 @@ def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Val
     inside = set(nodes)
     inputs = _in_order(graph, {v for n in nodes for v in n.values if v not in made})
     outputs = tuple(v for v in made_order(nodes) if v in kept or any(u not in inside for u in users.get(v, ())))
-    scalars = tuple(dict.fromkeys(s for n in nodes for s in _scalars(n) if s.text))
+    scalars = tuple(dict.fromkeys(s for n in nodes for s in scalars_of(n) if s.text))
     name = snake(graph.name) if len(nodes) == len(graph.nodes) else _name(nodes)
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known, assumed=graph.assumed)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
@@ -314,7 +314,8 @@ def made_order(nodes: Iterable[Node]) -> list[Value]:
     return [v for n in nodes for v in n.outputs]
 
 
-def _scalars(node: Node) -> list[Scalar]:
+def scalars_of(node: Node) -> list[Scalar]:
+    """The numbers among a node's operands and attributes."""
     found = [o for o in node.inputs if isinstance(o, Scalar)]
     return found + [a for a in node.attrs.values() if isinstance(a, Scalar)]
 

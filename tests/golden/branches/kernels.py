@@ -45,6 +45,7 @@ def _silu_add_backward(x_2_ptr, d_h_ptr, d_x_2_ptr, n, BLOCK: tl.constexpr):
     tl.store(d_x_2_ptr + offsets, d_x_2, mask=mask)
 
 
+@launch.falls_back_to(silu_add_reference)
 class _SiluAdd(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, x_2):
@@ -121,6 +122,7 @@ def _silu_add_sigmoid_backward(h_ptr, x_ptr, x_2_ptr, d_h_2_ptr, d_h_ptr, d_x_pt
     tl.store(d_x_2_ptr + offsets, d_x_2, mask=mask)
 
 
+@launch.falls_back_to(silu_add_sigmoid_reference)
 class _SiluAddSigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h, x, x_2):

@@ -87,6 +87,7 @@ def _rms_norm_backward(
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
 
 
+@launch.falls_back_to(rms_norm_reference)
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, eps):
@@ -183,6 +184,7 @@ def _gelu_dropout_backward(x_ptr, d_h_ptr, d_x_ptr, n, p, seed, BLOCK: tl.conste
     tl.store(d_x_ptr + offsets, d_x, mask=mask)
 
 
+@launch.falls_back_to(gelu_dropout_reference)
 class _GeluDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, p, seed):

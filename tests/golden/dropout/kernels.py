@@ -49,6 +49,7 @@ def _gelu_dropout_backward(x_ptr, d_y_ptr, d_x_ptr, n, p, seed, BLOCK: tl.conste
     tl.store(d_x_ptr + offsets, d_x, mask=mask)
 
 
+@launch.falls_back_to(gelu_dropout_reference)
 class _GeluDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, p, seed):

@@ -44,6 +44,7 @@ def _exp_randn_like_add_backward(x_ptr, d_y_ptr, d_x_ptr, n, seed, BLOCK: tl.con
     tl.store(d_x_ptr + offsets, d_x, mask=mask)
 
 
+@launch.falls_back_to(exp_randn_like_add_reference)
 class _ExpRandnLikeAdd(torch.autograd.Function):
     @staticmethod
     def forward(ctx, mu, x, seed):

@@ -48,6 +48,7 @@ def _affine_backward(x_ptr, gamma_ptr, d_y_ptr, d_x_ptr, d_gamma_ptr, n, BLOCK: 
     tl.store(d_gamma_ptr + offsets, d_gamma, mask=mask)
 
 
+@launch.falls_back_to(affine_reference)
 class _Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, gamma, beta):
@@ -147,6 +148,7 @@ def _affine_add_relu_backward(
     tl.store(d_gamma_ptr + offsets, d_gamma, mask=mask)
 
 
+@launch.falls_back_to(affine_add_relu_reference)
 class _AffineAddRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, x_2, gamma, beta):

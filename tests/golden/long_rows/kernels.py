@@ -127,6 +127,7 @@ def _long_backward(
             tl.store(d_weight_place, d_weight_sum, mask=col_mask)
 
 
+@launch.falls_back_to(long_reference)
 class _Long(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight):

@@ -127,6 +127,7 @@ def _softmax_backward(
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
 
 
+@launch.falls_back_to(softmax_reference)
 class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx, keep, x):

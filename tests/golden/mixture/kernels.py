@@ -93,6 +93,7 @@ def _softmax_add_log_sum_backward(
     tl.store(d_h_ptr + offsets, d_h, mask=mask)
 
 
+@launch.falls_back_to(softmax_add_log_sum_reference)
 class _SoftmaxAddLogSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h):

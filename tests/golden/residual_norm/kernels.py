@@ -93,6 +93,7 @@ def _add_rms_norm_backward(
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
 
 
+@launch.falls_back_to(add_rms_norm_reference)
 class _AddRmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, x_2, weight):

@@ -85,6 +85,7 @@ def _rms_norm_backward(
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
 
 
+@launch.falls_back_to(rms_norm_reference)
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, eps):

@@ -96,6 +96,7 @@ def _soft_backward(
     tl.store(d_x_2_ptr + offsets, d_x_2, mask=mask)
 
 
+@launch.falls_back_to(soft_reference)
 class _Soft(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, x_2):

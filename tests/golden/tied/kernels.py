@@ -109,6 +109,7 @@ def _layer_norm_gelu_backward(
     tl.store(d_bias_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_bias_sum, mask=col_mask)
 
 
+@launch.falls_back_to(layer_norm_gelu_reference)
 class _LayerNormGelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
