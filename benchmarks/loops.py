@@ -36,7 +36,12 @@ class Length:
 
 
 class Loop:
-    """What a row of whole steps times: `run` is a round, seconds a step of each stretch."""
+    """What a row of whole steps times: `run` is a round, seconds a step of each stretch.
+
+    `held` are the bytes of parameters that it holds between rounds.
+    """
+
+    held = 0
 
     def prepare(self) -> None: ...
 
@@ -112,6 +117,7 @@ class Plain(Loop):
         self.cast = cast
         self.max_norm = max_norm
         self.device = next(model.parameters()).device
+        self.held = sum(parameter.nbytes for parameter in model.parameters())
 
     def step(self) -> None:
         batch = next(self.batches)

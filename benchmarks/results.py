@@ -51,13 +51,13 @@ class Found:
     seconds: float = 0.0
     measured: list[Measured] = field(default_factory=list)
 
-    def problems(self) -> Iterator[str]:
-        """What makes the run fail: ours wrong or failed, or a figure that can't be right."""
+    def problems(self, floors: bool = True) -> Iterator[str]:
+        """What makes the run fail: ours wrong or failed, or, with `floors`, a figure that can't be right."""
         for each in self.measured:
             where = f"row {self.row}, {self.title}, {each.name}"
             if each.ours and each.status in ("wrong", "failed"):
                 yield f"{where}: {each.status}: {each.why}"
-            if self.floor_ms and each.device_ms is not None and each.device_ms * ALLOWANCE < self.floor_ms:
+            if floors and self.floor_ms and each.device_ms is not None and each.device_ms * ALLOWANCE < self.floor_ms:
                 yield f"{where}: {each.device_ms:.4g} ms is better than its floor: a bug of the benchmark"
 
 
@@ -94,6 +94,7 @@ class Results:
         return cls(path, state["machine"], state["ceilings"], rows, found)
 
     def problems(self) -> list[str]:
-        told = [problem for each in self.found for problem in each.problems()]
+        floors = not self.machine.get("dry")
+        told = [problem for each in self.found for problem in each.problems(floors)]
         broken = (f"row {row}: {state}" for row, state in self.rows.items() if state.startswith(("failed", "crashed")))
         return [*told, *broken]

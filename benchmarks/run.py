@@ -33,7 +33,7 @@ LIMIT = 400.0
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 1 where ours is wrong or failed in a row, or a figure can't be right."""
     options = _options(argv)
-    results = Results(_path(options), machine.machine())
+    results = Results(_path(options), {**machine.machine(), "dry": options.dry})
     results.save()
     print(f"results go to {results.path}", flush=True)
     deadline = time.time() + options.budget if options.budget else None

@@ -49,9 +49,10 @@ class Optimizer(Case):
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         shape = SMALL if bench.dry else SHAPE
-        self.model = GPT2(**shape).to(bench.device)
-        self.gradients = [torch.randn_like(p) * 0.01 for p in self.model.parameters()]
+        self.model = GPT2(**shape)
         count = sum(p.numel() for p in self.model.parameters())
+        self.model.to(bench.device)
+        self.gradients = [torch.randn_like(p) * 0.01 for p in self.model.parameters()]
         self.title = f"clipping and AdamW, {len(self.gradients)} tensors, {count / 1e6:.1f} M parameters"
         self.floor = Floor(bytes=BYTES_A_PARAMETER * count)
         self.shape = shape

@@ -45,10 +45,11 @@ class _Reverse:
         self.tracer = Tracer()
         self.tracer.adopt(kernel.forward.nodes)
         self.found: dict[Value, Expr] = {}
+        self.given: dict[Value, Expr] = {}
         self.full: dict[Value, Expr] = {}
         self.inputs = {p.value for p in kernel.inputs}
         for port, grad in zip((p for p in kernel.outputs if p.type.is_float), grads):
-            self._add(port.value, self.tracer.wrap(grad.value))
+            self._add(self.given, port.value, self.tracer.wrap(grad.value))
         self.active = self._active()
 
     def _active(self) -> set[Value]:
@@ -61,8 +62,9 @@ class _Reverse:
 
     def run(self) -> tuple[tuple[Gradient, ...], tuple[Node, ...]]:
         for node in reversed(self.kernel.forward.nodes):
-            if node.output in self.found and node.op.vjp is not None:
-                self._node(node, self.found[node.output])
+            grad = self._total(node.output)
+            if grad is not None and node.op.vjp is not None:
+                self._node(node, grad)
         found = (self._gradient(p) for p in self.kernel.inputs if p.type.is_float)
         return tuple(g for g in found if g is not None), tuple(self.tracer.nodes)
 
@@ -73,7 +75,7 @@ class _Reverse:
         assert node.op.vjp is not None
         for operand, grad in zip(node.inputs, node.op.vjp(t, g, t.wrap(node.output), *operands, **node.attrs)):
             if grad is not None and isinstance(operand, Value) and operand in self.active:
-                self._add(operand, self._reduced(grad, node.output, operand))
+                self._add(self.found, operand, self._reduced(grad, node.output, operand))
 
     def _reduced(self, grad: Expr, result: Value, operand: Value) -> Expr:
         """Sum the gradient over what was broadcast. A sum over rows waits until all contributions are there."""
@@ -84,11 +86,17 @@ class _Reverse:
             grad = self.tracer.spread(grad)
         return self.tracer.row_sum(grad) if have is Layout.FULL and want in (Layout.ROW, Layout.SCALAR) else grad
 
-    def _add(self, value: Value, grad: Expr) -> None:
-        self.found[value] = self.found[value] + grad if value in self.found else grad
+    def _add(self, sums: dict[Value, Expr], value: Value, grad: Expr) -> None:
+        sums[value] = sums[value] + grad if value in sums else grad
+
+    def _total(self, value: Value) -> Expr | None:
+        """What a value's users hand back, then what is given from outside: a norm's terms cancel among themselves."""
+        if value in self.given:
+            self._add(self.found, value, self.given.pop(value))
+        return self.found.get(value)
 
     def _gradient(self, port: Port) -> Gradient | None:
-        grad = self.found.get(port.value)
+        grad = self._total(port.value)
         if grad is None:
             return None
         if port.layout in (Layout.COL, Layout.SCALAR):

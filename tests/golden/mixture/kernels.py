@@ -86,7 +86,7 @@ def _softmax_add_log_sum_backward(
     p = exp / total
     sum = p + 1e-09
     repeated = tl.broadcast_to(-d_y, [BLOCK_ROWS, BLOCK_COLS])
-    sum_2 = d_p + repeated * tl.log(sum) + repeated * p / sum
+    sum_2 = repeated * tl.log(sum) + repeated * p / sum + d_p
     total_2 = tl.sum(tl.where(mask, (-sum_2) * p / total, 0.0), axis=1, keep_dims=True)
     sum_3 = sum_2 / total + tl.broadcast_to(total_2, [BLOCK_ROWS, BLOCK_COLS])
     d_h = sum_3 * exp
