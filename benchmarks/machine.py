@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 import statistics
 import subprocess
 from importlib import metadata
@@ -22,10 +21,11 @@ PRODUCTS = ((8192, 8192, 8192), (16384, 8192, 4096), (8192, 16384, 8192))
 
 def machine() -> dict[str, Any]:
     """Names and versions; None where one is not there."""
-    gpu, driver = _gpu()
+    gpu, driver, memory = _gpu()
     versions = {name: _version(name) for name in PACKAGES}
     return {
         "gpu": gpu,
+        "memory": memory,
         "driver": driver,
         **versions,
         "python": platform.python_version(),
@@ -39,13 +39,11 @@ def slug(gpu: str | None) -> str:
     return re.sub(r"[^a-z0-9]+", "-", (gpu or "none").lower()).strip("-")
 
 
-def _gpu() -> tuple[str | None, str | None]:
-    if not shutil.which("nvidia-smi"):
-        return None, None
-    told = _told("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    first = (told or "").splitlines()[:1]
-    name, _, driver = first[0].partition(", ") if first else ("", "", "")
-    return name or None, driver or None
+def _gpu() -> tuple[str | None, ...]:
+    """The first GPU's name, its driver and its memory."""
+    told = _told("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+    first = [part.strip() for part in told.splitlines()[0].split(",")] if told else []
+    return tuple(first) if len(first) == 3 else (None, None, None)
 
 
 def _commit() -> str | None:

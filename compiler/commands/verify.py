@@ -12,6 +12,9 @@ from pathlib import Path
 from tdsl.compiler.commands.program import program
 from tdsl.compiler.commands.scripts import importable
 
+# Where one of these is, there is a GPU: asking torch would import it. Not every sandbox shows all of them.
+GPUS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd")
+
 
 def run(options: Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="tdsl-") as root:
@@ -50,6 +53,6 @@ def _environment(options: Namespace) -> dict[str, str]:
     env = {**os.environ, **importable()}
     if options.ahead_of_time:
         env.pop("TRITON_INTERPRET", None)
-    elif not Path("/proc/driver/nvidia").exists() and not Path("/dev/kfd").exists():
+    elif not any(map(os.path.exists, GPUS)):
         env["TRITON_INTERPRET"] = "1"
     return env
