@@ -18,8 +18,9 @@ from benchmarks.results import OURS, Found, Measured
 
 # About how long the rounds of a case take, in seconds.
 TIMED, TIMED_DRY = 1.5, 0.05
-# Others may be less exact than what is asked of ours, by so much, and are timed all the same.
-PEERS_MAY = 10.0
+# Others may be less exact than what is asked of ours, by so much, and are timed all the same: some add up gradients in
+# bf16, which is far from wrong. A gradient that is half of what it should be is some thirty times off.
+PEERS_MAY = 20.0
 
 
 @dataclass(frozen=True)
