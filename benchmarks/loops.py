@@ -157,6 +157,7 @@ class Graphed(Plain):
         super().__init__(plain.model, plain.loss, plain.batches, plain.optimizer, plain.length)
         self.rows = torch.arange(batch_size, device=self.device)
         self.order = shuffled(len(data[0]), batch_size, self.device)
+        initial = [parameter.detach().clone() for parameter in self.model.parameters()]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -167,6 +168,9 @@ class Graphed(Plain):
         self.optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(self.graph):
             self._whole(data)
+        # What was trained to warm up is not to be seen.
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.model.parameters()), initial)
 
     def _whole(self, data: tuple[Tensor, ...]) -> None:
         self.optimizer.zero_grad(set_to_none=True)
