@@ -46,11 +46,10 @@ class _Reverse:
         self.tracer = Tracer()
         self.tracer.adopt(kernel.forward.nodes)
         self.found: dict[Value, Expr] = {}
-        self.full: dict[Value, Expr] = {}
-        self.inputs = {p.value for p in kernel.inputs}
+        self.given: dict[Value, Expr] = {}
         for port, grad in zip((p for p in kernel.outputs if p.type.is_float), grads):
             handed = self.tracer.wrap(grad.value)
-            self._add(port.value, handed if port.count is None else handed / port.count)
+            self._add(self.given, port.value, handed if port.count is None else handed / port.count)
         still = {kernel.group.body.inputs[i] for i in kernel.group.still}
         self.differentiated = [p for p in kernel.inputs if p.type.is_float and p.argument not in still]
         self.active = self._active()
@@ -65,8 +64,9 @@ class _Reverse:
 
     def run(self) -> tuple[tuple[Gradient, ...], tuple[Node, ...]]:
         for node in reversed(self.kernel.forward.nodes):
-            if node.output in self.found and node.op.vjp is not None:
-                self._node(node, self.found[node.output])
+            grad = self._total(node.output)
+            if grad is not None and node.op.vjp is not None:
+                self._node(node, grad)
         found = (self._gradient(p) for p in self.differentiated)
         return tuple(g for g in found if g is not None), tuple(self.tracer.nodes)
 
@@ -77,7 +77,7 @@ class _Reverse:
         assert node.op.vjp is not None
         for operand, grad in zip(node.inputs, node.op.vjp(t, g, t.wrap(node.output), *operands, **node.attrs)):
             if grad is not None and isinstance(operand, Value) and operand in self.active:
-                self._add(operand, self._reduced(grad, node, operand))
+                self._add(self.found, operand, self._reduced(grad, node, operand))
 
     def _reduced(self, grad: Expr, node: Node, operand: Value) -> Expr:
         """Sum a gradient over what was broadcast, as far as it is summed at once."""
@@ -93,11 +93,17 @@ class _Reverse:
             return Layout.FULL if self.kernel.space.flat else Layout.ROW
         return Layout.FULL if layout is Layout.COL else layout
 
-    def _add(self, value: Value, grad: Expr) -> None:
-        self.found[value] = self.found[value] + grad if value in self.found else grad
+    def _add(self, sums: dict[Value, Expr], value: Value, grad: Expr) -> None:
+        sums[value] = sums[value] + grad if value in sums else grad
+
+    def _total(self, value: Value) -> Expr | None:
+        """What a value's users hand back, then what is given from outside: a norm's terms cancel among themselves."""
+        if value in self.given:
+            self._add(self.found, value, self.given.pop(value))
+        return self.found.get(value)
 
     def _gradient(self, port: Port) -> Gradient | None:
-        grad = self.found.get(port.value)
+        grad = self._total(port.value)
         if grad is None:
             return None
         whole = self._whole(grad, self._kept(port.layout))
