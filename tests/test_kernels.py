@@ -350,6 +350,43 @@ PIECES = {
     "UnboundPairs": ("h: float[B, 2, D]", "a, b = h.unbind(1)\nreturn a * cos(b)", "", "float[B, D]"),
 }
 
+# A number of each row by its index, running sums, conversions.
+PICKS = {
+    "LogLikelihood": (
+        "x: float[B, 9], label: int[B, 1]",
+        "return (-log_softmax(x, -1).gather(-1, label)).mean()",
+        "",
+        "float[]",
+    ),
+    "PickAndMore": ("x: float[B, 9], n: int[B, 1]", "return x * x.gather(1, n) + sigmoid(x)", "", "float[B, 9]"),
+    "PickOfThree": (
+        "x: float[B, T, 9], n: int[B, T, 1]",
+        "return (x * 2).gather(2, n) + x.sum(-1, true)",
+        "",
+        "float[B, T, 1]",
+    ),
+    "RunningSum": ("x: float[B, D]", "return tanh(x).cumsum(-1) * x", "", "float[B, D]"),
+    "RunningSumOfThree": (
+        "x: float[B, T, 17]",
+        "y = cumsum(x * x, 2)\nreturn y / (1 + y.amax(-1, true))",
+        "",
+        "float[B, T, 17]",
+    ),
+    "RunningLogits": ("x: float[B, 17]", "return softmax(x, -1).cumsum(-1).mean(0)", "", "float[17]"),
+    "Counted": (
+        "x: float[B, D], m: bool[B, D]",
+        "return (x * m.float()).sum(-1) / (m.float().sum(-1) + 1)",
+        "",
+        "float[B]",
+    ),
+    "Converted": (
+        "x: float[B, D], n: int[B, D]",
+        "return x * n.float() + (x * 3).long() * x + n.bool().float() * cast(x > 0, float) + x.float() * cast(n, bool)",
+        "",
+        "float[B, D]",
+    ),
+}
+
 RANDOM = {
     "Dropout": ("x: float[B, D]", "return dropout(gelu(x), 0.3) * x", ""),
     "DropoutTwice": ("x: float[B, D]", "return dropout(dropout(x, 0.2) * 2, 0.4) + x", ""),
@@ -382,6 +419,7 @@ BATCHES = {
     "sums": _family(SUMS),
     "parts": _family(PARTS),
     "pieces": _family(PIECES),
+    "picks": _family(PICKS),
     "random": _family(RANDOM),
 }
 

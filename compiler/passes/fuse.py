@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Shape, Value
 from tdsl.compiler.kernel import Layout, Space
 from tdsl.compiler.names import snake
-from tdsl.compiler.ops.infer import same_shape
+from tdsl.compiler.ops.infer import knowing, same_shape
 from tdsl.compiler.ops.op import Cut, Kind, Op, signature
 from tdsl.compiler.passes.fusible import (
     MOST_OPERATIONS,
@@ -79,6 +79,8 @@ class _Fuser:
         self.index = {node: i for i, node in enumerate(graph.nodes)}
         self.users, self.kept = graph.users(), set(graph.results)
         self.maker = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
+        with knowing(graph.known, graph.assumed):
+            self.unfusible = {node: unfusible(node) for node in graph.nodes}
         self.cluster: dict[int, Cluster] = {}
         self.refused: dict[tuple[int, int], Why] = {}
 
@@ -88,7 +90,7 @@ class _Fuser:
 
     def run(self) -> list[Cluster]:
         for i, node in enumerate(self.nodes):
-            if unfusible(node) is not None:
+            if self.unfusible[node] is not None:
                 continue
             self._place(i, Cluster(iterated(node), trailing(node)))
             for j in self.sources(i):
@@ -127,7 +129,7 @@ class _Fuser:
         if a is not None and b is not None:
             return Boundary(maker, reader, self.refused[j, i])
         culprit = maker if a is None else reader
-        why = unfusible(culprit)
+        why = self.unfusible[culprit]
         return Boundary(maker, reader, why, culprit) if why is not None and (a or b) else None
 
     def _place(self, i: int, cluster: Cluster) -> None:
