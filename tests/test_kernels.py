@@ -387,6 +387,40 @@ PICKS = {
     ),
 }
 
+# Dimensions in another order, the last one in its place.
+MOVED = {
+    "HeadsNorm": (
+        "x: float[B, T, 2, D]",
+        "q = x.transpose(1, 2)\nreturn q * rsqrt(mean(q * q, -1, true) + 0.00001) * weight",
+        "weight: [D] = ones()",
+        "float[B, 2, T, D]",
+    ),
+    "MovedAndNot": (
+        "x: float[B, T, D], y: float[T, B, D]",
+        "return tanh(x.transpose(0, 1)) * y + y",
+        "",
+        "float[T, B, D]",
+    ),
+    "Permuted": (
+        "x: float[B, T, 2, D], y: float[2, 1, 1, D]",
+        "return gelu(x.permute(2, 0, 1, 3)) * y",
+        "",
+        "float[2, B, T, D]",
+    ),
+    "MovedDim": (
+        "x: float[B, 3, T, 2, D]",
+        "return x.movedim(1, 2) * 2 + sin(x.movedim(1, 2))",
+        "",
+        "float[B, T, 3, 2, D]",
+    ),
+    "MovedMean": (
+        "x: float[B, T, D], y: float[T, B, D]",
+        "return ((x.transpose(0, 1) - y) ** 2).mean()",
+        "",
+        "float[]",
+    ),
+}
+
 RANDOM = {
     "Dropout": ("x: float[B, D]", "return dropout(gelu(x), 0.3) * x", ""),
     "DropoutTwice": ("x: float[B, D]", "return dropout(dropout(x, 0.2) * 2, 0.4) + x", ""),
@@ -420,6 +454,7 @@ BATCHES = {
     "parts": _family(PARTS),
     "pieces": _family(PIECES),
     "picks": _family(PICKS),
+    "moved": _family(MOVED),
     "random": _family(RANDOM),
 }
 
