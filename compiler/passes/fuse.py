@@ -236,7 +236,20 @@ def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Val
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known, assumed=graph.assumed)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     still = tuple(i for i, v in enumerate(inputs) if v in still_values(graph))
-    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars, still))
+    group = Group(name, body, scalars, still, names=input_names(graph, inputs))
+    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=group)
+
+
+def input_names(graph: Graph, inputs: Iterable[Value]) -> tuple[str, ...]:
+    """What inputs of a group are called: as the source does, else after the layer or the module that makes them."""
+    makers = graph.producers()
+
+    def named(value: Value) -> str:
+        maker = makers.get(value)
+        path = maker.layer.split(".") if maker is not None else []
+        return value.name or next((part for part in reversed(path) if not part.isdecimal()), "")
+
+    return tuple(map(named, inputs))
 
 
 def still_values(graph: Graph) -> set[Value]:
