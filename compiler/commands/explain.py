@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdsl.compiler.commands.program import Stop, chosen, complain, load, tell
+from tdsl.compiler.commands.scripts import importable
 
 if TYPE_CHECKING:
     from tdsl.compiler.build.unit import Unit
@@ -13,14 +16,16 @@ if TYPE_CHECKING:
 
 
 def run(options: Namespace) -> int:
-    from tdsl.compiler.explain.explain import explain
-
     told: list[Diagnostic] = []
     unit = load(options.file, options, told)
     if unit is None or options.format == "text":
         tell(told, options)
     if unit is None:
         return 2
+    if options.compare:
+        return _compare(unit, options, told)
+    from tdsl.compiler.explain.explain import explain
+
     _check_module(unit, options.module)
     found = explain(unit, chosen(unit, options.run, needed=False), options.module)
     if options.format == "json":
@@ -31,6 +36,28 @@ def run(options: Namespace) -> int:
         from tdsl.compiler.explain.show import show
 
         show(found)
+    return 0
+
+
+def _compare(unit: Unit, options: Namespace, told: list[Diagnostic]) -> int:
+    """Beside plain PyTorch instead: a step of each is counted."""
+    from tdsl.compiler.explain.compare import Uncountable, compare
+    from tdsl.compiler.explain.show_compare import show, to_json
+
+    source = Path(options.file)
+    environment = {**os.environ, **importable(source.parent)}
+    environment.pop("TRITON_INTERPRET", None)
+    name = chosen(unit, options.run, needed=True)
+    assert name is not None
+    try:
+        found = compare(unit, name, source, environment, options.allow_outside)
+    except Uncountable as error:
+        complain(f"a step of `{name}` can't be counted {error}")
+        return 1
+    if options.format == "json":
+        print(to_json(found, told))
+    else:
+        show(found, options.ops)
     return 0
 
 
