@@ -9,6 +9,7 @@ tensors (`foreach`) in optimizers. So what is counted does not depend on the mac
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,6 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.amp import grad_scaler
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
@@ -39,8 +39,12 @@ def on_gpu(value: object) -> bool:
     return isinstance(value, Tensor) and value.device.type == "cuda"
 
 
+# Comparisons of a number with a constant, and what they come to if the number is 1.
+COMPARISONS = {getattr(aten, name).Scalar: getattr(operator, name) for name in ("eq", "ne", "gt", "ge", "lt", "le")}
+
+
 class FakeGpu(FakeTensorMode):
-    """Within, tensors are fake. A number that is read from one is 1, or a half, and a truth value false."""
+    """Within, tensors are fake. A number that is read from one is 1, or a half; a truth value that of 1, or false."""
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -49,12 +53,21 @@ class FakeGpu(FakeTensorMode):
         if func is torch.ops.prim.device.default and on_gpu(args[0]):
             return META
         if func is aten._local_scalar_dense.default:
-            return 0.5 if args[0].is_floating_point() else args[0].dtype != torch.bool and 1
+            return _number(args[0])
         if func in FAKES:
             return FAKES[func](*args)
         if given.get("device") == META:
             given["device"] = GPU
-        return super().__torch_dispatch__(func, types, args, given)  # type: ignore[no-untyped-call]
+        found: Any = super().__torch_dispatch__(func, types, args, given)  # type: ignore[no-untyped-call]
+        if func in COMPARISONS:
+            found.truth = COMPARISONS[func](1, args[1])
+        return found
+
+
+def _number(tensor: Tensor) -> float:
+    if tensor.dtype == torch.bool:
+        return bool(getattr(tensor, "truth", False))
+    return 0.5 if tensor.is_floating_point() else 1
 
 
 @contextmanager
@@ -94,7 +107,7 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
     yield torch._C, "_group_tensors_by_device_and_dtype", group
     for module in (optimizer, _foreach_utils):
         yield module, "_foreach_supported_types", [*module._foreach_supported_types, FakeTensor]
-    yield grad_scaler, "amp_definitely_not_available", lambda: False
+    yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
     yield torch.amp.GradScaler, "_maybe_opt_step", lambda self, optimizer, *_, **more: optimizer.step(**more)
     yield FakeTensor, "is_cuda", property(lambda tensor: tensor.fake_device.type == "cuda")
     yield FakeTensor, "data_ptr", _address
@@ -163,13 +176,13 @@ def _to(
     return found
 
 
-def _softmax(operator: Any) -> Callable[..., Tensor]:
+def _softmax(op: Any) -> Callable[..., Tensor]:
     """float16 is widened within the kernel, other dtypes before it."""
 
     def kernel(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
         within = input.dtype == torch.float16 and dtype == torch.float32
         given = input if within or dtype is None else input.to(dtype)
-        found: Tensor = operator(given, dim, within)
+        found: Tensor = op(given, dim, within)
         return found
 
     return kernel

@@ -39,6 +39,8 @@ from tdsl.runtime.settings import Settings
 LOW = {"bf16": torch.bfloat16, "f16": torch.float16}
 # A run so long that nothing is logged, validated or saved in its first steps.
 LONG = 10**9
+# The modules of a project.
+PROJECT = ("data", "kernels", "model", "train")
 # The steps that are taken, of which the last is counted.
 STEPS = 2
 
@@ -91,13 +93,20 @@ def count(folder: Path, how: str, real: bool = False) -> Counter:
 @contextlib.contextmanager
 def _project(folder: Path) -> Iterator[ModuleType]:
     """The folder's `train.py` as a module. It reads no data and no weights."""
+    before = dict(sys.modules)
     sys.path.insert(0, str(folder))
-    train, data = importlib.import_module("train"), importlib.import_module("data")
-    with (
-        mock.patch.object(data, "batches", mock.Mock(return_value=_Batches())),
-        mock.patch.object(checkpoint, "load_weights", mock.Mock(return_value=None)),
-    ):
-        yield train
+    try:
+        train, data = importlib.import_module("train"), importlib.import_module("data")
+        with (
+            mock.patch.object(data, "batches", mock.Mock(return_value=_Batches())),
+            mock.patch.object(checkpoint, "load_weights", mock.Mock(return_value=None)),
+        ):
+            yield train
+    finally:
+        sys.path.remove(str(folder))
+        for name in PROJECT:
+            sys.modules.pop(name, None)
+            sys.modules.update({name: before[name]} if name in before else {})
 
 
 def _start(train: ModuleType) -> None:
