@@ -57,6 +57,7 @@ class _Part:
     spans: tuple[Span, ...]
     note: str = ""
     cost: Cost = field(default_factory=Cost)
+    shapes: tuple[Numbers, ...] = ()
 
     def add(self, cost: Cost) -> None:
         self.cost = self.cost + cost
@@ -103,7 +104,7 @@ class Body:
             title,
             self.ir.class_name if self.ir else "",
             sizes,
-            tuple(Part(p.name, p.kind, p.spans, p.cost, p.note) for p in self.parts),
+            tuple(Part(p.name, p.kind, p.spans, p.cost, p.note, p.shapes) for p in self.parts),
             tuple(self.measure.sizes.shape(v.type.shape) for v in graph.outputs),
             tuple(v in self.keep for v in graph.inputs),
             tuple(v in self.keep and v in self.maker for v in results),
@@ -129,6 +130,8 @@ class Body:
         kind = PartKind.KERNEL if node.group else PartKind.VIEW if is_view(node) else PartKind.CALL
         name = node.group.name if node.group else f"{node.layer}: {node.op.name}" if node.layer else node.op.name
         part = self._part(name, kind, _spans(node))
+        if node.group is not None:
+            part.shapes = tuple(self.measure.sizes.shape(v.type.shape) for v in node.group.body.inputs)
         self._count(node, part)
 
     def _count(self, node: Node, part: _Part) -> None:
