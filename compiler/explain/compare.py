@@ -88,16 +88,22 @@ def compare(unit: Unit, run: str, source: Path, environment: Mapping[str, str], 
     """Count a step of a run of a program before its passes. Raises `Uncountable`."""
     spec = unit.runs[run].spec
     with tempfile.TemporaryDirectory(prefix="tdsl-") as folder:
-        emitted, plain = Path(folder, "emitted"), Path(folder, "plain")
-        in_full = replace(spec, settings={**spec.settings, "precision": "f32"})
-        unfused = replace(unit, runs={**unit.runs, run: replace(unit.runs[run], spec=in_full)})
-        for each, passes, where in ((unit, pipeline.PASSES, emitted), (unfused, UNFUSED, plain)):
-            driver.write(pipeline.run(each, passes, name=run), run, where, source, allow_outside=allow_outside)
-            (where / "batch.json").write_text(json.dumps(_batch(spec)), encoding="utf-8")
-        counted = _count({"emitted": emitted, "plain": plain}, environment)
-    precision = str(spec.settings.get("precision") or "f32")
-    operations = _joined(counted["plain"], counted["emitted"])
-    return Comparison(Path(unit.program.source.name).name, run, precision, _rows(spec), operations)
+        counted = _count(write(unit, run, source, Path(folder), allow_outside), environment)
+    name, precision = Path(unit.program.source.name).name, str(spec.settings.get("precision") or "f32")
+    return Comparison(name, run, precision, _rows(spec), _joined(counted["plain"], counted["emitted"]))
+
+
+def write(unit: Unit, run: str, source: Path, folder: Path, allow_outside: bool = False) -> dict[str, Path]:
+    """The projects `emitted` and `plain` of a run of a program before its passes, each with its `batch.json`."""
+    spec = unit.runs[run].spec
+    in_full = replace(spec, settings={**spec.settings, "precision": "f32"})
+    unfused = replace(unit, runs={**unit.runs, run: replace(unit.runs[run], spec=in_full)})
+    found = {"emitted": folder / "emitted", "plain": folder / "plain"}
+    for how, each, passes in (("emitted", unit, pipeline.PASSES), ("plain", unfused, UNFUSED)):
+        changed = pipeline.run(each, passes, name=run)
+        driver.write(changed, run, found[how], source, allow_outside=allow_outside)
+        (found[how] / "batch.json").write_text(json.dumps(_batch(spec)), encoding="utf-8")
+    return found
 
 
 def _rows(spec: TrainSpec) -> int:
