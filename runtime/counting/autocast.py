@@ -73,15 +73,16 @@ class _Casts:
         self.copies: dict[int, tuple[Tensor, Tensor]] = {}
 
     def kernels(self) -> Iterator[tuple[str, Kernel]]:
-        """Each operator's name, as far as this version of PyTorch has it, and what runs in its place."""
+        """Each operator that this version of PyTorch casts for, and what runs in its place."""
+        yield from ((name, self._low(name)) for name in LOW_RECURRENT)
         for names, make in (
-            ((*LOW, *LOW_RECURRENT), self._low),
+            (LOW, self._low),
             ((*FLOAT32, *FLOAT32_BY_HAND), self._float32),
             (FLOAT32_RESULT, self._float32_result),
             (FLOAT32_APPENDED, self._float32_appended),
             (WIDEST, self._widest),
         ):
-            yield from ((name, make(name)) for name in names if operator(name) is not None)
+            yield from ((name, make(name)) for name in names if has_wrapper(name))
 
     def _low(self, name: str) -> Kernel:
         return self._casting(name, lambda args: self.low)
@@ -144,10 +145,15 @@ class _Casts:
         return self.copies[id(value)][1]
 
 
+def has_wrapper(name: str) -> bool:
+    """Whether PyTorch wraps this operator where autocast is on."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "AutocastCUDA"))
+
+
 def operator(name: str) -> Any:
-    """An operator of `aten` by name and overload; None where this version of PyTorch lacks it."""
+    """An operator of `aten` by name and overload."""
     base, _, overload = name.partition(".")
-    return getattr(getattr(torch.ops.aten, base, None), overload or "default", None)
+    return getattr(getattr(torch.ops.aten, base), overload or "default")
 
 
 def _is_cast(value: Any) -> bool:
