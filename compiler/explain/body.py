@@ -17,13 +17,14 @@ from tdsl.compiler.build.unit import (
     Submodule,
 )
 from tdsl.compiler.explain.kernels import Use, kernel_use, operation_use
-from tdsl.compiler.explain.library import BY_RESULT, MOVEMENT, is_view, library_use
+from tdsl.compiler.explain.library import is_view, library_use
 from tdsl.compiler.explain.model import Cost, Part, PartKind
 from tdsl.compiler.explain.sizes import Measure, Numbers, Sizes, constant, with_numbers
 from tdsl.compiler.explain.walk import Found, Key, Walk
 from tdsl.compiler.graph.chain import layer_call
 from tdsl.compiler.inspect import bound
 from tdsl.compiler.ir import Graph, Node, Value
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.passes.fuse import unfusible
 from tdsl.dsl.diagnostics import Span
 
@@ -149,9 +150,9 @@ class Body:
     def _use(self, node: Node) -> Use:
         if node.group is not None:
             return kernel_use(node.group, self.measure, self.needed)
-        if unfusible(node) is None and node.op.name not in MOVEMENT:
+        if unfusible(node) is None and node.op.flops:
             use = operation_use(node, self.graph, self.measure, self.needed)
-            return replace(use, keeps=node.outputs) if use.keeps and node.op.name in BY_RESULT else use
+            return replace(use, keeps=node.outputs) if use.keeps and node.op.keeps is Keeps.RESULT else use
         return library_use(node, self.measure, self.needed)
 
     def _keep(self, values: Sequence[Value]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tdsl.compiler.ir import TensorType
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, library, register, signature
+from tdsl.compiler.ops.cost import Keeps
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, movement, signature
 
 
 def _cast(b: Bound) -> Types:
@@ -26,16 +27,18 @@ METHODS = {
     "bool": "bool",
 }
 
-_as_another = Op("cast", Kind.LIBRARY, signature("input: tensor, other: tensor"), _like, ".to")
-register(Op("cast", Kind.LIBRARY, signature("input: tensor, dtype: dtype"), _cast, ".to", overloads=(_as_another,)))
-library("type_as", "input: tensor, other: tensor", _like, ".type_as")
+_as_another = Op(
+    "cast", Kind.LIBRARY, signature("input: tensor, other: tensor"), _like, ".to", flops=0, keeps=Keeps.NOTHING
+)
+movement("cast", "input: tensor, dtype: dtype", _cast, ".to", overloads=(_as_another,))
+movement("type_as", "input: tensor, other: tensor", _like, ".type_as")
 
 
 def _to(name: str, dtype: str) -> None:
     def infer(b: Bound) -> Types:
         return (TensorType(dtype, b.type(0).shape),)
 
-    library(f"to_{name}", "input: tensor", infer, f".{name}")
+    movement(f"to_{name}", "input: tensor", infer, f".{name}")
 
 
 for _name, _dtype in METHODS.items():

@@ -11,8 +11,9 @@ from typing import Any
 
 from tdsl.compiler.ir import Attr, Scalar, Shape, TensorType
 from tdsl.compiler.ops.bounds import at_least, at_most
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import ONE, REST, axis, broadcast, known, same
-from tdsl.compiler.ops.op import Bound, Types, internal, library
+from tdsl.compiler.ops.op import Bound, Types, internal, movement
 from tdsl.compiler.ops.parts import check_index, with_size
 from tdsl.compiler.ops.shape import typed, view
 from tdsl.compiler.size import Size
@@ -171,7 +172,7 @@ def _slice_text(parts: list[str]) -> str:
 
 view("index", "input: tensor, items: any", _index, _text)
 # The first of the tensors is indexed, the others stand among the items.
-library("index_by", "tensors: tensors, items: any", _index, _text)
+movement("index_by", "tensors: tensors, items: any", _index, _text, looks_up=0, keeps=Keeps.PLACES)
 internal("index", "index_by")
 
 # Reading and writing at places ---------------------------------------------------------------------------------------
@@ -259,11 +260,13 @@ def _index_select(b: Bound) -> Types:
     return typed(b, with_size(x.shape, dim, count) if x.shape else ())
 
 
-library("gather", "input: tensor, dim: int, index: tensor", _gather, ".gather")
-library(
+_SELECT = "input: tensor, dim: int, index: tensor"
+movement("gather", _SELECT, _gather, ".gather", looks_up=0, keeps=Keeps.PLACES)
+movement(
     "scatter",
     "input: tensor, dim: int, index: tensor, src: operand? = none, *, value: operand? = none, reduce: str? = none",
     _scatter,
     _scatter_text,
+    keeps=Keeps.PLACES,
 )
-library("index_select", "input: tensor, dim: int, index: tensor", _index_select, ".index_select")
+movement("index_select", _SELECT, _index_select, ".index_select", looks_up=0, keeps=Keeps.PLACES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import axis, given_dtype
 from tdsl.compiler.ops.op import Bound, Types, library
 from tdsl.compiler.ops.rows import DTYPE
@@ -15,5 +16,5 @@ def _running(b: Bound) -> Types:
     return (TensorType(given_dtype(b) or (x.dtype if x.is_float else "i64"), x.shape),)
 
 
-for _name in ("cumsum", "cumprod"):
-    library(_name, "input: tensor, dim: int" + DTYPE, _running, f".{_name}")
+for _name, _keeps in (("cumsum", Keeps.NOTHING), ("cumprod", Keeps.INPUTS)):
+    library(_name, "input: tensor, dim: int" + DTYPE, _running, f".{_name}", keeps=_keeps)
