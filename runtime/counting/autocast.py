@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from tdsl.runtime.counting.gpu import Kernel, on_gpu, registered
+from tdsl.runtime.counting.gpu import AUTOCAST, Kernel, on_gpu, registered
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -50,8 +50,6 @@ FLOAT32_RESULT = _names("""
 FLOAT32_APPENDED = {"norm.Scalar": "norm.ScalarOpt_dtype", "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype"}
 WIDEST = _names("addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add")
 
-_KEY = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
-
 
 @contextmanager
 def autocast(low: torch.dtype) -> Iterator[None]:
@@ -60,7 +58,9 @@ def autocast(low: torch.dtype) -> Iterator[None]:
         torch.set_autocast_dtype("cuda", low)
         torch.set_autocast_enabled("cuda", True)
         try:
-            yield
+            # No tensor on `meta` asks for it.
+            with torch._C._IncludeDispatchKeyGuard(torch._C.DispatchKey.AutocastCUDA):
+                yield
         finally:
             torch.set_autocast_enabled("cuda", False)
 
@@ -102,7 +102,7 @@ class _Casts:
 
         def kernel(*args: Any, **kwargs: Any) -> Any:
             dtype = wanted(args)
-            with torch._C._ExcludeDispatchKeyGuard(_KEY):
+            with torch._C._ExcludeDispatchKeyGuard(AUTOCAST):
                 return op(*tree_map(lambda each: self.cast(each, dtype), args), **kwargs)
 
         return kernel
@@ -117,7 +117,7 @@ class _Casts:
             if given is None and _is_cast(args[0]):
                 args = args[:position]
                 kwargs = {**kwargs, "dtype": torch.float32}
-            with torch._C._ExcludeDispatchKeyGuard(_KEY):
+            with torch._C._ExcludeDispatchKeyGuard(AUTOCAST):
                 return op(*args, **kwargs)
 
         return kernel
@@ -128,7 +128,7 @@ class _Casts:
 
         def kernel(*args: Any) -> Any:
             given = (*args, *default[len(args) :])
-            with torch._C._ExcludeDispatchKeyGuard(_KEY):
+            with torch._C._ExcludeDispatchKeyGuard(AUTOCAST):
                 return op(*given, dtype=torch.float32 if _is_cast(args[0]) else args[0].dtype)
 
         return kernel

@@ -1,26 +1,24 @@
-"""A GPU that need not be there: fake CUDA tensors, with shapes, dtypes and strides, for any build of PyTorch.
+"""A GPU that need not be there: tensors without contents that code takes for some on `cuda:0`, in any build.
 
-Python sees tensors on `cuda:0`, so code takes the ways that it takes on a GPU. PyTorch's C++ would ask that device for
-streams and guards, which a build without CUDA lacks: it is told that tensors are on `meta`, and what it makes there
-comes back on the GPU. Where PyTorch does something else on a GPU than on `meta`, it is done here as on a GPU: dropout
-and softmax in one kernel, attention by the back end that a GPU would choose, recurrent layers by cuDNN, lists of
-tensors (`foreach`) in optimizers. So what is counted does not depend on the machine.
+They are plain tensors on `meta`, with shapes, dtypes and strides. Python is told that they are on the GPU, so that code
+takes the ways that it takes there; PyTorch's C++, which would ask a GPU for streams and guards, sees `meta`. What is
+made on the GPU, or copied there, comes to `meta`. Where PyTorch does something else on a GPU than on `meta`, it is done
+here as on a GPU: dropout and softmax in one kernel, attention by the back end that a GPU would choose, recurrent layers
+by cuDNN, lists of tensors (`foreach`) in optimizers. So what is counted does not depend on the machine. Tensors on the
+CPU are as they always are.
 """
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.optim import optimizer
-from torch.utils import _foreach_utils
+from torch.utils._python_dispatch import TorchDispatchMode
 
 GPU, META = torch.device("cuda", 0), torch.device("meta")
 HALVES = (torch.float16, torch.bfloat16)
@@ -28,58 +26,78 @@ HALVES = (torch.float16, torch.bfloat16)
 RNN_KINDS = {"rnn_relu": 0, "rnn_tanh": 1, "lstm": 2, "gru": 3}
 # The widest head that flash attention takes, and the bytes that a row of memory-efficient attention is aligned to.
 FLASH_HEAD, EFFICIENT_ALIGNMENT = 256, 16
-# Fake tensors' addresses have room for one of so many bytes.
+# What it is asked for where code asks a GPU what it can do: an H100's.
+CAPABILITY = (9, 0)
+# Addresses have room for a tensor of so many bytes.
 LARGEST = 1 << 44
 aten: Any = torch.ops.aten
 Kernel = Callable[..., Any]
+AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
+
+_device_of: Callable[[Tensor], torch.device] = torch._C.TensorBase.device.__get__
+_address_of: Callable[[Tensor], int] = torch._C.TensorBase.data_ptr
 
 
 def on_gpu(value: object) -> bool:
-    """Whether it is a tensor on a GPU, fake or not."""
+    """Whether it is a tensor on a GPU, there or not."""
     return isinstance(value, Tensor) and value.device.type == "cuda"
 
 
-# Comparisons of a number with a constant, and what they come to if the number is 1.
-COMPARISONS = {getattr(aten, name).Scalar: getattr(operator, name) for name in ("eq", "ne", "gt", "ge", "lt", "le")}
+class Gpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within, `GPU` is a device. A number that is read from it is 1, and a truth value false.
 
+    `inside` while PyTorch computes shapes, which is to see the tensors' own device.
+    """
 
-class FakeGpu(FakeTensorMode):
-    """Within, tensors are fake. A number that is read from one is 1, or a half; a truth value that of 1, or false."""
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # In this place of its modes PyTorch takes a device without looking for it.
+        self._mode_key = torch._C._TorchDispatchModeKey.FAKE
+        self.inside = False
+
+    def __enter__(self) -> Gpu:
+        # `torch.tensor(..., device=GPU)` is to bring its tensor there by an operator.
+        self.lifts = torch._C._only_lift_cpu_tensors()
+        torch._C._set_only_lift_cpu_tensors(True)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        torch._C._set_only_lift_cpu_tensors(self.lifts)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def device(self, tensor: Tensor) -> torch.device:
+        """Where Python is told that a tensor is."""
+        device = _device_of(tensor)
+        return GPU if device.type == "meta" and not self.inside else device
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})
-        if func is torch.ops.prim.device.default and on_gpu(args[0]):
-            return META
-        if func is aten._local_scalar_dense.default:
-            return _number(args[0])
-        if func in FAKES:
-            return FAKES[func](*args)
-        if given.get("device") == META:
-            given["device"] = GPU
-        found: Any = super().__torch_dispatch__(func, types, args, given)  # type: ignore[no-untyped-call]
-        if func in COMPARISONS:
-            found.truth = COMPARISONS[func](1, args[1])
-        return found
-
-
-def _number(tensor: Tensor) -> float:
-    if tensor.dtype == torch.bool:
-        return bool(getattr(tensor, "truth", False))
-    return 0.5 if tensor.is_floating_point() else 1
+        if func in FROM_GPU and FROM_GPU[func](args, given):
+            return READ[func](args, given)
+        if given.get("device") is not None and given["device"].type == "cuda":
+            given["device"] = META
+        if "pin_memory" in given:
+            given["pin_memory"] = False
+        self.inside = True
+        try:
+            with torch._C._ExcludeDispatchKeyGuard(AUTOCAST):
+                return FAKES.get(func, func)(*args, **given)
+        finally:
+            self.inside = False
 
 
 @contextmanager
-def fake_gpu() -> Iterator[FakeGpu]:
-    """Within, tensors are fake, and `GPU` is a device that they can be on; models move there with `.to(GPU)`."""
-    has = torch._C._dispatch_has_kernel_for_dispatch_key
+def fake_gpu() -> Iterator[Gpu]:
+    """Within, `GPU` is a device that tensors can be on; models move there with `.to(GPU)`."""
+    gpu = Gpu()
     with ExitStack() as stack:
-        stack.enter_context(registered(KERNELS, "AutogradCUDA"))
-        stack.enter_context(registered({n: _never for n in WHOLE if not has(f"aten::{n}", "CUDA")}, "CUDA"))
-        for owner, name, value in _replacements():
+        stack.enter_context(registered(KERNELS, "AutogradMeta"))
+        for owner, name, value in _replacements(gpu):
             stack.enter_context(mock.patch.object(owner, name, value, create=True))
-        yield stack.enter_context(FakeGpu())
+        yield stack.enter_context(gpu)
 
 
 @contextmanager
@@ -96,40 +114,42 @@ def registered(kernels: Mapping[str, Kernel], key: str) -> Iterator[None]:
         library._destroy()
 
 
-def _replacements() -> Iterator[tuple[Any, str, Any]]:
-    """What PyTorch's Python asks of devices, and of types of tensors, as it is on a GPU."""
+def _replacements(gpu: Gpu) -> Iterator[tuple[Any, str, Any]]:
+    """What PyTorch's Python asks of tensors and devices, as it is on a GPU."""
     grouped = torch._C._group_tensors_by_device_and_dtype
 
     def group(tensors: Any, with_indices: bool = False) -> Any:
         found = grouped(tensors, with_indices)
         return {(GPU if device == META else device, dtype): members for (device, dtype), members in found.items()}
 
+    yield Tensor, "device", property(gpu.device)
+    yield Tensor, "is_cuda", property(on_gpu)
+    yield Tensor, "is_meta", property(lambda tensor: tensor.device.type == "meta")
+    yield Tensor, "get_device", lambda tensor: -1 if tensor.device.index is None else tensor.device.index
+    yield Tensor, "data_ptr", _address
+    yield Tensor, "pin_memory", lambda tensor, *_: tensor
     yield torch._C, "_group_tensors_by_device_and_dtype", group
-    for module in (optimizer, _foreach_utils):
-        yield module, "_foreach_supported_types", [*module._foreach_supported_types, FakeTensor]
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
     yield torch.amp.GradScaler, "_maybe_opt_step", lambda self, optimizer, *_, **more: optimizer.step(**more)
-    yield FakeTensor, "is_cuda", property(lambda tensor: tensor.fake_device.type == "cuda")
-    yield FakeTensor, "data_ptr", _address
-    yield FakeTensor, "__deepcopy__", _deep_copy
     yield nn.Module, "to", _moved
     yield nn.RNNBase, "flatten_parameters", lambda module: None
+    yield torch.cuda, "synchronize", lambda *_: None
+    yield torch.cuda, "is_current_stream_capturing", lambda: False
+    yield torch.cuda, "get_device_capability", lambda *_: CAPABILITY
+    yield torch.cuda, "device", nullcontext
+    yield torch.cuda, "device_of", nullcontext
 
 
-def _address(tensor: FakeTensor) -> int:
-    """A number that two tensors share where they share memory and begin at the same place."""
+def _address(tensor: Tensor) -> int:
+    """Of one on the GPU a number that two share where they share memory and begin at the same place."""
+    if not on_gpu(tensor):
+        return _address_of(tensor)
     storage: int = tensor.untyped_storage()._cdata
     return storage * LARGEST + int(tensor.storage_offset()) * tensor.element_size()
 
 
-def _deep_copy(tensor: FakeTensor, memo: dict[int, Any]) -> Any:
-    if id(tensor) not in memo:
-        memo[id(tensor)] = _held_as(tensor, tensor.detach().clone())
-    return memo[id(tensor)]
-
-
 def _moved(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module on another device, what it shares still shared: PyTorch's own way swaps what fake tensors can't."""
+    """The module on another device, what it shares still shared, as PyTorch has it between CPUs and GPUs alone."""
     moved: dict[int, Tensor] = {}
     for each in module.modules():
         parameters: dict[str, Any] = each._parameters
@@ -142,6 +162,29 @@ def _moved(module: nn.Module, device: torch.device) -> nn.Module:
 
 def _held_as(tensor: Tensor, value: Tensor) -> Tensor:
     return nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+
+
+# What comes from the GPU: ones ----------------------------------------------------------------------------------------
+
+
+def _number(args: Sequence[Any], given: Mapping[str, Any]) -> float:
+    return args[0].dtype != torch.bool and 1
+
+
+def _ones(args: Sequence[Any], given: Mapping[str, Any]) -> Tensor:
+    return torch.ones(args[0].shape, dtype=given.get("dtype") or args[0].dtype)
+
+
+FROM_GPU: Mapping[Any, Callable[[Sequence[Any], Mapping[str, Any]], bool]] = {
+    aten._local_scalar_dense.default: lambda args, given: on_gpu(args[0]),
+    aten._to_copy.default: lambda args, given: on_gpu(args[0]) and given.get("device") == torch.device("cpu"),
+    aten.copy_.default: lambda args, given: on_gpu(args[1]) and not on_gpu(args[0]),
+}
+READ: Mapping[Any, Callable[[Sequence[Any], Mapping[str, Any]], Any]] = {
+    aten._local_scalar_dense.default: _number,
+    aten._to_copy.default: _ones,
+    aten.copy_.default: lambda args, given: args[0].fill_(1),
+}
 
 
 # What PyTorch does on GPUs alone --------------------------------------------------------------------------------------
@@ -269,15 +312,52 @@ def _recurrent(kind: str) -> Callable[..., tuple[Tensor, ...]]:
     return kernel
 
 
-def _never(*args: Any) -> Any:
-    raise AssertionError("fake tensors are on no GPU")
+class _RmsNorm(torch.autograd.Function):
+    """`rms_norm` and its gradients in one launch each; those that are differentiated themselves are written out."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, normalized_shape: list[int], weight: Tensor | None, eps: float | None) -> Any:
+        y, rstd = _whole(aten._fused_rms_norm.default, input, normalized_shape, weight, eps)
+        ctx.save_for_backward(input, weight, rstd)
+        ctx.normalized_shape = normalized_shape
+        ctx.mark_non_differentiable(rstd)
+        ctx.set_materialize_grads(False)
+        return y, rstd
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> Any:
+        input, weight, rstd = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_rms_gradients(grad, input, weight, rstd, len(ctx.normalized_shape)), None
+        mask = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
+        op = aten._fused_rms_norm_backward.default
+        d_input, d_weight = _whole(op, grad, input, ctx.normalized_shape, rstd, weight, mask)
+        return d_input, None, d_weight, None
 
 
-# Without a kernel for GPUs these would fall into several operators.
-WHOLE = ("silu_backward", "mish_backward", "native_channel_shuffle", "_fused_rms_norm")
+def _rms_gradients(grad: Tensor, input: Tensor, weight: Tensor | None, rstd: Tensor, dims: int) -> Any:
+    trailing, leading = tuple(range(-dims, 0)), tuple(range(input.dim() - dims))
+    normal, scaled = input * rstd, grad if weight is None else grad * weight
+    d_input = (scaled - normal * (scaled * normal).mean(trailing, keepdim=True)) * rstd
+    return d_input, None, None if weight is None else (grad * normal).sum(leading)
+
+
+def _mish_backward(grad: Tensor, input: Tensor) -> Any:
+    op = aten.mish_backward.default
+    return op.decompose(grad, input) if torch.is_grad_enabled() else _whole(op, grad, input)
+
+
+def _whole(op: Any, *args: Any) -> Any:
+    """An operator that PyTorch would take apart for what has no kernel of its own."""
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradMeta)):
+        return op(*args)
+
+
 KERNELS: Mapping[str, Kernel] = {
     "to.dtype_layout": _to,
     "dropout": _dropout,
+    "mish_backward": _mish_backward,
+    "_fused_rms_norm": lambda *args: _RmsNorm.apply(*args),  # type: ignore[no-untyped-call]
     "softmax.int": _softmax(aten._softmax),
     "log_softmax.int": _softmax(aten._log_softmax),
     "scaled_dot_product_attention": _attention,
@@ -285,7 +365,7 @@ KERNELS: Mapping[str, Kernel] = {
 }
 
 
-# What PyTorch knows no fake of ----------------------------------------------------------------------------------------
+# What PyTorch has no shapes of ----------------------------------------------------------------------------------------
 
 
 def _rnn_backward(
@@ -303,7 +383,26 @@ def _ctc_loss(log_probs: Tensor, targets: Tensor, *_: Any) -> tuple[Tensor, Tens
     return log_probs.new_empty(rows), log_probs.new_empty(rows, length, 2 * labels + 1)
 
 
+def _fused_rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, eps: float | None
+) -> tuple[Tensor, Tensor]:
+    """And one over the root of the mean square of each row."""
+    rows = input.shape[: input.dim() - len(normalized_shape)]
+    return torch.empty_like(input), input.new_empty((*rows, *(1 for _ in normalized_shape)), dtype=torch.float32)
+
+
+def _fused_rms_norm_backward(
+    grad: Tensor, input: Tensor, normalized_shape: Any, rstd: Tensor, weight: Tensor | None, mask: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    wanted = zip((input, weight), mask, strict=True)
+    first, second = (torch.empty_like(each) if each is not None and needed else None for each, needed in wanted)
+    return first, second
+
+
 FAKES: Mapping[Any, Kernel] = {
+    aten.mish_backward.default: lambda grad, input: torch.empty_like(input),
+    aten._fused_rms_norm.default: _fused_rms_norm,
+    aten._fused_rms_norm_backward.default: _fused_rms_norm_backward,
     aten._cudnn_rnn_backward.default: _rnn_backward,
     aten._ctc_loss.default: _ctc_loss,
     aten._ctc_loss.Tensor: _ctc_loss,

@@ -1,9 +1,9 @@
 """Count one training step of an emitted project: of the project as it is, or as plain PyTorch would take it.
 
 Run as `python -m tdsl.runtime.counting.step FOLDER emitted|plain`: `FOLDER/batch.json` has the rows, the precision and
-the fields of a batch. Tensors are fake: nothing is computed, no data are read and no GPU is needed; with `--real` they
-are on the GPU, and what is counted there is the same. The first step, in which optimizers make their state, is not
-counted; the second is, as one that nothing is logged in.
+the fields of a batch. Tensors have no contents: nothing is computed, no data are read and no GPU is needed; with
+`--real` they are on the GPU, and what is counted there is the same. The first step, in which optimizers make their
+state, is not counted; the second is, as one that nothing is logged in.
 
 - `emitted` runs the loop of `train.py`, and all that it launches counts.
 - `plain` takes models, loss, groups and arguments from `train.py`, and makes the step of `tdsl.runtime.counting.plain`.
@@ -26,12 +26,12 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tdsl.runtime import checkpoint, run
 from tdsl.runtime.counting.autocast import autocast
 from tdsl.runtime.counting.counter import BACKWARD, FORWARD, UPDATE, Counter, counting
-from tdsl.runtime.counting.gpu import GPU, fake_gpu
+from tdsl.runtime.counting.gpu import GPU, META, fake_gpu
 from tdsl.runtime.counting.plain import PlainStep, made, replaced
 from tdsl.runtime.loader import Batch
 from tdsl.runtime.settings import Settings
@@ -81,7 +81,7 @@ def count(folder: Path, how: str, real: bool = False) -> Counter:
     """What the step launches; `how` is `emitted` or `plain`. `real`: on the GPU that is there."""
     spec = BatchSpec.read(folder)
     device = contextlib.nullcontext() if real else fake_gpu()
-    with _project(folder) as train, device, counting(real) as counter:
+    with _project(folder, real) as train, device, counting(real) as counter:
         counter.on = False
         if how == "plain":
             _plain(train, spec, counter, real)
@@ -91,22 +91,34 @@ def count(folder: Path, how: str, real: bool = False) -> Counter:
 
 
 @contextlib.contextmanager
-def _project(folder: Path) -> Iterator[ModuleType]:
+def _project(folder: Path, real: bool) -> Iterator[ModuleType]:
     """The folder's `train.py` as a module. It reads no data and no weights."""
     before = dict(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         train, data = importlib.import_module("train"), importlib.import_module("data")
-        with (
-            mock.patch.object(data, "batches", mock.Mock(return_value=_Batches())),
-            mock.patch.object(checkpoint, "load_weights", mock.Mock(return_value=None)),
-        ):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(data, "batches", mock.Mock(return_value=_Batches())))
+            stack.enter_context(mock.patch.object(checkpoint, "load_weights", mock.Mock(return_value=None)))
+            for name, value in vars(train).copy().items():
+                if isinstance(value, type) and issubclass(value, nn.Module) and not real:
+                    stack.enter_context(mock.patch.object(train, name, _without_contents(value)))
             yield train
     finally:
         sys.path.remove(str(folder))
         for name in PROJECT:
             sys.modules.pop(name, None)
             sys.modules.update({name: before[name]} if name in before else {})
+
+
+def _without_contents(model: type[nn.Module]) -> Callable[..., nn.Module]:
+    """The class of a model, made without the memory that it would take on the CPU."""
+
+    def made(*args: Any, **kwargs: Any) -> nn.Module:
+        with META:
+            return model(*args, **kwargs)
+
+    return made
 
 
 def _start(train: ModuleType) -> None:
