@@ -29,7 +29,7 @@ FLASH_HEAD, EFFICIENT_ALIGNMENT = 256, 16
 # What it is asked for where code asks a GPU what it can do: an H100's.
 CAPABILITY = (9, 0)
 # Addresses have room for a tensor of so many bytes.
-LARGEST = 1 << 44
+LARGEST = 1 << 40
 aten: Any = torch.ops.aten
 Kernel = Callable[..., Any]
 AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
@@ -54,6 +54,7 @@ class Gpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # In this place of its modes PyTorch takes a device without looking for it.
         self._mode_key = torch._C._TorchDispatchModeKey.FAKE
         self.inside = False
+        self.storages: dict[int, int] = {}
 
     def __enter__(self) -> Gpu:
         # `torch.tensor(..., device=GPU)` is to bring its tensor there by an operator.
@@ -70,6 +71,14 @@ class Gpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Where Python is told that a tensor is."""
         device = _device_of(tensor)
         return GPU if device.type == "meta" and not self.inside else device
+
+    def address(self, tensor: Tensor) -> int:
+        """A number that two tensors on the GPU share where they share memory and begin at the same place."""
+        if not on_gpu(tensor):
+            return _address_of(tensor)
+        storage = tensor.untyped_storage()._cdata
+        number = self.storages.setdefault(storage, len(self.storages) + 1)
+        return number * LARGEST + int(tensor.storage_offset()) * tensor.element_size()
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -126,7 +135,7 @@ def _replacements(gpu: Gpu) -> Iterator[tuple[Any, str, Any]]:
     yield Tensor, "is_cuda", property(on_gpu)
     yield Tensor, "is_meta", property(lambda tensor: tensor.device.type == "meta")
     yield Tensor, "get_device", lambda tensor: -1 if tensor.device.index is None else tensor.device.index
-    yield Tensor, "data_ptr", _address
+    yield Tensor, "data_ptr", lambda tensor: gpu.address(tensor)
     yield Tensor, "pin_memory", lambda tensor, *_: tensor
     yield torch._C, "_group_tensors_by_device_and_dtype", group
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
@@ -138,14 +147,6 @@ def _replacements(gpu: Gpu) -> Iterator[tuple[Any, str, Any]]:
     yield torch.cuda, "get_device_capability", lambda *_: CAPABILITY
     yield torch.cuda, "device", nullcontext
     yield torch.cuda, "device_of", nullcontext
-
-
-def _address(tensor: Tensor) -> int:
-    """Of one on the GPU a number that two share where they share memory and begin at the same place."""
-    if not on_gpu(tensor):
-        return _address_of(tensor)
-    storage: int = tensor.untyped_storage()._cdata
-    return storage * LARGEST + int(tensor.storage_offset()) * tensor.element_size()
 
 
 def _moved(module: nn.Module, device: torch.device) -> nn.Module:
