@@ -265,6 +265,16 @@ def _product_of_tables(table_ptr, BLOCK: tl.constexpr):  # type: ignore[no-untyp
     tl.store(table_ptr + tl.arange(0, BLOCK)[:, None], tl.dot(a, a, input_precision="ieee"))
 
 
+@triton.jit
+def _at(table_ptr):  # type: ignore[no-untyped-def]
+    return tl.load(table_ptr).to(tl.pointer_type(tl.float32))
+
+
+@triton.jit
+def _by_address(table_ptr):  # type: ignore[no-untyped-def]
+    tl.store(_at(table_ptr), 1.0)
+
+
 def test_how_a_kernel_reaches_its_arguments() -> None:
     found = {name: how for name, how in accesses(str(_scale.src)).items() if name.endswith("_ptr")}
     assert found == {"index_ptr": {"read"}, "x_ptr": {"read", "write"}, "y_ptr": {"write"}}
@@ -279,13 +289,21 @@ def test_a_launch_from_anywhere_counts_with_its_tensors() -> None:
 
 def test_a_launcher_tells_the_bytes_that_its_arguments_do_not_show() -> None:
     def step(x: Tensor) -> None:
-        for noted in (True, False):
-            if noted:
-                launch.note_bytes(lambda: 30 * x.numel())
-            _product_of_tables[(1,)](torch.empty(8, dtype=torch.int64, device=GPU), BLOCK=16)
+        launch.note_bytes(lambda: 30 * x.numel())
+        _by_address[(1,)](torch.empty(8, dtype=torch.int64, device=GPU))
+        _scale[(1,)](x, x, torch.empty(8, dtype=torch.int64, device=GPU), 8, BLOCK=8)
 
-    assert launched(step, (6, 16)) == {"_product_of_tables": (2, 30 * 96 + 2 * 64)}
+    # What is told is told of one launch.
+    assert launched(step, (6, 16)) == {"_by_address": (1, 30 * 96), "_scale": (1, 2 * FULL + 64)}
     launch.note_bytes(lambda: pytest.fail("nobody counts"))
+
+
+def test_bytes_that_nobody_can_know_are_not_guessed() -> None:
+    def step(x: Tensor) -> None:
+        _by_address[(1,)](torch.empty(8, dtype=torch.int64, device=GPU))
+
+    with pytest.raises(ValueError, match=r"`_by_address` reaches tensors by their addresses.*`launch.note_bytes`"):
+        launched(step, (6, 16))
 
 
 def test_a_kernel_that_multiplies_is_a_product() -> None:

@@ -24,7 +24,7 @@ def noted(note: Callable[[str, str, int], None], real: bool = False) -> Iterator
     """Within, each launch is told to `note`, by its kernel's name, its category and its bytes; `real` ones are made.
 
     Its bytes are what the launcher has told `launch.note_bytes`; else those of its tensors, twice of what a kernel both
-    reads and writes.
+    reads and writes. Raises `ValueError` for a kernel that reaches tensors by addresses, of whose bytes nothing is told.
     """
     told: list[int] = []
 
@@ -42,6 +42,9 @@ def noted(note: Callable[[str, str, int], None], real: bool = False) -> Iterator
 
 
 def _moved(kernel: Any, given: Mapping[str, Any]) -> int:
+    if any("pointer_type" in source for source in _sources(kernel)):
+        message = "reaches tensors by their addresses: its launcher is to tell their bytes to `launch.note_bytes`"
+        raise ValueError(f"the kernel `{kernel.__name__}` {message}")
     how = accesses(str(kernel.src))
     tensors = {name: value for name, value in given.items() if on_gpu(value)}
     written = {name: t for name, t in tensors.items() if "write" in how.get(name, ())}
@@ -54,7 +57,21 @@ def category(kernel: Any) -> str:
     """A kernel that multiplies tiles is a product, one of attention where its name says so."""
     if "attention" in kernel.__name__:
         return ATTENTION
-    return PRODUCTS if "tl.dot" in kernel.src else OTHER
+    return PRODUCTS if any("tl.dot" in source for source in _sources(kernel)) else OTHER
+
+
+@cache
+def _sources(kernel: Any) -> frozenset[str]:
+    """The source of a kernel, and of the functions of Triton that it calls by their names."""
+    found: dict[Any, str] = {}
+    waiting = [kernel]
+    while waiting:
+        each = waiting.pop()
+        found[each] = str(each.src)
+        names = {node.id for node in ast.walk(ast.parse(found[each])) if isinstance(node, ast.Name)}
+        called = (each.fn.__globals__.get(name) for name in sorted(names))
+        waiting += [c for c in called if isinstance(c, JITFunction) and c not in found]
+    return frozenset(found.values())
 
 
 @cache
