@@ -24,7 +24,7 @@ def noted(note: Callable[[str, str, int], None], real: bool = False) -> Iterator
     """Within, each launch is told to `note`, by its kernel's name, its category and its bytes; `real` ones are made.
 
     Its bytes are what the launcher has told `launch.note_bytes`; else those of its tensors, twice of what a kernel both
-    reads and writes. Raises `ValueError` for a kernel that reaches tensors by addresses, of whose bytes nothing is told.
+    reads and writes. Raises `ValueError` for a kernel that reaches tensors by addresses, where nothing is told.
     """
     told: list[int] = []
 
