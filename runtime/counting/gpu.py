@@ -139,7 +139,7 @@ def _replacements(gpu: Gpu) -> Iterator[tuple[Any, str, Any]]:
     yield Tensor, "pin_memory", lambda tensor, *_: tensor
     yield torch._C, "_group_tensors_by_device_and_dtype", group
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
-    yield torch.amp.GradScaler, "_maybe_opt_step", lambda self, optimizer, *_, **more: optimizer.step(**more)
+    yield torch.amp.GradScaler, "_maybe_opt_step", _step
     yield nn.Module, "to", _moved
     yield nn.RNNBase, "flatten_parameters", lambda module: None
     yield torch.cuda, "synchronize", lambda *_: None
@@ -147,6 +147,13 @@ def _replacements(gpu: Gpu) -> Iterator[tuple[Any, str, Any]]:
     yield torch.cuda, "get_device_capability", lambda *_: CAPABILITY
     yield torch.cuda, "device", nullcontext
     yield torch.cuda, "device_of", nullcontext
+
+
+def _step(scaler: Any, optimizer: Any, state: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    """A step is taken where no gradient is found to overflow, which is read from the GPU."""
+    for overflows in state["found_inf_per_device"].values():
+        overflows.item()
+    return optimizer.step(*args, **kwargs)
 
 
 def _moved(module: nn.Module, device: torch.device) -> nn.Module:
