@@ -17,19 +17,6 @@ MOST_PROGRAMS = 264
 CHUNK = 2048
 
 
-# Set while launches are counted: takes the bytes that the next one moves.
-on_bytes: Callable[[int], None] | None = None
-
-
-def note_bytes(count: Callable[[], int]) -> None:
-    """Tell who counts launches that the next one moves `count()` bytes, instead of its arguments' own.
-
-    For kernels that reach tensors by tables of addresses, or a part of one alone. `count` is called only then.
-    """
-    if on_bytes is not None:
-        on_bytes(count())
-
-
 class Tile(NamedTuple):
     """A tile of rows by columns (powers of two) and the warps that work on it."""
 
@@ -59,6 +46,19 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = ()) -> bool:
     if interpreted():
         return torch.bfloat16 not in floats
     return all(t.is_cuda for t in (*tensors, *float32))
+
+
+# Set while launches are counted: takes the bytes that the next one moves.
+on_bytes: Callable[[int], None] | None = None
+
+
+def note_bytes(count: Callable[[], int]) -> None:
+    """Tell who counts launches that the next one moves `count()` bytes, instead of its arguments' own.
+
+    For kernels that reach tensors by tables of addresses, or a part of one alone. `count` is called only then.
+    """
+    if on_bytes is not None:
+        on_bytes(count())
 
 
 def power_of_two(n: int) -> int:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from tdsl.runtime.counting.gpu import AUTOCAST, Kernel, on_gpu, registered
+from tdsl.runtime.counting.gpu import AUTOCAST, on_gpu, registered
+from tdsl.runtime.counting.operators import Kernel
 
 
 def _names(text: str) -> tuple[str, ...]:

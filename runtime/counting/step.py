@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from tdsl.runtime import checkpoint, run
 from tdsl.runtime.counting.autocast import autocast
 from tdsl.runtime.counting.counter import BACKWARD, FORWARD, UPDATE, Counter, counting
-from tdsl.runtime.counting.gpu import GPU, META, fake_gpu
+from tdsl.runtime.counting.gpu import GPU, fake_gpu
+from tdsl.runtime.counting.operators import META
 from tdsl.runtime.counting.plain import PlainStep, made, replaced
 from tdsl.runtime.loader import Batch
 from tdsl.runtime.settings import Settings
