@@ -1,6 +1,6 @@
 """Compile every kernel of an emitted `kernels.py` ahead of time, for GPUs that need not be there.
 
-The launches are recorded as the autograd functions make them, on CPU tensors, then compiled for each target.
+The launches are recorded as the autograd functions make them, on tensors without memory, then compiled for each target.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,12 +47,13 @@ POINTERS = {
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: the kernel, its arguments in order, its constants by name, and its warps."""
+    """One launch: the kernel, its arguments in order, its constants by name, its warps, and whether a backward's."""
 
     kernel: Any
     args: tuple[Any, ...]
     constants: tuple[tuple[str, int], ...]
     warps: int
+    backward: bool = False
 
     @property
     def name(self) -> str:
@@ -106,15 +107,16 @@ def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]
     """The launches of one case, forward and backward."""
     with _recording(module) as found:
         tensors = [
-            torch.zeros(s, dtype=dtype if d == "float" else torch.float32, requires_grad=True)
+            torch.zeros(s, dtype=dtype if d == "float" else torch.float32, device="meta", requires_grad=True)
             if d in ("float", "f32")
-            else torch.zeros(s, dtype=torch.int64)
+            else torch.zeros(s, dtype=torch.int64, device="meta")
             for s, d in zip(case.shapes, case.dtypes)
         ]
         outputs = getattr(module, case.group)(*tensors, *case.scalars)
+        forward = len(found)
         floats = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
         torch.autograd.backward(floats, [torch.zeros_like(o) for o in floats])
-    return found
+    return [replace(each, backward=i >= forward) for i, each in enumerate(found)]
 
 
 def _kind(arg: object) -> str:
