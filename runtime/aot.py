@@ -88,7 +88,7 @@ class _Recorder:
 
 
 @contextmanager
-def _recording(module: ModuleType) -> Iterator[list[Launch]]:
+def recording(module: ModuleType) -> Iterator[list[Launch]]:
     """Within, the module's kernels are recorded instead of run."""
     found: list[Launch] = []
     kernels = {n: k for n, k in vars(module).items() if isinstance(k, triton.runtime.jit.JITFunction)}
@@ -104,7 +104,7 @@ def _recording(module: ModuleType) -> Iterator[list[Launch]]:
 
 def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]:
     """The launches of one case, forward and backward."""
-    with _recording(module) as found:
+    with recording(module) as found:
         tensors = [
             torch.zeros(s, dtype=dtype if d == "float" else torch.float32, requires_grad=True)
             if d in ("float", "f32")
