@@ -6,7 +6,7 @@ place in it, shape or strides. The optimizers of `tdsl.runtime.optim` write copi
 goes around autograd's count of versions goes unnoticed here, too: what is written in place through `parameter.data`.
 
 Copies are kept apart from the parameters: neither `deepcopy` nor `pickle` nor a `state_dict` has them. A copy is gone
-with its parameter.
+with its parameter. It is known by a weak reference, which `torch.utils.swap_tensors` refuses.
 """
 
 from __future__ import annotations

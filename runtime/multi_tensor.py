@@ -27,6 +27,8 @@ BLOCK = 1024
 SMALLEST, LARGEST, PROGRAMS = 1024, 16384, 2048
 # What is told of a parameter, and of a group, whose last number is the learning rate.
 COLUMNS, NUMBERS = 9, 9
+# Options that ask for a step of PyTorch's.
+OTHER_WAYS = ("foreach", "fused", "differentiable")
 # Stands for the address of a gradient without elements.
 NOWHERE = 16
 
@@ -252,6 +254,8 @@ class Tables:
         element: it reads the gradient, the parameter and two moments, 4 bytes each, and writes the latter three and 2
         bytes of the copy.
         """
+        if not self.trained:
+            return
         from tdsl.runtime import optim_kernels as kernels
 
         fresh = [(parameter, copy) for parameter, copy in self.copies if copy.fresh(parameter)]
@@ -338,7 +342,7 @@ class _Table:
 
 def _takes(optimizer: Optimizer) -> bool:
     """Whether the kernels can update all parameters of an optimizer: those that lie in one GPU's memory, each once."""
-    if any(group.get(name) for group in optimizer.param_groups for name in ("foreach", "fused", "differentiable")):
+    if any(group.get(name) for group in optimizer.param_groups for name in OTHER_WAYS):
         return False
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if not parameters or not all(map(_usable, parameters)) or find_spec("triton") is None:
@@ -370,9 +374,9 @@ def _dense(x: Tensor) -> bool:
 
 
 def _signature(optimizer: Optimizer, rule: Rule) -> list[Any]:
-    """What the tables are made for: flags, states and parameters of each group."""
+    """What the tables are made for: options and parameters of each group."""
     return [
-        (rule.flags(group), rule.states(group), [id(each) for each in group["params"]])
+        (rule.flags(group), rule.states(group), *map(group.get, OTHER_WAYS), *map(id, group["params"]))
         for group in optimizer.param_groups
     ]
 

@@ -228,10 +228,10 @@ class RMSprop(_OneLaunch, torch.optim.RMSprop):
         "rmsprop",
         states=lambda group: (
             "square_avg",
-            "grad_avg" if group["centered"] else None,
             "momentum_buffer" if group["momentum"] else None,
+            "grad_avg" if group["centered"] else None,
         ),
-        flags=lambda group: (group["centered"], bool(group["momentum"])),
+        flags=lambda group: (bool(group["momentum"]), group["centered"]),
         numbers=lambda group: (
             _sign(group), group["weight_decay"], group["alpha"], 1 - group["alpha"], group["eps"], group["momentum"],
         ),

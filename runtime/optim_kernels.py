@@ -102,23 +102,23 @@ def rmsprop_numbers(group, rate, count, FLAGS: tl.constexpr):
 
 
 @triton.jit
-def rmsprop(p, g, square, mean, velocity, numbers, FLAGS: tl.constexpr):
-    """`torch.optim.RMSprop`. FLAGS: centered; momentum."""
+def rmsprop(p, g, square, velocity, mean, numbers, FLAGS: tl.constexpr):
+    """`torch.optim.RMSprop`. FLAGS: momentum; centered."""
     sign, decay, alpha, weight, eps, momentum, rate = numbers
     g = sign * g
     g = tl.where(decay != 0, g + decay * p, g)
     square = alpha * square + weight * g * g
     size = square
-    if FLAGS[0]:
+    if FLAGS[1]:
         mean += weight * (g - mean)
         # The variance of gradients that hardly change may be rounded to less than 0.
         size = square - mean * mean
         size = tl.where(size < 0, 0.0, size)
     change = tl.div_rn(g, tl.sqrt_rn(size) + eps)
-    if FLAGS[1]:
+    if FLAGS[0]:
         velocity = momentum * velocity + change
         change = velocity
-    return p - rate * change, square, mean, velocity
+    return p - rate * change, square, velocity, mean
 
 
 @triton.jit
