@@ -30,10 +30,12 @@ def linears(x: Tensor, *layers: nn.Linear) -> Tensor:
     biases = [layer.bias for layer in layers if layer.bias is not None]
     if biases and len(biases) != len(layers):
         raise ValueError("some of the linear layers have a bias, and some have none")
-    if not _plain((*weights, *biases), x.dtype) or (len(layers) == 1 and weights[0].dtype == x.dtype):
+    if len(layers) == 1 and weights[0].dtype == x.dtype:
+        return F.linear(x, weights[0], layers[0].bias)
+    lay = _stacked if weights[0].dtype == x.dtype else low_precision.stacked
+    weight, bias = lay(weights, x.dtype), lay(biases, x.dtype) if biases else None
+    if weight is None or (biases and bias is None):
         return F.linear(x, _concatenated(weights, x.dtype), _concatenated(biases, x.dtype) if biases else None)
-    weight = _stacked(weights, x.dtype)
-    bias = _stacked(biases, x.dtype) if biases else None
     if not torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     return _Linears.apply(x, weight, bias, len(layers), *weights, *biases)  # type: ignore[no-any-return, no-untyped-call]
@@ -44,20 +46,12 @@ def _concatenated(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return torch.cat(cast) if len(cast) > 1 else cast[0]
 
 
-def _plain(parameters: Sequence[Tensor], dtype: torch.dtype) -> bool:
-    """Whether `_Linears` can take these with an input of `dtype`: parameters of their own, all alike."""
-    if all(low_precision.copied(each, dtype) for each in parameters):
-        return True
-    return all(
-        type(each) is nn.Parameter and each.dtype == dtype and each.layout is torch.strided and not each.is_inference()
-        for each in parameters
-    )
-
-
-def _stacked(parameters: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Parameters, or their copies in `dtype`, as one tensor; no gradient goes through it."""
-    if parameters[0].dtype != dtype:
-        return low_precision.stacked(parameters, dtype)
+def _stacked(parameters: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
+    """Parameters of `dtype` as one tensor, through which no gradient goes; None where they are not all plain ones."""
+    if not all(type(each) is nn.Parameter and each.dtype is dtype for each in parameters):
+        return None
+    if any(each.layout is not torch.strided or each.is_inference() for each in parameters):
+        return None
     found = adjacent.stacked(parameters)
     if found is None and adjacent.stackable(parameters):
         with torch.inference_mode(False), torch.no_grad():
@@ -82,17 +76,19 @@ class _Linears(torch.autograd.Function):
         x, weight, *weights = ctx.saved_tensors
         if torch.is_grad_enabled():
             weight = _concatenated(weights, x.dtype)
-        wanted = ctx.needs_input_grad
+        wanted, dtype = ctx.needs_input_grad, weights[0].dtype
         dx = grad @ weight if wanted[0] else None
         rows = grad.reshape(-1, grad.shape[-1])
         found: list[Tensor | None] = [None] * (len(wanted) - 4)
         if any(wanted[4 : 4 + ctx.layers]):
-            found[: ctx.layers] = adjacent.split(
-                _product(rows.mT, x.reshape(-1, x.shape[-1]), weights[0].dtype), weights
-            )
+            found[: ctx.layers] = _parts(_product(rows.mT, x.reshape(-1, x.shape[-1]), dtype), weights)
         if any(wanted[4 + ctx.layers :]):
-            found[ctx.layers :] = adjacent.split(rows.sum(0, dtype=weights[0].dtype), weights)
+            found[ctx.layers :] = _parts(rows.sum(0, dtype=dtype), weights)
         return dx, None, None, None, *(each if needed else None for each, needed in zip(found, wanted[4:], strict=True))
+
+
+def _parts(stack: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
+    return adjacent.split(stack, like) if len(like) > 1 else [stack]
 
 
 def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:

@@ -12,7 +12,7 @@ with its parameter. It is known by a weak reference, which `torch.utils.swap_ten
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +27,17 @@ LOW = (torch.bfloat16, torch.float16)
 
 @dataclass(eq=False)
 class Copy:
-    """A parameter's copy. `origin` is the storage that it was made from: held weakly, none takes its place."""
+    """A parameter's copy. `origin` is the storage it was made from: while it is known, none is taken for it."""
 
     owner: weakref.ref[Tensor]
     tensor: Tensor
     origin: StorageWeakRef
     mark: tuple[object, ...] | None = None
 
-    def fits(self, parameter: Tensor, dtype: torch.dtype | None = None) -> bool:
-        """Whether it lies as the parameter does, and is of `dtype`."""
+    def fits(self, parameter: Tensor) -> bool:
+        """Whether it lies as the parameter does."""
         return (
-            self.tensor.dtype is (dtype or self.tensor.dtype)
-            and self.tensor.device == parameter.device
+            self.tensor.device == parameter.device
             and self.tensor.shape == parameter.shape
             and self.tensor.stride() == parameter.stride()
         )
@@ -70,12 +69,6 @@ def _mark(parameter: Tensor) -> tuple[object, ...]:
     return parameter._version, storage, parameter.data_ptr(), parameter.shape, parameter.stride()
 
 
-def find(parameter: Tensor) -> Copy | None:
-    """The copy of a parameter, fresh or not, where it has one."""
-    found = _COPIES.get(id(parameter))
-    return found if found is not None and found.owner() is parameter else None
-
-
 def _keep(parameter: Tensor, tensor: Tensor) -> Copy:
     key = id(parameter)
 
@@ -89,8 +82,39 @@ def _keep(parameter: Tensor, tensor: Tensor) -> Copy:
     return made
 
 
-def copied(parameter: Any, dtype: torch.dtype) -> bool:
-    """Whether a parameter has a copy for products in `dtype`: a plain one, in float32, for a lower precision."""
+def find(parameter: Tensor) -> Copy | None:
+    """The copy of a parameter, fresh or not, where it has one."""
+    found = _COPIES.get(id(parameter))
+    return found if found is not None and found.owner() is parameter else None
+
+
+def renew(parameters: Iterable[Tensor]) -> None:
+    """Bring those copies up to date that there are: a CUDA graph reads them without looking at the parameters."""
+    for parameter in parameters:
+        found = find(parameter)
+        if found is not None:
+            found.renew(parameter)
+
+
+def of(parameter: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The copy of a parameter in `dtype` as it is now. No gradient goes through it.
+
+    None where there is none: for what is no plain parameter in float32, in what is no lower precision.
+    """
+    found = find(parameter)
+    if found is not None and found.tensor.dtype is dtype and found.fresh(parameter):
+        return found.tensor
+    if not _copied(parameter, dtype):
+        return None
+    if found is None or found.tensor.dtype is not dtype or not found.fits(parameter):
+        # A buffer that outlives this: one made in inference mode could not be used in training.
+        with torch.inference_mode(False):
+            found = _keep(parameter, torch.empty_like(parameter, dtype=dtype, requires_grad=False))
+    found.renew(parameter)
+    return found.tensor
+
+
+def _copied(parameter: Any, dtype: torch.dtype) -> bool:
     return (
         type(parameter) is nn.Parameter
         and parameter.dtype is torch.float32
@@ -101,25 +125,16 @@ def copied(parameter: Any, dtype: torch.dtype) -> bool:
     )
 
 
-def of(parameter: Tensor, dtype: torch.dtype) -> Tensor:
-    """The copy of a parameter (`copied`) as it is now. No gradient goes through it."""
-    found = find(parameter)
-    if found is None or not found.fits(parameter, dtype):
-        # A buffer that outlives this: one made in inference mode could not be used in training.
-        with torch.inference_mode(False):
-            found = _keep(parameter, torch.empty_like(parameter, dtype=dtype, requires_grad=False))
-    found.renew(parameter)
-    return found.tensor
-
-
-def stacked(parameters: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The copies of parameters [n_i, ...] (`copied`) as they are now, as one tensor [n_1 + n_2 + ..., ...].
+def stacked(parameters: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
+    """The copies of parameters [n_i, ...] as they are now, as one [n_1 + n_2 + ..., ...]; None where one has none.
 
     They are laid beside one another where they are first asked for together. A copy that already lies beside others
     stays there, and all are concatenated each time.
     """
-    tensors = [of(each, dtype) for each in parameters]
-    found = adjacent.stacked(tensors)
+    tensors = [low for each in parameters if (low := of(each, dtype)) is not None]
+    if len(tensors) < len(parameters):
+        return None
+    found = tensors[0] if len(tensors) == 1 else adjacent.stacked(tensors)
     if found is None and adjacent.stackable(tensors):
         with torch.inference_mode(False), torch.no_grad():
             found = torch.cat(tensors)
@@ -130,9 +145,9 @@ def stacked(parameters: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 def cast(parameter: Tensor, dtype: torch.dtype) -> Tensor:
     """A parameter in `dtype`, for products: its copy, where it has one. Gradients go through it."""
-    if not copied(parameter, dtype):
-        return parameter.to(dtype)
     copy = of(parameter, dtype)
+    if copy is None:
+        return parameter.to(dtype)
     needed = parameter.requires_grad and torch.is_grad_enabled()
     return _Cast.apply(parameter, copy) if needed else copy  # type: ignore[no-untyped-call]
 

@@ -20,6 +20,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from tdsl.runtime import launch, low_precision
+from tdsl.runtime.device_table import DeviceTable
 
 BLOCK = 1024
 # A program's share of a tensor: some 2,000 programs, but none so small that finding its addresses takes long. Sizes
@@ -88,8 +89,8 @@ class Tables:
         self.counts = torch.zeros(len(self.chunks), dtype=torch.float32, device=self.device)
         self.partials = torch.zeros_like(self.counts)
         self.written = self.counts._version
-        self.tensors = _Table((len(self.slots), COLUMNS), torch.int64, self.device, replayed=True)
-        self.numbers = _Table((len(optimizer.param_groups), NUMBERS), torch.float32, self.device)
+        self.tensors = DeviceTable((len(self.slots), COLUMNS), torch.int64, self.device, replayed=True)
+        self.numbers = DeviceTable((len(optimizer.param_groups), NUMBERS), torch.float32, self.device)
         self.launches = list(_launches(self.slots))
         # What the rows were last made from, the parameters with a gradient among them, and those with a copy.
         self.seen: list[tuple[object, ...] | None] = []
@@ -105,11 +106,6 @@ class Tables:
             return None
         made = cls(optimizer, rule)
         return made if made.refresh() else None
-
-    @property
-    def captured(self) -> bool:
-        """Whether a CUDA graph reads these tables."""
-        return bool(self.tensors.captured)
 
     # Keeping up ------------------------------------------------------------------------------------------------------
 
@@ -234,16 +230,17 @@ class Tables:
         """
         from tdsl.runtime import optim_kernels as kernels
 
-        for each in self.launches:
-            kernels._squares[each.grid](
-                self.tensors.tensor, self.chunks[each.programs], self.partials[each.programs],
-                GRADIENT=_triton(each.kind.gradient), CHUNK=self.chunk, BLOCK=BLOCK, num_warps=4,
-            )  # fmt: skip
         found = torch.empty(2, dtype=torch.float32, device=self.device)
-        kernels._clip[(1,)](
-            self.partials, len(self.partials), math.inf if most is None else float(most),
-            found if factor is None else factor, found, CLIPPED=factor is not None, BLOCK=BLOCK, num_warps=4,
-        )  # fmt: skip
+        with torch.cuda.device_of(found):  # type: ignore[no-untyped-call]
+            for each in self.launches:
+                kernels._squares[each.grid](
+                    self.tensors.tensor, self.chunks[each.programs], self.partials[each.programs],
+                    GRADIENT=_triton(each.kind.gradient), CHUNK=self.chunk, BLOCK=BLOCK, num_warps=4,
+                )  # fmt: skip
+            kernels._clip[(1,)](
+                self.partials, len(self.partials), math.inf if most is None else float(most),
+                found if factor is None else factor, found, CLIPPED=factor is not None, BLOCK=BLOCK, num_warps=4,
+            )  # fmt: skip
         return found[0], factor if most is None else found[1]
 
     def step(self, factor: Tensor | None, scale: Tensor | None, overflow: Tensor | None) -> None:
@@ -259,13 +256,15 @@ class Tables:
         from tdsl.runtime import optim_kernels as kernels
 
         fresh = [(parameter, copy) for parameter, copy in self.copies if copy.fresh(parameter)]
-        for each in self.launches:
-            kernels._update[each.grid](
-                self.tensors.tensor, self.chunks[each.programs], self.counts[each.programs],
-                *(self.partials if given is None else given for given in (factor, scale, overflow)),
-                **each.constants(self.rule), CLIPPED=factor is not None, SCALED=scale is not None,
-                CHECKED=overflow is not None, CHUNK=self.chunk, BLOCK=BLOCK, num_warps=4,
-            )  # fmt: skip
+        with torch.cuda.device_of(self.counts):  # type: ignore[no-untyped-call]
+            for each in self.launches:
+                kernels._update[each.grid](
+                    self.tensors.tensor, self.chunks[each.programs], self.counts[each.programs],
+                    *(self.partials if given is None else given for given in (factor, scale, overflow)),
+                    **each.constants(self.rule), CLIPPED=factor is not None, SCALED=scale is not None,
+                    CHECKED=overflow is not None, CHUNK=self.chunk, BLOCK=BLOCK, num_warps=4,
+                )  # fmt: skip
+        self.tensors.ahead = False
         # The kernel writes past autograd, which is to know of it.
         increment_version([*self.trained, *(copy.tensor for _, copy in self.copies)])
         for parameter, copy in fresh:
@@ -297,44 +296,6 @@ class _Launch:
             "GRADIENT": _triton(self.kind.gradient),
             "COPY": None if self.copy is None else _triton(self.copy),
         }
-
-
-class _Table:
-    """A table on the device, uploaded where it is to change.
-
-    What a CUDA graph uploads as it is captured, it uploads again each time it is replayed. `replayed` is a table that
-    each graph is to bring along: others, that the graph's step does not change, can be changed between two replays.
-    """
-
-    def __init__(
-        self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, replayed: bool = False
-    ) -> None:
-        self.tensor = torch.zeros(shape, dtype=dtype, device=device)
-        self.replayed = replayed
-        self.rows: list[Any] = []
-        # Memory that a graph uploads from. It is made ready before, as a capture may not allocate it.
-        self.captured: list[Tensor] = []
-        self.ready = self._pinned() if self.tensor.is_cuda else None
-
-    def _pinned(self) -> Tensor:
-        return torch.empty(self.tensor.shape, dtype=self.tensor.dtype, pin_memory=True)
-
-    def update(self, rows: list[Any]) -> None:
-        """Let the table have these rows."""
-        capturing = self.tensor.is_cuda and torch.cuda.is_current_stream_capturing()
-        # A replay may have put back other rows than those that were uploaded last.
-        if rows == self.rows and not self.captured and not (capturing and self.replayed):
-            return
-        self.rows = rows
-        host = torch.tensor(rows, dtype=self.tensor.dtype)
-        if capturing:
-            staged, self.ready = self._pinned() if self.ready is None else self.ready, None
-            self.captured.append(staged.copy_(host))
-            host = staged
-        elif self.tensor.is_cuda:
-            self.ready = self._pinned() if self.ready is None else self.ready
-            host = host.pin_memory()
-        self.tensor.copy_(host, non_blocking=True)
 
 
 # Taking an optimizer apart -------------------------------------------------------------------------------------------

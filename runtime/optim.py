@@ -124,10 +124,9 @@ class _OneLaunch(Optimizer):
     def refresh(self) -> bool:
         """Upload what has changed of the groups' numbers; whether one launch can update all parameters as they are."""
         if self._tables is None or not self._tables.refresh():
-            # Graphs that have captured the old ones go on reading them.
-            self._captured = (
-                [*self._captured, self._tables] if self._tables and self._tables.captured else self._captured
-            )
+            if self._tables is not None and self._tables.tensors.captured:
+                # A graph goes on reading them.
+                self._captured = [*self._captured, self._tables]
             self._tables = Tables.of(self, self._rule)
         return self._tables is not None
 
