@@ -222,7 +222,9 @@ def _update(
         for i in range(whole):
             at = start + i * BLOCK + columns
             _block(addresses, at, at < end, multiplier, numbers, RULE, FLAGS, STATES, DTYPE, GRADIENT, COPY, True)
-        for begin in range(start + whole * BLOCK, end, BLOCK):
+        # Ends, and tensors that begin anywhere, in smaller blocks: they would decide how many registers it takes.
+        columns = tl.arange(0, BLOCK // 4)
+        for begin in range(start + whole * BLOCK, end, BLOCK // 4):
             at = begin + columns
             _block(addresses, at, at < end, multiplier, numbers, RULE, FLAGS, STATES, DTYPE, GRADIENT, COPY, False)
 
