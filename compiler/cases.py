@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 from tdsl.compiler.emit.plan import low_precision
 from tdsl.compiler.ir import Group, Scalar
 from tdsl.compiler.size import Size, Symbol
+from tdsl.compiler.structured.template import template_of
 
 # Empty, one, around a power of two, a prime; and one long row.
 AWKWARD = (0, 1, 7, 8, 9, 13)
@@ -24,6 +26,15 @@ def cases(groups: Sequence[Group]) -> str:
 
 
 def _cases(group: Group) -> Iterator[dict[str, object]]:
+    return _generated(group) if group.structure is None else _structured(group)
+
+
+def _structured(group: Group) -> Iterator[dict[str, object]]:
+    for case in template_of(group).cases(group):
+        yield {"group": group.name, **asdict(case)}
+
+
+def _generated(group: Group) -> Iterator[dict[str, object]]:
     seen = set()
     mixed = low_precision(group) is not None
     for sizes in _assignments(group):

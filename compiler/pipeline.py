@@ -13,13 +13,17 @@ from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.ir import Graph, Group, Node
 from tdsl.compiler.passes.fuse import fuse
 from tdsl.compiler.passes.place_casts import place_casts
+from tdsl.compiler.passes.recognise import recognise
+from tdsl.compiler.passes.structure import structure
 from tdsl.compiler.passes.tidy import prune, share
 
 Pass = Callable[[Graph], Graph]
 Callback = Callable[[int, Pass, Graph, float], None]
 
 # Order is data. What belongs to one group (lowering, its backward, its schedule) happens as its text is made.
-PASSES: tuple[Pass, ...] = (share, prune, fuse)
+PASSES: tuple[Pass, ...] = (share, prune, recognise, structure, fuse)
+# Templates have no gradient of their gradient: a program that asks for one is computed without them.
+ONCE: tuple[Pass, ...] = (recognise, structure)
 
 
 def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = None, name: str | None = None) -> Unit:
@@ -28,6 +32,8 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
     Casts are placed for the run of that name; without one for the precision that all runs have, else for f32.
     """
     called = after or _dump_and_verify()
+    if any(graph.differentiates for graph in unit.graphs()):
+        passes = tuple(step for step in passes if step not in ONCE)
     for number, step in enumerate(passes):
 
         def apply(graph: Graph, number: int = number, step: Pass = step) -> Graph:
@@ -79,6 +85,7 @@ def distinct(unit: Unit) -> Unit:
     # What `kernels.py` calls otherwise: a module may be called `Launch` or `Math`.
     taken = {*RESERVED, "math", "once_differentiable", "tuple", "int"}
     twice = any(graph.differentiates for graph in unit.graphs())
+    inputs = _input_names(unit)
 
     def named(node: Node) -> Node:
         if node.group is None:
@@ -91,9 +98,22 @@ def distinct(unit: Unit) -> Unit:
                 name, number = f"{wish}_{number}", number + 1
             taken.update((name, f"{name}_reference"))
             names[key] = name
-        return replace(node, group=replace(node.group, name=names[key], twice=twice))
+        return replace(node, group=replace(node.group, name=names[key], names=inputs[key], twice=twice))
 
     return unit.map_graphs(lambda graph: replace(graph, nodes=tuple(map(named, graph.nodes))))
+
+
+def _input_names(unit: Unit) -> dict[object, tuple[str, ...]]:
+    """What the inputs of each kernel are called, where all that share it agree."""
+    from tdsl.compiler.emit.plan import same_kernel
+
+    found: dict[object, tuple[str, ...]] = {}
+    for graph in unit.graphs():
+        for group in (node.group for node in graph.nodes if node.group is not None):
+            key = same_kernel(group)
+            before = found.get(key, group.names)
+            found[key] = tuple(a if a == b else "" for a, b in zip(before, group.names))
+    return found
 
 
 def groups(unit: Unit) -> list[Group]:

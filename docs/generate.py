@@ -74,7 +74,7 @@ def excerpts(text: str) -> str:
     program, model, kernels = example()
     text = filled(text, "program", lambda name: fenced(program, rf"(?:# [^\n]*\n)*\w+ {name}[ (].*?^}}", ""))
     text = filled(text, "class", lambda name: fenced(model, rf"class {name}\(.*?(?=\n\n\n|\Z)", "python"))
-    return filled(text, "kernels", lambda name: fenced(kernels, rf"# {name}:.*?(?=\n\n\nclass )", "python"))
+    return filled(text, "kernels", lambda name: fenced(kernels, rf"# {name}:.*?(?=\n\n\n@launch)", "python"))
 
 
 def fenced(text: str, pattern: str, language: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Programs that sum over rows each leave a row of partial sums. A constant, not the number of multiprocessors, so that
@@ -48,6 +50,90 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = ()) -> bool:
     return all(t.is_cuda for t in (*tensors, *float32))
 
 
+def falls_back_to(reference: Callable[..., Any]) -> Callable[[type[Function]], type[Function]]:
+    """A decorator: where the kernels of an autograd function do not build on a device, `reference` computes instead.
+
+    A warning tells it, once for each device and kind of arguments; with `TDSL_STRICT=1` the kernel's error is raised.
+    """
+
+    def decorated(function: type[Function]) -> type[Function]:
+        kernels: Callable[..., Any] = function.apply
+        known: dict[object, bool] = {}
+
+        def apply(*arguments: Any) -> Any:
+            on_gpu = any(isinstance(a, Tensor) and a.is_cuda for a in arguments)
+            if not on_gpu or torch.cuda.is_current_stream_capturing():
+                return kernels(*arguments)
+            key = tuple((a.device, a.dtype, a.shape[1:]) if isinstance(a, Tensor) else type(a) for a in arguments)
+            if key not in known:
+                known[key] = _builds(kernels, function.__name__, arguments)
+            return kernels(*arguments) if known[key] else reference(*arguments)
+
+        function.apply = staticmethod(apply)  # type: ignore[method-assign]
+        return function
+
+    return decorated
+
+
+def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) -> bool:
+    """Whether kernels run in both directions: they are tried on the arguments themselves, whose gradients stay."""
+    try:
+        with torch.enable_grad():
+            tried = [_trial(a) if isinstance(a, Tensor) else a for a in arguments]
+            found = kernels(*tried)
+            results = [r for r in (found if isinstance(found, tuple) else (found,)) if r.requires_grad]
+            leaves = [t for t in tried if isinstance(t, Tensor) and t.requires_grad]
+            if results and leaves:
+                torch.autograd.grad(results, leaves, [torch.zeros_like(r) for r in results], allow_unused=True)
+        torch.cuda.synchronize()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if os.environ.get("TDSL_STRICT") == "1":
+            raise
+        told = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        warnings.warn(
+            f"the kernels of `{name.lstrip('_')}` do not build here, plain PyTorch computes it, more slowly ({told}); "
+            "TDSL_STRICT=1 makes this an error",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return False
+    return True
+
+
+def _trial(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor where its elements lie without gaps, in whatever order; else a contiguous one."""
+    return tensor if tensor.is_contiguous() or _without_gaps(tensor) else tensor.contiguous()
+
+
+def alike(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors of one shape whose elements lie in one order, without gaps: themselves, else contiguous ones.
+
+    So what is laid out with its channels last stays so.
+    """
+    first = tensors[0]
+    same = all(t.shape == first.shape and t.stride() == first.stride() for t in tensors)
+    if same and (first.is_contiguous() or _without_gaps(first)):
+        return tensors
+    return tuple(t.contiguous() for t in tensors)
+
+
+def _without_gaps(tensor: Tensor) -> bool:
+    """Whether the elements fill their memory, each in a place of its own."""
+    extent = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
+        if size != 1:
+            if stride != extent:
+                return False
+            extent *= size
+    return True
+
+
 def power_of_two(n: int) -> int:
     """The least power of two that is `n` or more (1 for 0)."""
     return 1 << max(n - 1, 0).bit_length()
@@ -76,9 +162,9 @@ def column_tile(n_cols: int) -> Tile:
     return Tile(max(1, min(1024 // cols, 64)), cols, 4)
 
 
-def programs(n_rows: int, block_rows: int) -> int:
-    """How many programs share the rows where each sums over those it takes."""
-    return max(1, min(-(-n_rows // block_rows), MOST_PROGRAMS))
+def programs(count: int, block: int) -> int:
+    """How many programs share so many rows (or elements), `block` at once, where each adds up what it takes."""
+    return max(1, min(-(-count // block), MOST_PROGRAMS))
 
 
 def reference_backward(

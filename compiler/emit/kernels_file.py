@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tdsl import __version__
-from tdsl.compiler.emit.groups import GroupText, group_text
+from tdsl.compiler.emit.groups import group_text
 from tdsl.compiler.emit.render import plain, render
+from tdsl.compiler.emit.text import mentions
 from tdsl.compiler.ir import Group
+
+# The run-time modules that functions of `kernels.py` may name.
+OWN = ("launch", "mixed_precision", "nn_functions", "random")
 
 
 def emit_kernels(groups: Sequence[Group], source: str) -> str:
     """All groups of a program, in order."""
     texts = [group_text(group) for group in groups]
+    code = "\n".join("\n".join([*g.reference, g.kernels, *(["random."] if g.draws else [])]) for g in texts)
+    others = ["import torch", *(["import torch.nn.functional as F"] if mentions(code, "F") else [])]
+    others += ["import triton", "import triton.language as tl", "from torch import Tensor"]
+    once = mentions(code, "once_differentiable")
+    others += ["from torch.autograd.function import once_differentiable"] if once else []
+    own = [f"from tdsl.runtime import {', '.join(name for name in OWN if mentions(code, name))}"]
+    own += ["from tdsl.runtime import triton_math as tm"] if mentions(code, "tm") else []
     return render(
         "triton/kernels.py.jinja",
         source=plain(source),
         version=__version__,
-        math=any("math." in line for g in texts for line in (*g.forward, *g.backward)),
-        functional=any("F." in line for g in texts for line in g.reference),
-        random=any(g.draws for g in texts),
-        tm=any("tm." in line for g in texts for line in _kernel_lines(g)),
-        once=not any(g.twice for g in texts),
+        standard=["import math"] if mentions(code, "math") else [],
+        others=others,
+        own=own,
         groups=texts,
     )
-
-
-def _kernel_lines(group: GroupText) -> list[str]:
-    return [line for kernel in group.kernels for line in kernel.lines]

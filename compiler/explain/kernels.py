@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from tdsl.compiler.emit.plan import low_precision, plan
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
-from tdsl.compiler.ir import Graph, Group, Node, Scalar, Value
+from tdsl.compiler.ir import Graph, Group, Node, Scalar, Structure, Value
 from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port, layout_of
 from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.passes.lower import live
+from tdsl.compiler.structured.template import template_of
 
 REDUCING = (Kind.REDUCTION, Kind.ROW)
 
@@ -26,10 +27,22 @@ class Use:
 
 def kernel_use(group: Group, measure: Measure, needed: Collection[Value]) -> Use:
     """A fused group; `needed` are the values whose gradients a step needs."""
+    if group.structure is not None:
+        return _structured_use(group, group.structure, measure, needed)
     found = _Traffic(plan(group).kernel, measure)
     flops = sum(node_flops(node, measure) for node in group.body.nodes)
     own = found.use(flops, differentiated=any(v in needed for v in group.body.inputs))
     return replace(own, cost=replace(own.cost, saved=_alone(group, measure, needed) - own.cost.moved))
+
+
+def _structured_use(group: Group, structure: Structure, measure: Measure, needed: Collection[Value]) -> Use:
+    """A group that a template computes."""
+    template = template_of(group)
+    cost = template.cost(group, measure)
+    if not any(v in needed for v in group.body.inputs):
+        return Use(replace(cost, backward=0, flops_backward=0, kept=0))
+    keeps = tuple(structure.roles[role] for role in template.keeps if role in structure.roles)
+    return Use(cost, keeps)
 
 
 def _alone(group: Group, measure: Measure, needed: Collection[Value]) -> int:
@@ -94,27 +107,21 @@ class _Traffic:
         if kernel.backward is None or not differentiated:
             return Use(Cost(self._reads(kernel.inputs) + self._results(), flops=flops))
         rows = self._saved_rows()
-        saved = kernel.saved_inputs
+        saved = [p.source for p in kernel.saved_inputs]
         outputs = [p.source for p in kernel.outputs if p.value in kernel.saved]
-        expanded = sum(self._port(p) for p in saved if p.layout is Layout.PARTIAL)
-        back = self._sources(saved) + expanded + self._bytes(outputs) + rows + self._grads() + self._gradients()
+        back = self._bytes((*saved, *outputs)) + rows + self._grads() + self._gradients()
         cost = Cost(
             forward=self._reads(kernel.inputs) + self._results() + rows,
             backward=back,
             flops=flops,
             flops_backward=sum(map(self._flops, kernel.backward.nodes)),
-            kept=rows + expanded,
+            kept=rows,
         )
-        return Use(cost, (*(p.source for p in saved if p.layout is not Layout.PARTIAL), *outputs))
+        return Use(cost, (*saved, *outputs))
 
     def _reads(self, ports: Iterable[Port]) -> int:
-        """Each tensor once; what is broadcast along some rows is first written out, then read."""
-        ports = list(ports)
-        partial = (p for p in ports if p.layout is Layout.PARTIAL)
-        return self._bytes(p.source for p in ports) + 2 * sum(map(self._port, partial))
-
-    def _sources(self, ports: Iterable[Port]) -> int:
-        return self._bytes(p.source for p in ports if p.layout is not Layout.PARTIAL)
+        """Each tensor once."""
+        return self._bytes(p.source for p in ports)
 
     def _results(self) -> int:
         return self._bytes({p.value: p.source for p in self.kernel.outputs}.values())
@@ -140,7 +147,7 @@ class _Traffic:
 
     def _gradient(self, gradient: Gradient) -> int:
         source = self.measure.bytes(gradient.port.source)
-        if gradient.port.layout is Layout.PARTIAL:  # written whole, then summed
+        if gradient.port.runs and gradient.layout is Layout.FULL:  # written whole, then summed
             return 2 * self._port(gradient.port) + source
         return self._port(gradient.port) if gradient.layout is Layout.FULL else source
 

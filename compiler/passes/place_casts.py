@@ -26,8 +26,8 @@ from tdsl.compiler.build.unit import (
     TensorMember,
     Unit,
 )
-from tdsl.compiler.ir import Graph, Group, Node, Parameter, Scalar, TensorType, Value
-from tdsl.compiler.ops.op import OPS, Bound
+from tdsl.compiler.ir import Graph, Node, Parameter, Scalar, TensorType, Value
+from tdsl.compiler.passes.cast_bodies import Casts, group_in, in_full, is_low
 
 # How PyTorch calls a precision that is lower than float32.
 LOW: Mapping[str, Scalar] = {
@@ -85,32 +85,7 @@ def _submodule(member: Submodule) -> Submodule:
     return changed
 
 
-class _Casts:
-    """A graph while casts are put into it. `self.of` has the cast of a value, made once."""
-
-    def __init__(self, graph: Graph, low: Scalar) -> None:
-        self.graph = graph
-        self.low = low
-        self.nodes: list[Node] = []
-        self.of: dict[Value, Value] = {}
-
-    def cast(self, op: str, value: Value, node: Node | None, output: Value | None = None) -> Value:
-        attrs = {"dtype": self.low}
-        span = node.span if node is not None else None
-        # What a value is called after is what made it, not the cast.
-        origin = "" if node is None else node.origin or node.op.name
-        (type,) = OPS[op].infer(Bound(OPS[op], (value,), attrs, span))
-        made = output if output is not None else Value(type)
-        self.nodes.append(Node(OPS[op], (value,), attrs, (made,), span, origin=origin))
-        return made
-
-    def narrowed(self, value: Value, node: Node | None) -> Value:
-        if value not in self.of:
-            self.of[value] = self.cast("downcast", value, node)
-        return self.of[value]
-
-
-class _Model(_Casts):
+class _Model(Casts):
     """The graph of a module's `forward`, or of a region of it. `full` has the float32 values of its parameters."""
 
     def __init__(self, graph: Graph, low: Scalar, full: Mapping[Value, Value], sequentials: frozenset[str]) -> None:
@@ -121,8 +96,10 @@ class _Model(_Casts):
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
-            inputs = tuple(self.full.get(o, o) if isinstance(o, Value) else o for o in node.inputs)
-            self._node(replace(node, inputs=inputs))
+            if node.group is None:
+                inputs = tuple(self.full.get(o, o) if isinstance(o, Value) else o for o in node.inputs)
+                node = replace(node, inputs=inputs)
+            self._node(node)
         taken = tuple(self.full.get(v, v) for v in self.graph.inputs)
         outputs = tuple(self._result(v) for v in self.graph.outputs)
         return replace(self.graph, inputs=taken, nodes=tuple(self.nodes), outputs=outputs)
@@ -136,7 +113,7 @@ class _Model(_Casts):
             self.nodes.append(replace(node, regions=tuple(regions)))
             return
         if node.group is not None:
-            self.nodes.append(self._group(node, node.group))
+            self._group(node)
             return
         low = any(v.type.dtype == "float" for v in node.values)
         if low and not node.layer:
@@ -153,17 +130,16 @@ class _Model(_Casts):
 
     def _from_full(self, node: Node) -> None:
         """What is made of numbers, integers and parameters alone is in float32, and is cast."""
-        outputs = tuple(Value(TensorType("f32", v.type.shape)) if _is_low(v) else v for v in node.outputs)
+        outputs = tuple(Value(TensorType("f32", v.type.shape)) if is_low(v) else v for v in node.outputs)
         self.nodes.append(replace(node, outputs=outputs))
         for made, wanted in zip(outputs, node.outputs):
             if made is not wanted:
                 self.cast("downcast", made, node, wanted)
 
-    def _group(self, node: Node, group: Group) -> Node:
-        inputs = tuple(v for v in node.inputs if isinstance(v, Value))
-        body = _Body(group.body, self.low, self.full).run()
-        assert body.inputs == inputs
-        return replace(node, group=replace(group, body=body))
+    def _group(self, node: Node) -> None:
+        found = group_in(node, self.low, self.full)
+        assert found.outputs == node.outputs
+        self.nodes.append(found)
 
 
 def _full(param: Parameter) -> Parameter:
@@ -173,59 +149,71 @@ def _full(param: Parameter) -> Parameter:
     return replace(param, value=Value(TensorType("f32", type.shape), param.value.name))
 
 
-def _is_low(value: Value) -> bool:
-    return value.type.dtype == "float"
+class _Loss(Casts):
+    """The graph of a loss: models in the low precision, all else in float32. `values` has the float32 of each value."""
 
-
-class _Body(_Casts):
-    """The body of a group, computed in float32 between casts."""
-
-    def __init__(self, graph: Graph, low: Scalar, params: Mapping[Value, Value]) -> None:
+    def __init__(self, graph: Graph, low: Scalar, values: Mapping[Value, Value] | None = None) -> None:
         super().__init__(graph, low)
-        self.values: dict[Value, Value] = dict(params)
+        self.values: dict[Value, Value] = dict(values or {})
+        # What is float32 because it was widened, by what that yielded: kernels read it as it was.
+        self.narrow: dict[Value, Value] = {}
 
     def run(self) -> Graph:
-        inputs = tuple(self.values.get(v, v) for v in self.graph.inputs)
-        for value in inputs:
-            if _is_low(value):
-                self.values[value] = self.cast("upcast", value, None, _wide(value, f"{value.name}_f32"))
+        inputs = tuple(map(self._in_full, self.graph.inputs))
+        params = tuple(replace(p, value=self._in_full(p.value)) for p in self.graph.params)
         for node in self.graph.nodes:
             self._node(node)
-        return replace(self.graph, inputs=inputs, nodes=tuple(self.nodes))
+        tracked = {name: self.values[v] for name, v in self.graph.tracked.items()}
+        outputs = tuple(self.values[v] for v in self.graph.outputs)
+        found = replace(self.graph, inputs=inputs, params=params, outputs=outputs, tracked=tracked)
+        return _without_idle(replace(found, nodes=tuple(self.nodes)))
+
+    def _in_full(self, value: Value) -> Value:
+        return self.values.setdefault(value, in_full(value) if is_low(value) else value)
 
     def _node(self, node: Node) -> None:
-        operands = tuple(self.values.get(o, o) if isinstance(o, Value) else o for o in node.inputs)
-        types = node.op.infer(Bound(node.op, operands, node.attrs, node.span))
-        for value, type in zip(node.outputs, types):
-            if _is_low(value):
-                self.values[value] = Value(replace(type, dtype="f32"), value.name)
-        outputs = tuple(self.values.get(v, v) for v in node.outputs)
-        self.nodes.append(replace(node, inputs=operands, outputs=outputs))
-        for value in node.outputs:
-            if _is_low(value) and value in self.graph.outputs:
-                self.cast("downcast", self.values[value], node, value)
+        if node.regions:
+            self._regions(node)
+        elif node.group is not None:
+            self._group(node)
+        elif node.layer or node.op.name == "call_module":
+            self._call(node)
+        else:
+            inputs = tuple(self.values[o] if isinstance(o, Value) else o for o in node.inputs)
+            self.nodes.append(replace(node, inputs=inputs, outputs=tuple(map(self._in_full, node.outputs))))
 
+    def _regions(self, node: Node) -> None:
+        inputs = tuple(self.values[o] if isinstance(o, Value) else o for o in node.inputs)
+        regions = tuple(_Loss(region, self.low).run() for region in node.regions)
+        self.nodes.append(
+            replace(node, inputs=inputs, outputs=tuple(map(self._in_full, node.outputs)), regions=regions)
+        )
 
-def _wide(value: Value, name: str) -> Value:
-    return Value(TensorType("f32", value.type.shape), name if value.name else "")
-
-
-class _Loss(_Casts):
-    """The graph of a loss: models in the low precision, all else in float32."""
-
-    def run(self) -> Graph:
-        for node in self.graph.map_regions(lambda region: _Loss(region, self.low).run()).nodes:
-            if node.layer or node.op.name == "call_module":
-                self._call(node)
-            else:
-                self.nodes.append(node)
-        return replace(self.graph, nodes=tuple(self.nodes))
+    def _group(self, node: Node) -> None:
+        given = {v: self.narrow.get(self.values[v], self.values[v]) for v in node.values}
+        if any(map(is_low, given.values())):
+            found = group_in(node, self.low, given, full=node.outputs)
+        else:
+            found = group_in(node, self.low, self.values, full=node.outputs)
+        self.values.update(zip(node.outputs, found.outputs))
+        self.nodes.append(found)
 
     def _call(self, node: Node) -> None:
-        inputs = tuple(self.narrowed(o, node) if isinstance(o, Value) and _is_low(o) else o for o in node.inputs)
+        given = (self.values[o] if isinstance(o, Value) else o for o in node.inputs)
+        inputs = tuple(self._narrowed(o, node) if isinstance(o, Value) and o.type.dtype == "f32" else o for o in given)
         several = len(node.outputs) > 1
-        outputs = tuple(Value(v.type, v.name if several else "") if _is_low(v) else v for v in node.outputs)
+        outputs = tuple(Value(v.type, v.name if several else "") if is_low(v) else v for v in node.outputs)
         self.nodes.append(replace(node, inputs=inputs, outputs=outputs))
         for made, wanted in zip(outputs, node.outputs):
             if made is not wanted:
-                self.cast("upcast", made, node, wanted)
+                self.narrow[self.cast("upcast", made, node, self._in_full(wanted))] = made
+
+    def _narrowed(self, value: Value, node: Node) -> Value:
+        return self.narrow[value] if value in self.narrow else self.narrowed(value, node)
+
+
+def _without_idle(graph: Graph) -> Graph:
+    """Without casts that nothing reads."""
+    read = {v for n in graph.nodes for v in n.values} | set(graph.results)
+    idle = ("upcast", "downcast")
+    return replace(graph, nodes=tuple(n for n in graph.nodes if n.op.name not in idle or n.output in read))

@@ -14,10 +14,6 @@ from torch import Tensor, nn
 from tdsl.runtime import linears, low_precision, mixed_precision, optim
 from tests import one_launch
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
 SIZES = ((0,), (1,), (1025,), (7, 11), (300, 1000), (1 << 20,))
 
 

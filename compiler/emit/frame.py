@@ -1,0 +1,103 @@
+"""What `kernels.py` says of a group however its kernels are made: comment, reference, public function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tdsl.compiler.emit.plan import low_precision
+from tdsl.compiler.emit.reference import reference_lines
+from tdsl.compiler.emit.render import layout, plain
+from tdsl.compiler.ir import Group, Scalar, Value
+from tdsl.dsl.diagnostics import Span
+
+
+@dataclass(frozen=True)
+class GroupText:
+    """One group: `comment` lines, the reference, the kernels with their autograd function, and the public function."""
+
+    name: str
+    class_name: str
+    comment: tuple[str, ...]
+    reference_head: str
+    reference: tuple[str, ...]
+    kernels: str
+    public_head: str
+    tensors: str
+    arguments: str
+    draws: bool
+
+
+@dataclass(frozen=True)
+class Named:
+    """The names of a group's tensors and numbers in its functions."""
+
+    inputs: Mapping[Value, str]
+    scalars: Mapping[Scalar, str]
+    draws: bool
+
+    @property
+    def arguments(self) -> str:
+        """What the reference and the autograd function take."""
+        return ", ".join([*self.inputs.values(), *self.scalars.values(), *(["seed"] if self.draws else [])])
+
+
+def class_name(group: str) -> str:
+    """What the autograd function of a group is called, after its underscore."""
+    return "".join(word.capitalize() for word in group.split("_"))
+
+
+def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
+    """The whole text of a group around that of its kernels; `moved` says what they move."""
+    parameters = [f"{name}: Tensor" for name in named.inputs.values()]
+    parameters += [f"{name}: {_annotation(scalar)}" for scalar, name in named.scalars.items()]
+    count = len(group.body.outputs)
+    returns = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
+    seed = ["seed: int"] if named.draws else []
+    return GroupText(
+        name=group.name,
+        class_name=class_name(group.name),
+        comment=tuple(_comment(group, moved)),
+        reference_head=layout(f"def {group.name}_reference", parameters + seed, f" -> {returns}:", 0),
+        reference=tuple(reference_lines(group.body, named.inputs, _reference_scalars(group, named))),
+        kernels=kernels,
+        public_head=layout(f"def {group.name}", parameters, f" -> {returns}:", 0),
+        tensors=_tensors(group, named),
+        arguments=named.arguments,
+        draws=named.draws,
+    )
+
+
+def _annotation(scalar: Scalar) -> str:
+    return {"bool": "bool", "i64": "int"}.get(scalar.dtype, "float")
+
+
+def _tensors(group: Group, named: Named) -> str:
+    """What decides whether the kernels can run: the tensors, apart those that are float32 beside lower ones."""
+    low = low_precision(group) is not None
+    full = [n for v, n in named.inputs.items() if low and v.type.dtype == "f32"]
+    others = [n for n in named.inputs.values() if n not in full]
+    return ", ".join([*others, f"float32=({', '.join(full)},)"] if full else others)
+
+
+def _reference_scalars(group: Group, named: Named) -> dict[Scalar, str]:
+    """The names of numbers, and the low precision as that of an input that has it."""
+    low = low_precision(group)
+    if low is None:
+        return dict(named.scalars)
+    like = next((n for v, n in named.inputs.items() if v.type.dtype == "float"), None)
+    return {**named.scalars, low: f"{like}.dtype" if like else low.text}
+
+
+def _comment(group: Group, moved: str) -> Iterable[str]:
+    """Source lines and bytes moved."""
+    spans = [n.span for n in group.body.nodes if n.span is not None]
+    places = dict.fromkeys(f"{Path(s.source.name).name}:{s.line}" for s in spans)
+    yield f"# {group.name}: {plain(', '.join(places))}" if places else f"# {group.name}"
+    yield from (f"#     {text}" for text in dict.fromkeys(_source_line(s) for s in spans))
+    yield f"# {moved}"
+
+
+def _source_line(span: Span) -> str:
+    return plain(span.source.line(span.line).strip())

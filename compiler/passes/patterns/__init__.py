@@ -1,0 +1,1 @@
+"""What `recognise` has a better form for: a pattern a file."""

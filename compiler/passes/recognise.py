@@ -1,0 +1,27 @@
+"""Recognise what has a better form than the operations that it is written in.
+
+Before: `%e = erf(%x * 0.7071067811865476); %y = 0.5 * %x * (1 + %e)`.
+After:  `%y = gelu(%x)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tdsl.compiler.ir import Graph
+from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.passes.patterns.attention import attention
+from tdsl.compiler.passes.patterns.gelu import gelu
+
+Pattern = Callable[[Graph], Graph]
+
+# In this order: what one leaves, the next ones see.
+PATTERNS: tuple[Pattern, ...] = (gelu, attention)
+
+
+def recognise(graph: Graph) -> Graph:
+    """The graph with each pattern that is found in it replaced."""
+    with knowing(graph.known, graph.assumed):
+        for pattern in PATTERNS:
+            graph = pattern(graph)
+    return graph

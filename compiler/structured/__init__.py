@@ -1,0 +1,7 @@
+"""Kernels that are more than elements and rows: a template each, with what varies hooked in."""
+
+from __future__ import annotations
+
+from tdsl.compiler.structured.template import TEMPLATES, Case, Naming, Template, register, template_of
+
+__all__ = ["TEMPLATES", "Case", "Naming", "Template", "register", "template_of"]
