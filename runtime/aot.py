@@ -51,7 +51,7 @@ class Launch:
 
     kernel: Any
     args: tuple[Any, ...]
-    constants: tuple[tuple[str, int], ...]
+    constants: tuple[tuple[str, object], ...]
     warps: int
     backward: bool = False
 
@@ -82,14 +82,14 @@ class _Recorder:
         self.found = found
 
     def __getitem__(self, grid: object) -> Callable[..., None]:
-        def note(*args: Any, num_warps: int = 4, **constants: int) -> None:
+        def note(*args: Any, num_warps: int = 4, **constants: object) -> None:
             self.found.append(Launch(self.kernel, args, tuple(constants.items()), num_warps))
 
         return note
 
 
 @contextmanager
-def _recording(module: ModuleType) -> Iterator[list[Launch]]:
+def recording(module: ModuleType) -> Iterator[list[Launch]]:
     """Within, the module's kernels are recorded instead of run."""
     found: list[Launch] = []
     kernels = {n: k for n, k in vars(module).items() if isinstance(k, triton.runtime.jit.JITFunction)}
@@ -105,7 +105,7 @@ def _recording(module: ModuleType) -> Iterator[list[Launch]]:
 
 def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]:
     """The launches of one case, forward and backward."""
-    with _recording(module) as found:
+    with recording(module) as found:
         tensors = [
             torch.zeros(s, dtype=dtype if d == "float" else torch.float32, device="meta", requires_grad=True)
             if d in ("float", "f32")
@@ -127,23 +127,27 @@ def _kind(arg: object) -> str:
     return "fp32"
 
 
-def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
-    """Compile a launch for a target; pointers are taken to be aligned to 16 bytes, as PyTorch's are."""
+def binary(each: Launch, target: str) -> Any:
+    """A launch compiled for a target; pointers are taken to be aligned to 16 bytes, as PyTorch's are."""
     names = [n for n in each.kernel.arg_names if n not in dict(each.constants)]
     kinds = dict(zip(names, map(_kind, each.args)))
     signature = {n: kinds.get(n, "constexpr") for n in each.kernel.arg_names}
     constants = {(each.kernel.arg_names.index(n),): v for n, v in each.constants}
     aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(each.kernel.arg_names) if signature[n][0] == "*"}
     source = ASTSource(each.kernel, signature, constants, aligned)
-    binary = triton.compile(source, target=TARGETS[target], options={"num_warps": each.warps})
-    registers, spilled = _resources(binary)
+    return triton.compile(source, target=TARGETS[target], options={"num_warps": each.warps})
+
+
+def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
+    """What comes of compiling a launch for a target."""
+    registers, spilled = _resources(binary(each, target))
     return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled)
 
 
-def _resources(binary: Any) -> tuple[int, int]:
-    if "ptx" in binary.asm:
-        return _cuda_resources(binary.asm["ptx"])
-    text = binary.asm["amdgcn"]
+def _resources(made: Any) -> tuple[int, int]:
+    if "ptx" in made.asm:
+        return _cuda_resources(made.asm["ptx"])
+    text = made.asm["amdgcn"]
     registers = re.search(r"\.vgpr_count:\s*(\d+)", text)
     spilled = re.search(r"\.vgpr_spill_count:\s*(\d+)", text)
     scalar = re.search(r"\.sgpr_spill_count:\s*(\d+)", text)
