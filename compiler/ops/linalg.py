@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 from tdsl.compiler.ir import TensorType
 from tdsl.compiler.ops import cures
 from tdsl.compiler.ops.cost import Call
 from tdsl.compiler.ops.infer import agree, broadcast, promote, same, same_shape
-from tdsl.compiler.ops.op import Bound, Types, library
+from tdsl.compiler.ops.op import Bound, Types, internal, library
 from tdsl.dsl.diagnostics import fail
 
 
@@ -67,6 +69,30 @@ def _products_over(operand: int) -> Callable[[Call], int]:
 
 _MATMUL = _products_over(0)
 library("linear", "input: tensor, weight: tensor, bias: tensor? = none", _linear, product=_products_over(1))
+
+
+def _linears(b: Bound) -> Types:
+    """The input, the layers' weights, then their biases, where they have any."""
+    x, count = b.type(0), len(b.attrs["layers"])  # type: ignore[arg-type]
+    sizes = [b.type(1 + i).shape[0] for i in range(count)]
+    return (TensorType(x.dtype, (*x.shape[:-1], sum(sizes[1:], sizes[0]))),)
+
+
+def _linears_text(texts: list[str], attrs: dict[str, Any]) -> str:
+    layers = [re.sub(r"\.(\d+)", r"[\1]", f"self.{path}") for path in attrs["layers"]]
+    return f"nn_functions.linears({', '.join([texts[0], *layers])})"
+
+
+library(
+    "linears",
+    "tensors: tensors, layers: any",
+    _linears,
+    _linears_text,
+    product=_products_over(1),
+    casts=True,
+    doc="What several linear layers make of one input, in one product.",
+)
+internal("linears")
 library("matmul", "input: tensor, other: tensor", _matmul, "@", product=_MATMUL)
 
 

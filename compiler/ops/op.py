@@ -162,6 +162,7 @@ class Op:
       where the last one stays in its place; None where a call does something else.
     - `total`: "sum" or "mean" where a reduction is one: such a reduction may run over more than a row.
     - `alone`: whether a single call is worth a kernel of ours.
+    - `casts`: whether what computes it keeps the casts of its parameters itself.
     - `structure`: how a template computes a call; None where none does.
     """
 
@@ -191,6 +192,7 @@ class Op:
     moves: Callable[[Bound], tuple[int, ...] | None] | None = None
     total: str = ""
     alone: bool = False
+    casts: bool = False
     structure: Callable[[Bound], Structure | None] | None = None
     doc: str = ""
 
