@@ -176,8 +176,8 @@ def column_tile(n_cols: int) -> Tile:
 
 
 def programs(count: int, block: int) -> int:
-    """How many programs share so many rows (or elements), `block` at once, where each adds up what it takes."""
-    return max(1, min(-(-count // block), MOST_PROGRAMS))
+    """How many programs share so many rows (or elements), `block` at once, and add up what each takes; 0 of none."""
+    return min(-(-count // block), MOST_PROGRAMS)
 
 
 def reference_backward(
