@@ -54,6 +54,32 @@ module Part(D: int = 6) {
         return h, abs(x) > 0.5
     }
 }
+module Sums(D: int = 13) {
+    forward(x: float[B, D], y: float[B, D]) -> (float[], float[D]) {
+        d = exp(0.1 * (x - y) ** 2)
+        return d.mean(), (d * x).mean(0)
+    }
+}
+module Flat() {
+    forward(x: float[N], y: float[N]) -> float[] { return cos(x * y).mean() }
+}
+module Pieces(D: int = 7) {
+    forward(h: float[B, 2 * D], z: float[B, 3 * D]) -> (float[B, D], float[B, D]) {
+        a, b = h.chunk(2, -1)
+        p, q, r = z.chunk(3, -1)
+        return silu(a) * b, tanh(q) * q
+    }
+}
+module Moved(D: int = 6) {
+    forward(x: float[B, T, D], y: float[T, B, D]) -> float[T, B, D] { return tanh(x.transpose(0, 1)) * y + y }
+}
+module Picked() {
+    forward(x: float[B, 9], n: int[B, 1]) -> float[B, 9] { return x * x.gather(1, n) + softmax(x, -1).cumsum(-1) }
+}
+module Channels(C: int = 3) {
+    param scale: [C, 1, 1] = ones()
+    forward(x: float[B, C, H, W], m: float[B, 1, H, W]) -> float[B, C, H, W] { return tanh(x * scale) * m + x }
+}
 module Zero(D: int = 13) {
     forward(x: float[B, D], y: float[B, D]) -> float[B, D] { return x * 0 + tanh(y) }
 }
@@ -112,8 +138,12 @@ def _one_stream(node_: Callable[..., Any]) -> Callable[..., Any]:
     return changed
 
 
-def _never_partial(aligned: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *args: Layout.COL if (found := aligned(self, *args)) is Layout.PARTIAL else found
+def _without_runs(aligned: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, *args: replace(found, runs=()) if (found := aligned(self, *args)) is not None else None
+
+
+def _undivided(kernel: Any) -> Any:
+    return replace(kernel, outputs=tuple(replace(p, count=None) for p in kernel.outputs))
 
 
 def _zero_folded(fold: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,7 +203,21 @@ MUTANTS: dict[str, Callable[[], Any]] = {
     "what is loaded is not widened": _text(r"other=0\.0\)\.to\(tl\.float32\)", "other=0.0)"),
     "sums over rows forget the rows before": _text(r"^( +\w+_sum) \+= ", r"\1 = "),
     "partial sums do not start from zero": _text(r"new_zeros\((programs, n_cols)", r"new_ones(\1"),
-    "what is broadcast along some rows is not expanded": _text(r"^( +)(\w+) = \2\.expand\(shape\)$", r"\1pass"),
+    "what is broadcast along some rows is read as if along none": _text(r"rows // \w+_inner", "rows"),
+    "what begins anew after some rows does not": _text(r"(rows|cols|offsets) % \w+_count", r"\1"),
+    "pieces are as far apart as they are wide": _text(r"rows \* \w+_stride \+ cols", "rows * N_COLS + cols"),
+    "the gradient of a piece is not zero elsewhere": _text(r"new_zeros\((ctx\.\w+_shape)", r"new_full(\1, 0.5"),
+    "the gradients of pieces change places": _text(r"d_(\w+), d_(\w+) = (d_\w+)\.chunk", r"d_\2, d_\1 = \3.chunk"),
+    "dimensions in another order are read in the order of memory": _text(r"\.stride\(-2\)", ".stride(-3)"),
+    "a mean of all is not divided": _text(r"\((\w+_sums\.sum\(0\)) / shape\.numel\(\)\)", r"\1"),
+    "the gradient of a mean is not divided": lambda: _changed(
+        differentiate._Reverse,
+        "__init__",
+        lambda kept: lambda self, kernel, grads: kept(self, _undivided(kernel), grads),
+    ),
+    "sums in flat kernels count what lies outside": _text(r"(_sum \+= )tl\.where\(mask, (.*), 0\.0\)$", r"\1\2"),
+    "the gradient of a running sum runs the same way": lambda: _op("scan_sum", vjp=lambda t, g, y, x: (t.scan_sum(g),)),
+    "an index picks its neighbour": _text(r"cols == (\w+)", r"cols == \1 + 1"),
     "the gradient of what was expanded is of its first place": _text(
         r"(\w+)\.sum_to_size\((\S+)\)", r"\1.flatten()[: \2.numel()].view(\2)"
     ),
@@ -197,7 +241,7 @@ MUTANTS: dict[str, Callable[[], Any]] = {
     "all draws of a kernel are the same": lambda: _changed(lower._Lowering, "_node", _one_stream),
     "one kernel serves groups that differ": lambda: _changed(_home_of_same_kernel(), "same_kernel", _loose),
     "a group may wait for itself": lambda: _changed(fuse._Fuser, "_detour", lambda kept: lambda self, a, b: False),
-    "a partial broadcast is taken for a vector": lambda: _changed(Space, "_aligned", _never_partial),
+    "a part of the rows is taken for all": lambda: _changed(Space, "_aligned", _without_runs),
     "zero times anything is folded": lambda: _changed(trace, "_fold", _zero_folded),
     "a parameter is not cast where it is read": lambda: _changed(
         place_casts._Casts, "narrowed", lambda kept: lambda self, value, node: value
