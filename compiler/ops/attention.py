@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ir import Scalar, Structure, TensorType, Value
 from tdsl.compiler.ops.infer import broadcast, known, quotient, same, same_shape, stated
+from tdsl.compiler.ops.numbers import argument
 from tdsl.compiler.ops.op import Bound, Types, internal, library
 from tdsl.compiler.ops.spatial import agreeing, below, floating
 from tdsl.compiler.size import Size
@@ -107,7 +108,14 @@ def _rope(b: Bound) -> Types:
     fail("E203", "`rope` turns dimensions in pairs", b.span, f"{x} has an odd last size")
 
 
-library("rope", "x: tensor, base: float = 10000.0, offset: int = 0", _rope, "nn_functions.rope")
+def _turned(b: Bound) -> Structure | None:
+    """Its kernel, where base and offset are told by constants or by the module."""
+    (x,) = b.inputs
+    told = {name: argument(b.attrs[name]) for name in ("base", "offset")}
+    return Structure("rope", {"x": x}, told) if isinstance(x, Value) and None not in told.values() else None
+
+
+library("rope", "x: tensor, base: float = 10000.0, offset: int = 0", _rope, "nn_functions.rope", structure=_turned)
 
 
 def _alibi(b: Bound) -> Types:

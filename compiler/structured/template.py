@@ -55,6 +55,7 @@ class Template:
     - `cases(group)`: the sizes at which it is verified.
     - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads.
     - `draws(structure)`: whether it draws random numbers.
+    - `names`: what its text binds itself, and no tensor of a program may be called there.
     - `native`: whether it multiplies matrices in the precision of what it is given. Others compute in float32 whatever
       they read and write, as generated kernels do.
     """
@@ -66,6 +67,7 @@ class Template:
     cost: Callable[[Group, Measure], Cost]
     keeps: tuple[str, ...] = ()
     draws: Callable[[Structure], bool] = field(default=lambda structure: False)
+    names: tuple[str, ...] = ()
     native: bool = False
 
 
