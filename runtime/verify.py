@@ -149,7 +149,7 @@ def _tensor(
     if kind == "f32":
         dtype = torch.float32
     elif kind != "float":
-        return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind]).to(device)
+        return _integers(shape, kind, generator).to(device)
     if case.layout == "transposed" and len(shape) > 1:
         swapped = (*shape[:-2], shape[-1], shape[-2])
         return torch.randn(swapped, generator=generator).to(device, dtype).transpose(-1, -2)
@@ -163,6 +163,18 @@ def _tensor(
         flat = values.view(-1)
         flat[0], flat[values.numel() // 2] = float("nan"), float("inf")
     return values
+
+
+def _integers(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Tensor:
+    """Of a dtype, from 0 to 7; of `below:N` class numbers below N, of `below:N:-100` every fifth or so -100."""
+    name, *told = kind.split(":")
+    if name != "below":
+        return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[name])
+    below, *other = map(int, told)
+    found = torch.randint(0, max(below, 1), shape, generator=generator)
+    for number in other:
+        found[torch.rand(shape, generator=generator) < 0.2] = number
+    return found
 
 
 def _seeds(reference: Callable[..., Any], generator: torch.Generator) -> bool:

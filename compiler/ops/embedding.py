@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ir import Structure, TensorType, Value
 from tdsl.compiler.ops.infer import known, same_shape
+from tdsl.compiler.ops.numbers import argument
 from tdsl.compiler.ops.op import Bound, Types, library
 from tdsl.compiler.ops.spatial import shown
 from tdsl.dsl.diagnostics import fail
@@ -32,6 +33,18 @@ def _table(b: Bound) -> TensorType:
 def _embedding(b: Bound) -> Types:
     weight = _table(b)
     return (TensorType(weight.dtype, (*b.type(0).shape, weight.shape[1])),)
+
+
+def _looked_up(b: Bound) -> Structure | None:
+    """Its kernel, but where rows are scaled by their norm or by how frequent they are."""
+    tokens, weight = b.inputs
+    padding = b.attrs["padding_idx"]
+    plain = b.attrs["max_norm"] is None and b.attrs["scale_grad_by_freq"] is False and b.attrs["sparse"] is False
+    told = None if padding is None else argument(padding)
+    if not plain or (told is None) != (padding is None) or not isinstance(tokens, Value):
+        return None
+    assert isinstance(weight, Value)
+    return Structure("embedding", {"tokens": tokens, "weight": weight}, {"padding_idx": told})
 
 
 def _embedding_bag(b: Bound) -> Types:
@@ -75,6 +88,7 @@ library(
     "embedding",
     f"input: tensor, weight: tensor, padding_idx: int? = none, {_RENORM}, sparse: bool = false",
     _embedding,
+    structure=_looked_up,
 )
 library(
     "embedding_bag",

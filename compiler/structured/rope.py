@@ -41,7 +41,8 @@ def _variables(group: Group, naming: Naming) -> Mapping[str, object]:
     xs = list(naming.inputs.values())
     single = len(xs) == 1
     if single:
-        tensors = [Turned(xs[0], *naming.outputs.values(), "heads")]
+        (y,) = naming.outputs.values()
+        tensors = [Turned(xs[0], y, "heads")]
     else:
         tensors = [Turned(x, names.new(f"{x}_turned"), names.new(f"{x}_heads")) for x in xs]
     turned = f"_{group.name}_turned"
