@@ -104,7 +104,7 @@ def _select(node: Node, given: Strided, index: int) -> Strided | None:
 
 def _narrow(node: Node, given: Strided, index: int) -> Strided | None:
     dim, start = _dim(node, given), node.inputs[1]
-    first = _first(start.value, given.dims[dim].size) if isinstance(start, Scalar) and not start.text else None
+    first = _first(start.value, given.dims[dim].size) if isinstance(start, Scalar) else None
     return None if first is None else _from(given, dim, first, node.output.type.shape[dim])
 
 

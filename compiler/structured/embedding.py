@@ -15,7 +15,7 @@ from tdsl.compiler.emit.triton import Names
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Group, Scalar
-from tdsl.compiler.structured.numbers import given, number_text
+from tdsl.compiler.structured.numbers import declared, given, number_text
 from tdsl.compiler.structured.template import Case, Naming, Template, register
 
 NAMES = (
@@ -116,26 +116,22 @@ def _head(kernel: str, arguments: Sequence[str], constants: Sequence[str]) -> st
 
 
 # Places, entries, and the width of an entry.
-SIZES = (
-    (10, 7, 16),
-    (0, 5, 8),
-    (1, 1, 1),
-    (16, 1, 9),
-    (33, 2, 33),
-    (257, 3, 8),
-    (130, 65, 24),
-    (40, 900, 13),
-    (9, 4, 1030),
-)
+SIZES = ((0, 5, 8), (1, 1, 1), (16, 1, 9), (33, 2, 33), (257, 3, 8), (130, 65, 24), (40, 900, 13), (9, 4, 1030))
+# A table as it is declared is verified with no more than this.
+MOST_ENTRIES, MOST_WIDTH = 64, 1024
 
 
 def _cases(group: Group) -> Iterator[Case]:
-    """All numbers alike, few that are frequent, more numbers than places; empty and awkward sizes."""
+    """As wide as declared; all numbers alike, few that are frequent, more numbers than places; empty and awkward."""
     assert group.structure is not None
     tokens, weight = (group.structure.roles[role].type for role in ("tokens", "weight"))
     padding = group.structure.options["padding_idx"]
     least = 1 if not isinstance(padding, int) else padding + 1 if padding >= 0 else -padding
-    for places, entries, width in SIZES:
+    table = (
+        min(declared(weight.shape[0], group, 7), MOST_ENTRIES),
+        min(declared(weight.shape[1], group, 16), MOST_WIDTH),
+    )
+    for places, entries, width in ((40, *table), *SIZES):
         shape = (*(1 for _ in tokens.shape[1:]), places) if tokens.shape else ()
         number = max(entries, least)
         dtypes = (f"below:{number}", "f32" if weight.dtype == "f32" else "float")

@@ -15,7 +15,7 @@ from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Group, Value
 from tdsl.compiler.ops.infer import REST
-from tdsl.compiler.structured.numbers import given, number_text
+from tdsl.compiler.structured.numbers import declared, given, number_text
 from tdsl.compiler.structured.template import Case, Naming, Template, register
 
 CONSTANTS = ("DIM", "DIRECTION", "BLOCK_ROWS", "BLOCK_COLS")
@@ -87,7 +87,8 @@ def _cases(group: Group) -> Iterator[Case]:
     ranks = (2, 3, 4, 5) if REST in shape else (len(shape),)
     numbers = given(group, {"base": 10000.0, "offset": 3})
     several = len(group.body.inputs)
-    for length, dim in ((5, 64), (0, 2), (1, 2), (7, 6), (8, 16), (9, 34), (13, 8), (129, 2), (3, 260)):
+    width = declared(shape[-1], group, 64)
+    for length, dim in ((5, width), (0, 2), (1, 2), (7, 6), (8, 16), (9, 34), (13, 8), (129, 2), (3, 260)):
         for rank in ranks:
             lead = (2, 1, 3, 2)[: rank - 2] if length != 8 else (1, 2, 3, 4)[: rank - 2]
             shapes = [(*lead[:-1], lead[-1] + i, length, dim) if lead else (length, dim) for i in range(several)]

@@ -95,7 +95,7 @@ def _part(found: Strided, source: Value, value: Value, rope: Node | None, span: 
     rows = all(d.size == source.type.shape[d.axis] and d.step == ONE for d in (batch, time))
     if not rows or dim.step != ONE or found.start[:2] != (ZERO, ZERO):
         return None
-    return Part(value, found.start[2], heads.step, whole(heads.size), dim.size, span, rope)
+    return Part(value, whole(found.start[2]), heads.step, whole(heads.size), dim.size, span, rope)
 
 
 def _split(parts: Sequence[Part], source: Value) -> Split | None:
@@ -121,7 +121,7 @@ def _one_after_another(candidates: Sequence[Part], width: Size) -> Split | None:
         if part is None:
             return None
         found.append(part)
-        at = at + whole(part.heads * dim)
+        at = whole(at + whole(part.heads * dim))
     return Split(tuple(found), mixed=False)
 
 
