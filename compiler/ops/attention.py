@@ -115,7 +115,15 @@ def _turned(b: Bound) -> Structure | None:
     return Structure("rope", {"x": x}, told) if isinstance(x, Value) and None not in told.values() else None
 
 
-library("rope", "x: tensor, base: float = 10000.0, offset: int = 0", _rope, "nn_functions.rope", structure=_turned)
+# Each element of the result is a sum of two products.
+library(
+    "rope",
+    "x: tensor, base: float = 10000.0, offset: int = 0",
+    _rope,
+    "nn_functions.rope",
+    flops=3,
+    structure=_turned,
+)
 
 
 def _alibi(b: Bound) -> Types:

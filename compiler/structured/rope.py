@@ -15,14 +15,13 @@ from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Group, Value
 from tdsl.compiler.ops.infer import REST
+from tdsl.compiler.ops.op import OPS
 from tdsl.compiler.structured.numbers import declared, given, number_text
 from tdsl.compiler.structured.template import Case, Naming, Template, register
 
 CONSTANTS = ("DIM", "DIRECTION", "BLOCK_ROWS", "BLOCK_COLS")
 TILED = ("DIM=dim", "DIRECTION=direction", "BLOCK_ROWS=tile.rows", "BLOCK_COLS=tile.cols", "num_warps=tile.warps")
 NAMES = ("batch", "length", "time", "dim", "table", "angles", "cos", "sin", "head", "heads", "direction", "second")
-# Operations for an element: two products and a sum.
-FLOPS = 3
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,8 @@ def _cost(group: Group, measure: Measure) -> Cost:
     """Each tensor is read and written once in each direction, the angles once for all."""
     inputs = group.body.inputs
     tensors, table = 2 * sum(map(measure.bytes, inputs)), angles(inputs[0], measure)
-    flops = FLOPS * sum(map(measure.elements, inputs))
-    return Cost(tensors + table, tensors + table, 2 * table * (len(inputs) - 1), flops, flops)
+    flops = int(OPS["rope"].flops * sum(map(measure.elements, inputs)))
+    return Cost(tensors + table, tensors + table, flops=flops, flops_backward=flops)
 
 
 register(Template("rope", variables=_variables, moved=_moved, cases=_cases, cost=_cost, names=NAMES, native=True))

@@ -15,8 +15,9 @@ from tdsl.compiler.emit.triton import Names
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Group, Structure
+from tdsl.compiler.ops.op import OPS
 from tdsl.compiler.structured.numbers import declared, given, number_text
-from tdsl.compiler.structured.rope import FLOPS, angles
+from tdsl.compiler.structured.rope import angles
 from tdsl.compiler.structured.template import Case, Naming, Template, register
 
 TILE = ("BLOCK_ROWS: tl.constexpr", "BLOCK_COLS: tl.constexpr")
@@ -240,9 +241,8 @@ def _cost(group: Group, measure: Measure) -> Cost:
     table = angles(turned[0], measure)
     some = 2 * sum(map(measure.bytes, turned))
     every = 2 * sum(map(measure.bytes, group.body.outputs))
-    flops = FLOPS * sum(map(measure.elements, turned))
-    # Each alone: backward first what is turned, then all, to be joined; and the angles for each.
-    return Cost(some + table, every + table, some + 2 * table * (len(turned) - 1), flops, flops)
+    flops = int(OPS["rope"].flops * sum(map(measure.elements, turned)))
+    return Cost(some + table, every + table, flops=flops, flops_backward=flops)
 
 
 register(

@@ -53,7 +53,8 @@ class Template:
       `_{{ class_name }}`, whose `forward(ctx, ...)` takes `naming.arguments`, and the seed of its draws where it draws.
     - `moved(group)`: the comment's last clause, on the bytes it moves.
     - `cases(group)`: the sizes at which it is verified.
-    - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads.
+    - `cost(group, measure)`: what a step costs, but for what it saves; `keeps` are the roles of the tensors that its
+      backward reads.
     - `draws(structure)`: whether it draws random numbers.
     - `names`: what its text binds itself, and no tensor of a program may be called there.
     - `native`: whether it multiplies matrices in the precision of what it is given. Others compute in float32 whatever
