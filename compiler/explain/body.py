@@ -162,13 +162,17 @@ class Body:
         return Cost(backward=sum(map(self.measure.bytes, (*node.outputs, node.values[0]))))
 
     def _alone(self, group: Group) -> int:
-        """Bytes that the operations of a group that a template computes would move, each by itself."""
+        """Bytes that the operations of a group that a template computes would move, each by itself.
+
+        Those that read a low precision would compute in it. What is made of parameters alone is float32, and is cast.
+        """
         inner = Body(self.walk, group.body, self.measure.sizes, self.measure.width, self.ir, {})
         inner.params, inner.needed = self.params, set(self.needed)
-        inner.measure = own_measure(group, self.measure)
+        low = any(value.type.dtype == "float" for value in group.body.inputs)
+        inner.measure = own_measure(group, self.measure) if low else self.measure
         for node in group.body.nodes:
             part = inner._part(node.op.name, PartKind.CALL, ())
-            if node.op.name in ("upcast", "downcast"):
+            if low and node.op.name in ("upcast", "downcast"):
                 inner.base[node.output] = inner._base(node.values[0])
                 inner.needed |= set(node.outputs) if node.values[0] in inner.needed else set()
             else:

@@ -15,14 +15,19 @@ from tdsl.compiler.passes.structure import reading, structured_node
 
 def ropes(graph: Graph) -> Graph:
     """Replace pairs of ropes, such as those of queries and keys, by one group each."""
-    for i, first in enumerate(graph.nodes):
-        j = _second(graph, i) if first.op.name == "rope" else None
-        node = None if j is None else _both(graph, first, graph.nodes[j])
-        if j is not None and node is not None:
-            nodes = (*graph.nodes[:i], *graph.nodes[i + 1 : j], node, *graph.nodes[j + 1 :])
-            before = (first.output, graph.nodes[j].output)
-            return ropes(reading(replace(graph, nodes=nodes), dict(zip(before, node.outputs))))
+    i = 0
+    while i < len(graph.nodes):
+        j = _second(graph, i) if graph.nodes[i].op.name == "rope" else None
+        graph, i = (graph, i + 1) if j is None else (_together(graph, i, j), i)
     return graph
+
+
+def _together(graph: Graph, i: int, j: int) -> Graph:
+    """The graph with two ropes as one group, which stands where the second stood."""
+    first, second = graph.nodes[i], graph.nodes[j]
+    node = _both(graph, first, second)
+    nodes = (*graph.nodes[:i], *graph.nodes[i + 1 : j], node, *graph.nodes[j + 1 :])
+    return reading(replace(graph, nodes=nodes), dict(zip((first.output, second.output), node.outputs)))
 
 
 def _second(graph: Graph, index: int) -> int | None:
@@ -39,14 +44,13 @@ def _second(graph: Graph, index: int) -> int | None:
 def _alike(first: Node, second: Node) -> bool:
     """Whether both turn [B, heads, T, D] with the same batch, positions and width by the same angles."""
     a, b = (node.output.type.shape for node in (first, second))
+    told = all(argument(first.attrs[name]) is not None for name in ("base", "offset"))
     positions = len(a) == len(b) == 4 and (a[0], a[2], a[3]) == (b[0], b[2], b[3])
-    return positions and dict(first.attrs) == dict(second.attrs) and first.values != second.values
+    return told and positions and dict(first.attrs) == dict(second.attrs) and first.values != second.values
 
 
-def _both(graph: Graph, first: Node, second: Node) -> Node | None:
+def _both(graph: Graph, first: Node, second: Node) -> Node:
     told = {name: argument(first.attrs[name]) for name in ("base", "offset")}
-    if None in told.values():
-        return None
     nodes = [replace(node, outputs=(_named(node),)) for node in (first, second)]
     names = [node.output.name for node in nodes]
     short = all(len(name) == 1 for name in names) and names[0] != names[1]

@@ -29,6 +29,13 @@ COUNTS = ("heads", "groups", "others")
 
 def split_rope(graph: Graph) -> Graph:
     """Replace the heads of each projection of which some are turned by one group."""
+    while (found := _once(graph)) is not None:
+        graph = prune(found)
+    return graph
+
+
+def _once(graph: Graph) -> Graph | None:
+    """The graph with one projection's heads replaced; None where there is none."""
     ropes = {node.values[0]: node for node in graph.nodes if node.op.name == "rope"}
     lie = strided(graph)
     values = [(v, node) for node in graph.nodes for v in node.outputs] if ropes else []
@@ -37,8 +44,8 @@ def split_rope(graph: Graph) -> Graph:
         split = _split([part for part in parts if part is not None], source)
         found = None if split is None else _replaced(graph, source, split)
         if found is not None:
-            return split_rope(prune(found))
-    return graph
+            return found
+    return None
 
 
 # What there is -------------------------------------------------------------------------------------------------------
