@@ -173,7 +173,9 @@ def _check_outside(kernels: Any) -> None:
         found = _gradient(kernels.embedding, tokens, weight, grad)
         expected = torch.zeros(5, 3).index_add_(0, tokens[~outside], grad[~outside])
         torch.testing.assert_close(found, expected)
-    assert kernels.embedding(torch.zeros(4, dtype=torch.int64), torch.zeros(0, 3)).isnan().all()
+    nowhere = torch.zeros(4, dtype=torch.int64)
+    assert kernels.embedding(nowhere, torch.zeros(0, 3)).isnan().all()
+    assert _gradient(kernels.embedding, nowhere, torch.zeros(0, 3), torch.randn(4, 3)).shape == (0, 3)
 
 
 def _check_padding(kernels: Any) -> None:

@@ -155,7 +155,7 @@ class _Embedding(torch.autograd.Function):
         n_entries, n_cols = ctx.shape
         d_y = d_y.contiguous()
         d_weight = d_y.new_zeros(n_entries, n_cols, dtype=torch.float32)
-        if d_y.numel():
+        if d_y.numel() and n_entries:
             entries, places = tokens.flatten().sort(stable=True)
             n_rows = entries.numel()
             runs = launch.runs(n_rows, n_cols)
