@@ -72,6 +72,36 @@ def test_a_run_in_lower_precision_looks_up_and_casts_in_one(tmp_path: Path) -> N
         assert not disagreements(written(files, tmp_path / precision))
 
 
+LOSS = """module M(dim: int = 6) {
+    forward(x: float[B, dim]) -> float[B, dim] { return x * x }
+}
+
+data D {
+    source = synthetic(rows=8)
+    field x: float[6] = column("x")
+    field t: int[] = column("t")
+}
+
+train m {
+    model = M()
+    data = D
+    loss(batch) { return embedding(batch.t, model(batch.x)).square().sum() }
+    optimizer = SGD(lr=0.1)
+    steps = 1
+    batch_size = 4
+    precision = f16
+}
+"""
+
+
+def test_a_table_that_a_model_yields_has_its_gradient_in_the_lower_precision(tmp_path: Path) -> None:
+    """A loss is in float32: so is what is looked up."""
+    files = emitted(compiled(LOSS))
+    assert "dtype=torch.float32)" in files["kernels.py"]
+    assert "return None, d_weight.to(ctx.dtype)\n" in files["kernels.py"]
+    assert not disagreements(written(files, tmp_path))
+
+
 CHECKS = ["skewed", pytest.param("text", marks=pytest.mark.slow), "outside", "padding", "layouts", "again", "nan"]
 
 

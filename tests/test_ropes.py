@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tdsl.compiler import pipeline
 from tdsl.compiler.ir import Node
+from tdsl.compiler.passes.place_casts import place_casts
 from tests.helpers import ROOT, compiled, disagreements, emitted, graph_of, python, written
 
 INPUTS = "q: float[B, 4, T, 8], k: float[B, 2, T, 8]"
@@ -81,6 +83,15 @@ def test_any_memory_layout_is_read_as_it_lies(tmp_path: Path) -> None:
     folder = written(emitted(compiled(text)), tmp_path)
     ran = python("-m", "tests.test_ropes", folder, interpret=True, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr[-3000:]
+
+
+def test_a_parameter_is_cast_before_it_is_turned(tmp_path: Path) -> None:
+    """A kernel yields the precision that it reads: in a run in lower precision that is not a parameter's."""
+    text = "module M() {\n    param x: [5, 6] = normal()\n    forward(y: float[B, 5, 6]) -> float[B, 5, 6] {"
+    unit = pipeline.distinct(place_casts(compiled(f"{text} return rope(x) @ y.mT @ y }}\n}}\n"), "f16"))
+    files = emitted(unit)
+    assert "kernels.rope(self.x.to(torch.float16))" in files["model.py"]
+    assert not disagreements(written(files, tmp_path))
 
 
 # Run in the interpreter ----------------------------------------------------------------------------------------------

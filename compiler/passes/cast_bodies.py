@@ -46,6 +46,12 @@ def in_full(value: Value, name: str = "") -> Value:
     return Value(TensorType("f32", value.type.shape), name or value.name)
 
 
+def keeps_dtype(node: Node) -> bool:
+    """Whether a group yields the precision that it reads: what it reads is cast before."""
+    group = node.group
+    return group is not None and group.structure is not None and template_of(group).keeps_dtype
+
+
 def group_in(node: Node, low: Scalar, given: Mapping[Value, Value], full: Collection[Value] = ()) -> Node:
     """A group node in the low precision: its inputs are those `given` for them, or themselves.
 

@@ -35,7 +35,7 @@ class _Text:
         self.name, self.naming = group.name, naming
         self.tokens, self.weight = naming.roles["tokens"], naming.roles["weight"]
         self.table = group.structure.roles["weight"]
-        (self.y,) = naming.outputs.values()
+        ((self.result, self.y),) = naming.outputs.items()
         names = Names({*naming.arguments, self.y, *NAMES})
         self.d_y, self.d_weight = names.new(f"d_{self.y}"), names.new(f"d_{self.weight}")
         self.padding = group.structure.options["padding_idx"]
@@ -48,7 +48,8 @@ class _Text:
             "y": self.y,
             "d_y": self.d_y,
             "d_weight": self.d_weight,
-            "dtype": f", dtype={self.naming.low}" if self._writes_lower() else "",
+            "dtype": f", dtype={self._dtype()}" if self._casts() else "",
+            "keeps_dtype": self._casts() and self.table.type.dtype != "f32",
             "kept": number_text(self.padding, self.naming) if isinstance(self.padding, Scalar) else "",
             "known": f"(entry >= 0) & (entry < n_entries){' & (entry != padding_idx)' if self.padded else ''}",
             "arguments": ", ".join(self.naming.arguments),
@@ -58,12 +59,15 @@ class _Text:
             **self._joined(),
         }
 
-    def _writes_lower(self) -> bool:
-        """Whether what it writes is of a lower precision than the table."""
-        return bool(self.naming.low) and self.table.type.dtype == "f32"
+    def _casts(self) -> bool:
+        """Whether what it yields is of another precision than the table."""
+        return self.table.type.dtype != self.result.type.dtype
+
+    def _dtype(self) -> str:
+        return "torch.float32" if self.result.type.dtype == "f32" else self.naming.low
 
     def _handed(self) -> Iterator[str]:
-        cast = "" if self.table.type.dtype == "f32" else f".to({self.d_y}.dtype)"
+        cast = "" if self.table.type.dtype == "f32" else ".to(ctx.dtype)" if self._casts() else f".to({self.d_y}.dtype)"
         yield from (f"{self.d_weight}{cast}" if v is self.table else "None" for v in self.naming.inputs)
         yield from ("None" for _ in self.naming.scalars)
 

@@ -115,4 +115,8 @@ def _cost(group: Group, measure: Measure) -> Cost:
     return Cost(tensors + table, tensors + table, flops=flops, flops_backward=flops)
 
 
-register(Template("rope", variables=_variables, moved=_moved, cases=_cases, cost=_cost, names=NAMES, native=True))
+register(
+    Template(
+        "rope", variables=_variables, moved=_moved, cases=_cases, cost=_cost, names=NAMES, keeps_dtype=True, native=True
+    )
+)

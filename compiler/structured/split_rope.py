@@ -253,6 +253,7 @@ register(
         cases=_cases,
         cost=_cost,
         names=NAMES,
+        keeps_dtype=True,
         native=True,
     )
 )

@@ -57,6 +57,7 @@ class Template:
       backward reads.
     - `draws(structure)`: whether it draws random numbers.
     - `names`: what its text binds itself, and no tensor of a program may be called there.
+    - `keeps_dtype`: whether its results are of the precision of what it reads, also where that is not the run's.
     - `native`: whether it multiplies matrices in the precision of what it is given. Others compute in float32 whatever
       they read and write, as generated kernels do.
     """
@@ -69,6 +70,7 @@ class Template:
     keeps: tuple[str, ...] = ()
     draws: Callable[[Structure], bool] = field(default=lambda structure: False)
     names: tuple[str, ...] = ()
+    keeps_dtype: bool = False
     native: bool = False
 
 
