@@ -609,11 +609,11 @@ class _Add(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, x_2, x_3, x_4):
         shape = x.shape
-        x, x_2, x_3, x_4 = x.contiguous(), x_2.contiguous(), x_3.contiguous(), x_4.contiguous()
-        y = torch.empty_like(x)
+        x, x_2, x_3, x_4 = launch.alike(x, x_2, x_3, x_4)
         n = shape.numel()
+        tile = launch.flat_tile()
+        y = torch.empty_like(x)
         if n:
-            tile = launch.flat_tile()
             _add_forward[(triton.cdiv(n, tile.cols),)](x, x_2, x_3, x_4, y, n, BLOCK=tile.cols, num_warps=tile.warps)
         ctx.save_for_backward(x_3, x_4)
         ctx.shape = shape
@@ -624,12 +624,12 @@ class _Add(torch.autograd.Function):
     def backward(ctx, d_y):
         x_3, x_4 = ctx.saved_tensors
         shape = ctx.shape
-        d_y = d_y.contiguous()
-        d_x_3 = d_y.new_empty(shape)
-        d_x_4 = d_y.new_empty(shape)
+        x_3, x_4, d_y = launch.alike(x_3, x_4, d_y)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_x_3 = torch.empty_like(x_3)
+        d_x_4 = torch.empty_like(x_3)
         if n:
-            tile = launch.flat_tile()
             _add_backward[(triton.cdiv(n, tile.cols),)](
                 x_3,
                 x_4,

@@ -493,11 +493,11 @@ class _Add(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, x_2, x_3):
         shape = x.shape
-        x, x_2, x_3 = x.contiguous(), x_2.contiguous(), x_3.contiguous()
-        y = torch.empty_like(x)
+        x, x_2, x_3 = launch.alike(x, x_2, x_3)
         n = shape.numel()
+        tile = launch.flat_tile()
+        y = torch.empty_like(x)
         if n:
-            tile = launch.flat_tile()
             _add_forward[(triton.cdiv(n, tile.cols),)](x, x_2, x_3, y, n, BLOCK=tile.cols, num_warps=tile.warps)
         ctx.shape = shape
         return y
