@@ -145,6 +145,33 @@ KINDS = {
         ((2, 4, 256, 64),),
         ((1, 2, 9, 64),),
     ),
+    "split rope": Kind(
+        """module M(dim: int, heads: int = 4) {
+    forward(
+        x: float[B, T, 3 * dim]
+    ) -> (float[B, heads, T, dim / heads], float[B, heads, T, dim / heads], float[B, heads, T, dim / heads]) {
+        q, k, v = x.chunk(3, dim=-1)
+        q = rope(rearrange(q, "b t (h d) -> b h t d", h=heads))
+        k = rope(rearrange(k, "b t (h d) -> b h t d", h=heads))
+        return q, k, rearrange(v, "b t (h d) -> b h t d", h=heads)
+    }
+}""",
+        ((2, 256, 768),),
+        ((1, 9, 72),),
+        args=(256,),
+        small_args=(24,),
+    ),
+    "embedding": Kind(
+        """module M(dim: int) {
+    param table: [37, dim] = normal(std=1.0)
+    forward(x: float[N, dim], y: int[N]) -> float[N, dim] { return x * embedding(y, table) }
+}""",
+        ((3000, 200),),
+        ((40, 37),),
+        labels=37,
+        args=(200,),
+        small_args=(37,),
+    ),
     "attention": Kind(
         """module M() {
     forward(q: float[B, 4, T, 64], k: float[B, 2, T, 64], v: float[B, 2, T, 64]) -> float[B, 4, T, 64] {
