@@ -146,10 +146,10 @@ KINDS = {
         ((1, 2, 9, 64),),
     ),
     "split rope": Kind(
-        """module M(dim: int, heads: int = 4) {
+        """module M(heads: int) {
     forward(
-        x: float[B, T, 3 * dim]
-    ) -> (float[B, heads, T, dim / heads], float[B, heads, T, dim / heads], float[B, heads, T, dim / heads]) {
+        x: float[B, T, 3 * heads * 64]
+    ) -> (float[B, heads, T, 64], float[B, heads, T, 64], float[B, heads, T, 64]) {
         q, k, v = x.chunk(3, dim=-1)
         q = rope(rearrange(q, "b t (h d) -> b h t d", h=heads))
         k = rope(rearrange(k, "b t (h d) -> b h t d", h=heads))
@@ -157,9 +157,9 @@ KINDS = {
     }
 }""",
         ((2, 256, 768),),
-        ((1, 9, 72),),
-        args=(256,),
-        small_args=(24,),
+        ((1, 9, 384),),
+        args=(4,),
+        small_args=(2,),
     ),
     "embedding": Kind(
         """module M(dim: int) {
