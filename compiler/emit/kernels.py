@@ -90,7 +90,8 @@ class _Writer:
         names = Names()
         names.taken |= {f"{t.name}_ptr" for t in (*reads, *writes)} | set(scalars.values())
         names.taken |= set(numbers_of((*reads, *writes)))
-        names.taken |= {t.index.text for t in (*reads, *writes) if t.index is not None and t.index.line}
+        lines = [line for t in (*reads, *writes) if t.index is not None for line in t.index.lines]
+        names.taken |= {line.partition(" ")[0] for line in lines}
         self.names = names
         self.body = Body(graph, names, scalars, {t.value: t.name for t in writes}, flat=plan.form is Form.FLAT)
         self.sums = [n for n in graph.nodes if n.op.name in SUMS]
@@ -154,7 +155,7 @@ class _Writer:
         """Where the elements of a block lie, in tensors of the whole space and in what pieces are cut from."""
         tensors = [t for t in (*self.reads.values(), *self.writes) if t.layout is Layout.FULL]
         plain = any(t.index is None for t in tensors) or draws(self.graph)
-        lines = dict.fromkeys(t.index.line for t in tensors if t.index is not None and t.index.line)
+        lines = dict.fromkeys(line for t in tensors if t.index is not None for line in t.index.lines)
         return [*(["offsets = rows * N_COLS + cols"] if plain else []), *lines]
 
     def _accumulating(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ RESERVED = {"rows", "cols", "mask", "row_mask", "col_mask", "offsets", "seed", "
 RESERVED |= {"start", "first", "triton", "torch", "grid", "ctx", "shape", "tile", "launch", "random", "kernels"}
 RESERVED |= {"n_cols", "N_COLS", "BLOCK", "BLOCK_ROWS", "BLOCK_COLS", "programs", "Tensor", "float", "max", "range"}
 
+# What must not count what lies outside the tensor.
+MASKED = ("row_sum", "row_max", "row_min", "col_sum", "all_sum", "scan_sum", "scan_back")
+
 # What a value without a name of the source is called, after the op that made it.
 NOUNS: Mapping[str, str] = {
     "add": "sum",
@@ -34,6 +38,8 @@ NOUNS: Mapping[str, str] = {
     "round": "rounded",
     "where": "chosen",
     "row_sum": "total",
+    "scan_sum": "running",
+    "scan_back": "rest",
     "row_max": "top",
     "row_min": "least",
     "rsqrt": "inverse",
@@ -81,7 +87,7 @@ def literal(value: object, *, flat: bool = False) -> Text:
             return Text("n")
         text = re.sub(rf"\b{COLS}\b", "N_COLS", re.sub(rf"\b{ROWS}\b", "n_rows", str(value)))
         return Text(text, 3 if text.isidentifier() else 2 if " + " not in text and " - " not in text else 1)
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+    if isinstance(value, float) and not math.isfinite(value):
         return Text(f'float("{value}")')
     text = repr(float(value)) if isinstance(value, float) else repr(value)
     return Text(text, 1 if text.startswith("-") else 3)
@@ -177,6 +183,8 @@ class Body:
             return Text(f"~{operands[0].at(3)}")
         if template == "{0} != {0}":
             return Text(f"{operands[0].at(1)} != {operands[0].at(1)}", 0)
+        if template.startswith("{0}."):
+            return Text(f"{operands[0].at(3)}{template.removeprefix('{0}')}")
         if template.startswith("-"):
             return Text(f"-{operands[0].at(2)}", 1)
         if template.startswith("1.0 /"):
@@ -184,7 +192,7 @@ class Body:
         if template == "{0}" and node.op.kind is not Kind.REDUCTION:
             return operands[0]
         texts = [o.text for o in operands]
-        if node.op.name in ("row_sum", "row_max", "row_min", "col_sum", "all_sum"):
+        if node.op.name in MASKED:
             texts[0] = self.masked(node, texts[0])
         stream = node.attrs.get("stream")
         return Text(template.format(*texts, seed=f"seed + {stream}" if stream else "seed"))
