@@ -235,7 +235,7 @@ REASONS = {
     Why.SUMS: "return x - exp(x).amax(dim=0)",
     Why.STAGE: "return x - exp(x).sum(dim=0)",
     Why.COLUMNS: "y = exp(x.reshape(2, 3, 16))\nreturn softmax((y - y.sum(dim=(1, 2), keepdim=true)), -1).reshape(6, 16)",
-    Why.SPACE: "y = exp(x) * 2.0\nreturn (y + c).amax(dim=0)",
+    Why.SPACE: "return (x.T + (x * x).sum(-1)).T",
     Why.TENSORS: "return " + " + ".join(f"p{i}" for i in range(MOST_TENSORS + 4)),
     Why.OPERATIONS: "y = x\n" + "y = sin(y) + x\n" * 30 + "return y",
     Why.INTEGERS: "t = (x * 2.0).long()\nreturn x + (t + 1).sum(dim=-1, keepdim=true)",

@@ -135,7 +135,7 @@ class BufferWriter(GroupNames):
         """The shape of a number a column, or of a single number, which keeps dimensions of 1 or has none."""
         if layout is Layout.SCALAR:
             return ", ".join("1" for _ in shape) or "()"
-        ones = len(shape) - self.cols
+        ones = max(len(shape) - self.cols, 0)
         cols = f"shape[-{self.cols}:]"
         return f"{', '.join(['1'] * ones)}, *{cols}" if ones else cols
 

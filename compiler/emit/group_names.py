@@ -40,6 +40,7 @@ class GroupNames:
         self.ports: dict[Port, str] = {}
         # What the tensor of a port is called where the kernel is launched.
         self.host: dict[Port, str] = {}
+        self.wishes = dict(zip(kernel.group.body.inputs, kernel.group.names))
         for value in kernel.group.body.inputs:
             self._name_input(value, [p for p in kernel.inputs if p.argument is value])
         self.ports = {p: self.ports[p] for p in kernel.inputs}
@@ -57,9 +58,10 @@ class GroupNames:
     def _name_input(self, value: Value, ports: Sequence[Port]) -> None:
         """One argument, and what the kernel calls the tensors that it reads of it."""
         cut = any(p.window is not None for p in ports)
-        self.sources[value] = self.names.new(value.name or "x")
+        wish = value.name or self.wishes.get(value) or "x"
+        self.sources[value] = self.names.new(wish)
         for i, port in enumerate(ports):
-            self.ports[port] = self.names.new(port.name or "x") if cut or i else self.sources[value]
+            self.ports[port] = self.names.new(port.name or wish) if cut or i else self.sources[value]
             self.host[port] = self.ports[port] if cut else self.sources[value]
 
     def _viewed(self, port: Port, prefix: str = "") -> Index:

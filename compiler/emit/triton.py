@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from tdsl.compiler.ir import Graph, Node, Operand, Scalar, Value
 from tdsl.compiler.kernel import Layout, layout_of
@@ -48,6 +49,11 @@ NOUNS: Mapping[str, str] = {
     "gaussian": "draw",
     "branch": "result",
 }
+
+
+def noun(maker: Node | None) -> str:
+    """What a value that the source does not name is called after the node that makes it."""
+    return "" if maker is None else NOUNS.get(maker.op.name, maker.op.name)
 
 
 @dataclass
@@ -103,9 +109,11 @@ class Body:
         scalars: Mapping[Scalar, str],
         hints: Mapping[Value, str],
         *,
+        wishes: Mapping[Value, str] = MappingProxyType({}),
         flat: bool = False,
     ) -> None:
-        self.graph, self.flat = graph, flat
+        """`hints` are the names of what is stored, `wishes` those of what gets a name if it needs one."""
+        self.graph, self.flat, self.wishes = graph, flat, wishes
         self.names = names
         self.scalars = scalars
         self.hints = hints
@@ -120,11 +128,8 @@ class Body:
 
     def name(self, value: Value) -> str:
         """A new name for a value, as the source or the op that made it calls it."""
-        wish = value.name or self.hints.get(value, "")
-        if not wish and value in self.makers:
-            op = self.makers[value].op.name
-            wish = NOUNS.get(op, op)
-        return self.names.new(wish)
+        wish = value.name or self.hints.get(value) or self.wishes.get(value, "")
+        return self.names.new(wish or noun(self.makers.get(value)))
 
     def bind(self, value: Value, name: str) -> None:
         self.texts[value] = Text(name)

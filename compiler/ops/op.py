@@ -149,7 +149,7 @@ class Op:
     - `results`: the names of several results, `("values", "indices")`.
     - `unfused`: which calls of a fusible op are left to PyTorch all the same.
     - `cut`: of a view: how it cuts its input, None where a call does not, or by numbers that only a module knows.
-    - `moves`: of a view: the order that it puts dimensions in (result dimension i is dimension `order[i]` of the input),
+    - `moves`: of a view: the order that it puts dimensions in (dimension i is dimension `order[i]` of the input),
       where the last one stays in its place; None where a call does something else.
     - `total`: "sum" or "mean" where a reduction is one: such a reduction may run over more than a row.
     - `alone`: whether a single call is worth a kernel of ours.

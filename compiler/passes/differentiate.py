@@ -20,7 +20,8 @@ from tdsl.compiler.passes.lower import live
 def differentiate(kernel: Kernel) -> Kernel:
     """The kernel with `backward`, `grads`, `gradients` and `saved`; unchanged where nothing in it has a gradient."""
     grads = tuple(_grad_port(p) for p in kernel.outputs if p.type.is_float)
-    gradients, nodes = _Reverse(kernel, grads).run()
+    reverse = _Reverse(kernel, grads)
+    gradients, nodes = reverse.run()
     if not gradients:
         return kernel
     backward = live(Graph(kernel.name, (), (), nodes, tuple(g.value for g in gradients)))
@@ -30,7 +31,8 @@ def differentiate(kernel: Kernel) -> Kernel:
     backward = live(_without_makers(replace(backward, inputs=inputs), saved))
     rows = tuple(v for v in saved if v not in kernel.forward.outputs)
     forward = replace(kernel.forward, outputs=(*kernel.forward.outputs, *rows))
-    return replace(kernel, forward=forward, backward=backward, grads=grads, gradients=gradients, saved=saved)
+    kernel = replace(kernel, forward=forward, backward=backward, grads=grads, gradients=gradients, saved=saved)
+    return replace(kernel, gradient_of=reverse.gradient_of)
 
 
 def _grad_port(port: Port) -> Port:
@@ -47,6 +49,7 @@ class _Reverse:
         self.tracer.adopt(kernel.forward.nodes)
         self.found: dict[Value, Expr] = {}
         self.given: dict[Value, Expr] = {}
+        self.gradient_of: dict[Value, Value] = {}
         for port, grad in zip((p for p in kernel.outputs if p.type.is_float), grads):
             handed = self.tracer.wrap(grad.value)
             self._add(self.given, port.value, handed if port.count is None else handed / port.count)
@@ -100,7 +103,10 @@ class _Reverse:
         """What a value's users hand back, then what is given from outside: a norm's terms cancel among themselves."""
         if value in self.given:
             self._add(self.found, value, self.given.pop(value))
-        return self.found.get(value)
+        total = self.found.get(value)
+        if total is not None and isinstance(total.operand, Value):
+            self.gradient_of.setdefault(total.operand, value)
+        return total
 
     def _gradient(self, port: Port) -> Gradient | None:
         grad = self._total(port.value)

@@ -473,32 +473,40 @@ def rope_qk(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 # Moves 16 bytes (f32) an element forward, 4 backward.
 
 
-def add_reference(x: Tensor, x_2: Tensor, x_3: Tensor) -> Tensor:
-    return x + x_2 + x_3
+def add_reference(joint: Tensor, grouped: Tensor, apart: Tensor) -> Tensor:
+    return joint + grouped + apart
 
 
 @triton.jit
-def _add_forward(x_ptr, x_2_ptr, x_3_ptr, y_ptr, n, BLOCK: tl.constexpr):
+def _add_forward(joint_ptr, grouped_ptr, apart_ptr, y_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x_3 = tl.load(x_3_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    y = x + x_2 + x_3
+    joint = tl.load(joint_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    grouped = tl.load(grouped_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    apart = tl.load(apart_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    y = joint + grouped + apart
     tl.store(y_ptr + offsets, y, mask=mask)
 
 
 @launch.falls_back_to(add_reference)
 class _Add(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, x_2, x_3):
-        shape = x.shape
-        x, x_2, x_3 = launch.alike(x, x_2, x_3)
+    def forward(ctx, joint, grouped, apart):
+        shape = joint.shape
+        joint, grouped, apart = launch.alike(joint, grouped, apart)
         n = shape.numel()
         tile = launch.flat_tile()
-        y = torch.empty_like(x)
+        y = torch.empty_like(joint)
         if n:
-            _add_forward[(triton.cdiv(n, tile.cols),)](x, x_2, x_3, y, n, BLOCK=tile.cols, num_warps=tile.warps)
+            _add_forward[(triton.cdiv(n, tile.cols),)](
+                joint,
+                grouped,
+                apart,
+                y,
+                n,
+                BLOCK=tile.cols,
+                num_warps=tile.warps,
+            )
         ctx.shape = shape
         return y
 
@@ -508,10 +516,10 @@ class _Add(torch.autograd.Function):
         return d_y, d_y, d_y
 
 
-def add(x: Tensor, x_2: Tensor, x_3: Tensor) -> Tensor:
-    if launch.use_kernels(x, x_2, x_3):
-        return _Add.apply(x, x_2, x_3)
-    return add_reference(x, x_2, x_3)
+def add(joint: Tensor, grouped: Tensor, apart: Tensor) -> Tensor:
+    if launch.use_kernels(joint, grouped, apart):
+        return _Add.apply(joint, grouped, apart)
+    return add_reference(joint, grouped, apart)
 
 
 # rope: rotary.model:45

@@ -275,17 +275,17 @@ def _layer_norm_gelu_backward(
         product = difference * inverse
         sum = product * weight + bias
         product_2 = sum * 0.7071067811865476
-        product_3 = d_y * (0.5 * sum) * 1.1283791670955126 * tl.exp(-product_2 * product_2)
-        sum_2 = product_3 * 0.7071067811865476 + d_y * (1.0 + tl.erf(product_2)) * 0.5
-        product_4 = sum_2 * weight
-        total = tl.sum(tl.where(mask, product_4 * difference, 0.0), axis=1, keep_dims=True)
-        product_5 = total * (-0.5) * inverse * inverse * inverse / N_COLS * difference
-        sum_3 = product_4 * inverse + product_5 + product_5
-        total_2 = tl.sum(tl.where(mask, -sum_3, 0.0), axis=1, keep_dims=True)
-        d_x = sum_3 + total_2 / N_COLS
+        d_product = d_y * (0.5 * sum) * 1.1283791670955126 * tl.exp(-product_2 * product_2)
+        d_sum = d_product * 0.7071067811865476 + d_y * (1.0 + tl.erf(product_2)) * 0.5
+        d_product_2 = d_sum * weight
+        d_inverse = tl.sum(tl.where(mask, d_product_2 * difference, 0.0), axis=1, keep_dims=True)
+        product_3 = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * difference
+        d_difference = d_product_2 * inverse + product_3 + product_3
+        d_quotient = tl.sum(tl.where(mask, -d_difference, 0.0), axis=1, keep_dims=True)
+        d_x = d_difference + d_quotient / N_COLS
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
-        d_weight_sum += tl.sum(tl.where(mask, sum_2 * product, 0.0), axis=0, keep_dims=True)
-        d_bias_sum += tl.sum(tl.where(mask, sum_2, 0.0), axis=0, keep_dims=True)
+        d_weight_sum += tl.sum(tl.where(mask, d_sum * product, 0.0), axis=0, keep_dims=True)
+        d_bias_sum += tl.sum(tl.where(mask, d_sum, 0.0), axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
     tl.store(d_bias_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_bias_sum, mask=col_mask)
 
