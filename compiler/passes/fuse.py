@@ -298,8 +298,9 @@ def _name(nodes: list[Node]) -> str:
     """What a person would call it: the modules and functions it was written as, else its operations."""
     computing = [n for n in nodes if n.op.kind is not Kind.VIEW] or nodes
     words = list(dict.fromkeys(snake(n.origin) if n.origin else n.op.name for n in computing))
-    telling = [w for w in words if w not in _ARITHMETIC] or words
-    return "_".join(telling[:4])
+    telling = [w for w in words if w not in _ARITHMETIC]
+    # `silu` alone would say too little of `silu(x) * y`.
+    return "_".join((telling if len(telling) > 1 else words)[:4])
 
 
 def _sorted(nodes: list[Node]) -> tuple[Node, ...]:

@@ -570,17 +570,17 @@ def embedding_3(tokens: Tensor, weight: Tensor, padding_idx: int) -> Tensor:
     return embedding_3_reference(tokens, weight, padding_idx)
 
 
-# add: embeddings.model:11
+# add_mul: embeddings.model:11
 #     return head(embed(tokens) + kind(kinds) + known(tokens) * embedding(kinds, position))
 # Moves 20 bytes (f32) an element forward, 20 backward.
 
 
-def add_reference(x: Tensor, x_2: Tensor, x_3: Tensor, x_4: Tensor) -> Tensor:
+def add_mul_reference(x: Tensor, x_2: Tensor, x_3: Tensor, x_4: Tensor) -> Tensor:
     return x + x_2 + x_3 * x_4
 
 
 @triton.jit
-def _add_forward(x_ptr, x_2_ptr, x_3_ptr, x_4_ptr, y_ptr, n, BLOCK: tl.constexpr):
+def _add_mul_forward(x_ptr, x_2_ptr, x_3_ptr, x_4_ptr, y_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
@@ -592,7 +592,7 @@ def _add_forward(x_ptr, x_2_ptr, x_3_ptr, x_4_ptr, y_ptr, n, BLOCK: tl.constexpr
 
 
 @triton.jit
-def _add_backward(x_3_ptr, x_4_ptr, d_y_ptr, d_x_3_ptr, d_x_4_ptr, n, BLOCK: tl.constexpr):
+def _add_mul_backward(x_3_ptr, x_4_ptr, d_y_ptr, d_x_3_ptr, d_x_4_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     x_3 = tl.load(x_3_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
@@ -604,8 +604,8 @@ def _add_backward(x_3_ptr, x_4_ptr, d_y_ptr, d_x_3_ptr, d_x_4_ptr, n, BLOCK: tl.
     tl.store(d_x_4_ptr + offsets, d_x_4, mask=mask)
 
 
-@launch.falls_back_to(add_reference)
-class _Add(torch.autograd.Function):
+@launch.falls_back_to(add_mul_reference)
+class _AddMul(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, x_2, x_3, x_4):
         shape = x.shape
@@ -614,7 +614,16 @@ class _Add(torch.autograd.Function):
         tile = launch.flat_tile()
         y = torch.empty_like(x)
         if n:
-            _add_forward[(triton.cdiv(n, tile.cols),)](x, x_2, x_3, x_4, y, n, BLOCK=tile.cols, num_warps=tile.warps)
+            _add_mul_forward[(triton.cdiv(n, tile.cols),)](
+                x,
+                x_2,
+                x_3,
+                x_4,
+                y,
+                n,
+                BLOCK=tile.cols,
+                num_warps=tile.warps,
+            )
         ctx.save_for_backward(x_3, x_4)
         ctx.shape = shape
         return y
@@ -630,7 +639,7 @@ class _Add(torch.autograd.Function):
         d_x_3 = torch.empty_like(x_3)
         d_x_4 = torch.empty_like(x_3)
         if n:
-            _add_backward[(triton.cdiv(n, tile.cols),)](
+            _add_mul_backward[(triton.cdiv(n, tile.cols),)](
                 x_3,
                 x_4,
                 d_y,
@@ -643,7 +652,7 @@ class _Add(torch.autograd.Function):
         return d_y, d_y, d_x_3, d_x_4
 
 
-def add(x: Tensor, x_2: Tensor, x_3: Tensor, x_4: Tensor) -> Tensor:
+def add_mul(x: Tensor, x_2: Tensor, x_3: Tensor, x_4: Tensor) -> Tensor:
     if launch.use_kernels(x, x_2, x_3, x_4):
-        return _Add.apply(x, x_2, x_3, x_4)
-    return add_reference(x, x_2, x_3, x_4)
+        return _AddMul.apply(x, x_2, x_3, x_4)
+    return add_mul_reference(x, x_2, x_3, x_4)

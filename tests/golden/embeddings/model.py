@@ -23,4 +23,4 @@ class Net(nn.Module):
         embedding = kernels.embedding(tokens, self.embed.weight)
         embedding_2 = kernels.embedding_2(kinds, self.kind.weight)
         embedding_3 = kernels.embedding_3(tokens, self.known.weight, self.pad)
-        return self.head(kernels.add(embedding, embedding_2, embedding_3, kernels.embedding(kinds, self.position)))
+        return self.head(kernels.add_mul(embedding, embedding_2, embedding_3, kernels.embedding(kinds, self.position)))

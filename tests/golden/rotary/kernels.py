@@ -354,7 +354,7 @@ def split_rope_2(qkv: Tensor, heads: int, groups: int, head_dim: int, base: floa
 
 # rope_qk: rotary.model:33, rotary.model:34
 #     q = rope(rearrange(q(x), "b t (h d) -> b h t d", h=heads))
-#     k = rope(rearrange(k(x), "b t (h d) -> b h t d", h=heads))
+#     k = rope(rearrange(k(y), "b t (h d) -> b h t d", h=heads))
 # Moves 8 bytes (f32) an element forward, 8 backward.
 
 
@@ -469,7 +469,7 @@ def rope_qk(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # add: rotary.model:45
-#     return rope(joint(x) + grouped(x) + apart(x), offset=2)
+#     return rope(joint(x) + grouped(x) + apart(x, x), offset=2)
 # Moves 16 bytes (f32) an element forward, 4 backward.
 
 
@@ -523,7 +523,7 @@ def add(joint: Tensor, grouped: Tensor, apart: Tensor) -> Tensor:
 
 
 # rope: rotary.model:45
-#     return rope(joint(x) + grouped(x) + apart(x), offset=2)
+#     return rope(joint(x) + grouped(x) + apart(x, x), offset=2)
 # Moves 8 bytes (f32) an element forward, 8 backward.
 
 

@@ -44,11 +44,11 @@ class Apart(nn.Module):
         self.q = nn.Linear(dim, dim, bias=False)
         self.k = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, T, dim] -> [B, T, dim]
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # [B, T, dim] each -> [B, T, dim]
         B, T, _ = x.shape
         q, k = kernels.rope_qk(
             self.q(x).reshape(B, T, self.heads, self.dim // self.heads).transpose(1, 2),
-            self.k(x).reshape(B, T, self.heads, self.dim // self.heads).transpose(1, 2),
+            self.k(y).reshape(B, T, self.heads, self.dim // self.heads).transpose(1, 2),
         )
         return F.scaled_dot_product_attention(q, k, k, is_causal=True).transpose(1, 2).reshape(B, T, self.dim)
 
@@ -61,4 +61,4 @@ class Rotary(nn.Module):
         self.apart = Apart(dim)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, T, dim] -> [B, T, dim]
-        return kernels.rope(kernels.add(self.joint(x), self.grouped(x), self.apart(x)))
+        return kernels.rope(kernels.add(self.joint(x), self.grouped(x), self.apart(x, x)))
