@@ -111,6 +111,22 @@ def test_modules_with_other_words_for_it_share_a_kernel() -> None:
     assert "kernels.split_rope(self.u(x), self.n_head)" in emitted(unit)["model.py"]
 
 
+def test_numbers_of_heads_are_called_as_the_source_calls_them() -> None:
+    """Also where the keys come first."""
+    names = {"q": "heads", "k": "groups", "v": "groups"}
+    turned = "\n".join(f'{n} = rearrange({n}, "b t (h d) -> b h t d", h={h})' for n, h in names.items())
+    text = module(
+        _rotated(SMALL, "k, v, q = u(x).split([small, small, dim], dim=-1)", turned),
+        width="dim + 2 * groups * (dim / heads)",
+        params=GROUPED,
+    )
+    (group,) = _groups(text)
+    assert [scalar.text for scalar in group.scalars] == ["self.groups", "self.heads", "self.dim // self.heads"]
+    assert (
+        "def split_rope(kvq: Tensor, groups: int, heads: int, head_dim: int)" in emitted(compiled(text))["kernels.py"]
+    )
+
+
 def test_a_module_made_with_several_numbers_of_heads_keeps_them_apart() -> None:
     """Groups that are as many as heads in one use are not in another: what is known of sizes tells nothing."""
     uses = "module N() {\n    one = M(24, 4, 4)\n    two = M(24, 4, 2)\n"

@@ -81,7 +81,7 @@ class _Text:
             "base": number_text(self.options["base"], self.naming),
             "offset": number_text(self.options["offset"], self.naming),
             "arguments": ", ".join(self.naming.arguments),
-            "most": self._heads(self.parts[0].count),
+            "most": self._heads("heads"),
             "results": ", ".join(f"{part.name}.transpose(1, 2)" for part in self.parts),
             "grads": ", ".join(part.grad for part in self.parts),
             "unpacked": list(self._unpacked()),

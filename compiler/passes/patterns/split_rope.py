@@ -85,8 +85,11 @@ class Split:
 
     @property
     def counts(self) -> dict[Size, str]:
-        """The different numbers of heads, with their names."""
-        return dict(zip(dict.fromkeys(part.heads for part in self.parts), COUNTS))
+        """The different numbers of heads, with their names: the source's own where it has one of these."""
+        sizes = dict.fromkeys(part.heads for part in self.parts)
+        named = {size: str(size) for size in sizes if str(size) in COUNTS}
+        free = iter([name for name in COUNTS if name not in named.values()])
+        return {size: named.get(size) or next(free) for size in sizes}
 
     @property
     def rope(self) -> Node:
