@@ -166,10 +166,12 @@ def names() -> Mapping[str, Iterable[str]]:
     fused = [name for name, op in ops.items() if op.fusible]
     views = [name for name, op in ops.items() if op.kind is Kind.VIEW]
     views += [name for name, op in METHODS.items() if OPS[op].kind is Kind.VIEW]
+    own = [name for name, op in ops.items() if op.structure is not None]
     return {
         "fused": fused,
+        "structured": own,
         "views": views,
-        "library": [name for name in builtins.functions() if name not in {*fused, *views}],
+        "library": [name for name in builtins.functions() if name not in {*fused, *own, *views}],
         "computed": COMPUTED,
         "refused_sources": signatures.SOURCES.keys() - SOURCES,
         "refused_transforms": signatures.TRANSFORMS.keys() - {*TRANSFORMS, "Compose"},

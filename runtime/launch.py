@@ -32,11 +32,12 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = ()) -> bool:
+def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = (), writes: torch.dtype | None = None) -> bool:
     """Whether kernels can take these tensors: on a GPU (or in the interpreter), floats all of one supported dtype.
 
-    Those of `float32` are parameters, which stay in that beside activations of a lower precision. The interpreter
-    computes bfloat16 wrongly, so there it goes to the reference.
+    Those of `float32` are parameters, which stay in that beside activations of a lower precision; `writes` is that
+    precision, where they write it and read none. The interpreter computes bfloat16 wrongly, so there it goes to the
+    reference.
     """
     if any(t.dtype != torch.float32 for t in float32):
         return False
@@ -46,7 +47,7 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = ()) -> bool:
     if len(floats) != 1 or not floats <= set(KERNEL_DTYPES):
         return False
     if interpreted():
-        return torch.bfloat16 not in floats
+        return torch.bfloat16 not in {*floats, writes}
     return all(t.is_cuda for t in (*tensors, *float32))
 
 
@@ -173,6 +174,25 @@ def column_tile(n_cols: int) -> Tile:
     """For kernels without sums over a row: columns are split among programs."""
     cols = min(power_of_two(n_cols), 1024)
     return Tile(max(1, min(1024 // cols, 64)), cols, 4)
+
+
+class Runs(NamedTuple):
+    """Stretches of `length` rows, each summed by one of `programs` programs, in blocks of columns; and their warps."""
+
+    programs: int
+    length: int
+    cols: int
+    warps: int
+
+
+def runs(n_rows: int, n_cols: int) -> Runs:
+    """For sums over runs of rows that belong together, one row after another: some 2,048 programs, or more.
+
+    Stretches are long enough that the parts of runs which cross from one to the next are few beside the rows.
+    """
+    length = max(16, min(power_of_two(n_rows // 2048), 256))
+    cols = min(power_of_two(n_cols), 512)
+    return Runs(-(-n_rows // length), length, cols, max(1, cols // 256))
 
 
 def programs(count: int, block: int) -> int:

@@ -18,12 +18,20 @@ def rope(x: Tensor, base: float = 10000.0, offset: int = 0) -> Tensor:
     length, dim = x.shape[-2:]
     if dim % 2:
         raise ValueError(f"rope needs an even last dimension, not {dim}")
-    rates = base ** (-torch.arange(0, dim, 2, device=x.device, dtype=torch.float32) / dim)
-    positions = torch.arange(offset, offset + length, device=x.device, dtype=torch.float32)
-    angles = torch.outer(positions, rates)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    cos, sin = rope_table(length, dim, base, offset, x.device).to(x.dtype).chunk(2, dim=-1)
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+
+
+def rope_table(length: int, dim: int, base: float, offset: int, device: torch.device) -> Tensor:
+    """Cosines and sines of the angles of `length` positions from `offset` on: float32 [length, dim].
+
+    The first half of a row holds the cosines of its position over base^(2i / dim), for each i, the second the sines.
+    """
+    rates = base ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
+    positions = torch.arange(offset, offset + length, device=device, dtype=torch.float32)
+    angles = torch.outer(positions, rates)
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
 def attention(

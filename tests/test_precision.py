@@ -166,7 +166,7 @@ def test_a_program_in_f32_has_no_casts() -> None:
 def test_kernels_agree_with_their_references(precision: str, tmp_path: Path) -> None:
     files = emitted(pipeline.run(built(NETWORK.replace("PRECISION", precision))))
     kinds = {kind for case in json.loads(files["cases.json"]) for kind in case["dtypes"]}
-    assert kinds == {"float", "f32"}
+    assert {kind for kind in kinds if not kind.startswith("below:")} == {"float", "f32"}
     assert disagreements(written(files, tmp_path)) == []
 
 

@@ -74,11 +74,16 @@ def _annotation(scalar: Scalar) -> str:
 
 
 def _tensors(group: Group, named: Named) -> str:
-    """What decides whether the kernels can run: the tensors, apart those that are float32 beside lower ones."""
-    low = low_precision(group) is not None
-    full = [n for v, n in named.inputs.items() if low and v.type.dtype == "f32"]
-    others = [n for n in named.inputs.values() if n not in full]
-    return ", ".join([*others, f"float32=({', '.join(full)},)"] if full else others)
+    """What decides whether the kernels can run: the tensors, apart those that are float32 beside lower ones.
+
+    And the lower precision, where none of them has it.
+    """
+    low = low_precision(group)
+    full = [n for v, n in named.inputs.items() if low is not None and v.type.dtype == "f32"]
+    found = [n for n in named.inputs.values() if n not in full]
+    found += [f"float32=({', '.join(full)},)"] if full else []
+    made = low is not None and not any(v.type.dtype == "float" for v in named.inputs)
+    return ", ".join([*found, f"writes={low.text}"] if low is not None and made else found)
 
 
 def _reference_scalars(group: Group, named: Named) -> dict[Scalar, str]:

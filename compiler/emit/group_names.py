@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tdsl.compiler.emit.indexing import Index, index, moved, stepped
 from tdsl.compiler.emit.kernels import Tensor_
@@ -14,13 +14,18 @@ from tdsl.compiler.kernel import Gradient, Layout, Port
 from tdsl.compiler.passes.windows import view_of
 
 
-def scalar_names(scalars: Sequence[Scalar], names: Names) -> dict[Scalar, str]:
-    """A parameter's name for each number: the last name of its text, `p` for a rate that training decides."""
+def scalar_names(
+    scalars: Sequence[Scalar], names: Names, called: Mapping[Scalar, str] | None = None
+) -> dict[Scalar, str]:
+    """A parameter's name for each number: what it is `called`, else the last name of its text.
+
+    A rate that training decides is `p`.
+    """
     found: dict[Scalar, str] = {}
     for scalar in scalars:
         words = [w for w in re.findall(r"[A-Za-z_]\w*", scalar.text) if w not in ("if", "else", "self", "not", "and")]
         wish = "p" if " if " in scalar.text else words[-1] if words else "value"
-        found[scalar] = names.new(wish)
+        found[scalar] = names.new((called or {}).get(scalar, wish))
     return found
 
 

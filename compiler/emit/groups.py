@@ -11,7 +11,7 @@ from tdsl.compiler.emit.kernels import KernelText, Tensor_, kernel_text
 from tdsl.compiler.emit.plan import low_precision, plan
 from tdsl.compiler.emit.render import render
 from tdsl.compiler.emit.triton import Names, noun
-from tdsl.compiler.ir import Group, Value
+from tdsl.compiler.ir import Group, Scalar, Value
 from tdsl.compiler.kernel import Layout, Port
 from tdsl.compiler.structured.template import Naming, template_of
 
@@ -43,10 +43,12 @@ def _naming(group: Group) -> Naming:
     """The names of the source, of the tensors that have none those of their roles."""
     assert group.structure is not None
     names = Names()
+    names.taken.update(template_of(group).names)
     roles = {value: role for role, value in group.structure.roles.items()}
     wishes = dict(zip(group.body.inputs, group.names))
     inputs = {v: names.new(v.name or roles.get(v) or wishes.get(v) or "x") for v in group.body.inputs}
-    scalars = scalar_names(group.scalars, names)
+    options = {number: name for name, number in group.structure.options.items() if isinstance(number, Scalar)}
+    scalars = scalar_names(group.scalars, names, options)
     outputs = {v: names.new(v.name or "y") for v in group.body.outputs}
     low = low_precision(group)
     return Naming(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
-from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Structure, Value
+from tdsl.compiler.ir import Attr, Graph, Group, Node, Operand, Scalar, Structure, Value
 from tdsl.compiler.kernel import Kernel, Layout, Port
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
 from tdsl.compiler.passes.schedule import Schedule, schedule
+from tdsl.compiler.size import Size
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,18 +69,26 @@ def _same_structure(group: Group, structure: Structure) -> object:
     """Of a template: what varies in it, its tensors, and all that its reference says."""
     numbers: dict[object, int] = {v: i for i, v in enumerate(group.body.inputs)}
     numbers |= {s: -1 - i for i, s in enumerate(group.scalars)}
+    numbers |= {s.value: -1 - i for i, s in enumerate(group.scalars) if isinstance(s.value, Size)}
 
     def number(operand: Operand) -> object:
         return numbers.setdefault(operand, len(numbers)) if isinstance(operand, Value) or operand.text else operand
 
+    def option(attr: Attr) -> object:
+        """An attribute or option, where an argument tells it that argument."""
+        if isinstance(attr, tuple):
+            return tuple(map(option, attr))
+        return numbers.get(attr, attr) if isinstance(attr, (Scalar, Size)) else attr
+
     def told(node: Node) -> object:
         operands = [number(each) for each in (*node.inputs, *node.outputs)]
-        return (node.op.name, tuple(operands), tuple(node.attrs.items()))
+        return (node.op.name, tuple(operands), tuple((name, option(attr)) for name, attr in node.attrs.items()))
 
     nodes = tuple(map(told, group.body.nodes))
     roles = tuple((role, numbers[value]) for role, value in structure.roles.items())
     types = tuple((v.type.dtype, len(v.type.shape)) for v in group.body.inputs)
-    return (structure.template, roles, tuple(structure.options.items()), types, nodes)
+    options = tuple((name, option(attr)) for name, attr in structure.options.items())
+    return (structure.template, roles, options, types, nodes)
 
 
 def _told(port: Port, rank: int) -> object:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tdsl.compiler.emit.python import RESERVED, Writer
+from tdsl.compiler.emit.sizes import Sizes
 from tdsl.compiler.emit.text import Text, call
 from tdsl.compiler.ir import Graph, Node, Scalar, Value
+from tdsl.compiler.size import Size
 
 
 def reference_lines(graph: Graph, names: Mapping[Value, str], scalars: Mapping[Scalar, str]) -> list[str]:
@@ -23,6 +25,10 @@ class _Reference(Writer):
 
     def scalar(self, scalar: Scalar) -> str:
         return self.scalars[scalar]
+
+    def _own_sizes(self, inputs: Mapping[Value, str], taken: frozenset[str], owner: str | None) -> Sizes:
+        given = {scalar.value: name for scalar, name in self.scalars.items() if isinstance(scalar.value, Size)}
+        return Sizes(self._sized(), inputs, taken, owner, given)
 
     def draw(self, node: Node, operands: list[Text]) -> Text:
         """The kernels' own numbers, each draw of a group with a seed of its own."""

@@ -27,13 +27,14 @@ class Sizes:
         inputs: Mapping[Value, str],
         taken: Collection[str],
         owner: str | None,
+        given: Mapping[Size, str] | None = None,
     ) -> None:
         """`owner` is how a module parameter is reached, None where it too is read from the inputs.
 
-        `taken` are the names that the function binds or needs otherwise.
+        `taken` are the names that the function binds or needs otherwise, `given` the sizes among its arguments.
         """
-        self.inputs, self.owner = inputs, owner
-        sizes = list(written)
+        self.inputs, self.owner, self.given = inputs, owner, given or {}
+        sizes = [(i, size) for i, size in written if size not in self.given]
         counts = Counter(symbol for _, size in sizes for symbol in self._run_time(size))
         self.sources = {symbol: self._source(symbol) for symbol in counts}
         used = {*taken, *inputs.values()}
@@ -62,6 +63,8 @@ class Sizes:
 
     def text(self, size: Size) -> str:
         """A size; ValueError where no input tells it."""
+        if size in self.given:
+            return self.given[size]
         if any(self.sources.get(s) is None for s in self._run_time(size)):
             at = self._dimension(size)
             if at is None:

@@ -16,14 +16,14 @@ from tdsl.compiler.build.unit import (
     SharedMember,
     Submodule,
 )
-from tdsl.compiler.explain.kernels import Use, kernel_use, operation_use
+from tdsl.compiler.explain.kernels import Use, kernel_use, operation_use, own_measure
 from tdsl.compiler.explain.library import is_view, library_use
 from tdsl.compiler.explain.model import Cost, Part, PartKind
 from tdsl.compiler.explain.sizes import Measure, Numbers, Sizes, constant, with_numbers
 from tdsl.compiler.explain.walk import Found, Key, Walk
 from tdsl.compiler.graph.chain import layer_call
 from tdsl.compiler.inspect import bound
-from tdsl.compiler.ir import Graph, Node, Value
+from tdsl.compiler.ir import Graph, Group, Node, Value
 from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.passes.fusible import unfusible
 from tdsl.dsl.diagnostics import Span
@@ -141,6 +141,7 @@ class Body:
             self.needed |= {v for v in node.outputs if v.type.is_float}
         if is_view(node):
             self.base.update((v, self._base(node.values[0])) for v in node.outputs)
+            part.add(self._joining(node))
             return
         use = self._use(node)
         part.add(use.cost)
@@ -149,11 +150,38 @@ class Body:
 
     def _use(self, node: Node) -> Use:
         if node.group is not None:
-            return kernel_use(node.group, self.measure, self.needed)
+            use = kernel_use(node.group, self.measure, self.needed)
+            if node.group.structure is None:
+                return use
+            return replace(use, cost=replace(use.cost, saved=self._alone(node.group) - use.cost.moved))
         if unfusible(node) is None and node.op.flops:
             use = operation_use(node, self.graph, self.measure, self.needed)
             return replace(use, keeps=node.outputs) if use.keeps and node.op.keeps is Keeps.RESULT else use
         return library_use(node, self.measure, self.needed)
+
+    def _joining(self, node: Node) -> Cost:
+        """Of a view that yields several tensors: their gradients are joined to that of its input."""
+        if len(node.outputs) == 1 or node.values[0] not in self.needed:
+            return Cost()
+        return Cost(backward=sum(map(self.measure.bytes, (*node.outputs, node.values[0]))))
+
+    def _alone(self, group: Group) -> int:
+        """Bytes that the operations of a group that a template computes would move, each by itself.
+
+        Those that read a low precision would compute in it. What is made of parameters alone is float32, and is cast.
+        """
+        inner = Body(self.walk, group.body, self.measure.sizes, self.measure.width, self.ir, {})
+        inner.params, inner.needed = self.params, set(self.needed)
+        low = any(value.type.dtype == "float" for value in group.body.inputs)
+        inner.measure = own_measure(group, self.measure) if low else self.measure
+        for node in group.body.nodes:
+            part = inner._part(node.op.name, PartKind.CALL, ())
+            if low and node.op.name in ("upcast", "downcast"):
+                inner.base[node.output] = inner._base(node.values[0])
+                inner.needed |= set(node.outputs) if node.values[0] in inner.needed else set()
+            else:
+                inner._count(node, part)
+        return sum(part.cost.moved for part in inner.parts)
 
     def _keep(self, values: Sequence[Value]) -> None:
         self.keep.update(dict.fromkeys(v for v in map(self._base, values) if v not in self.params))

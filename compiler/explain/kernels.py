@@ -48,8 +48,7 @@ def _structured_use(group: Group, structure: Structure, measure: Measure, needed
 def _alone(group: Group, measure: Measure, needed: Collection[Value]) -> int:
     """Bytes that a group's operations would move, each a kernel of its own, in the precision of the run."""
     inner = set(needed)
-    if low_precision(group) is not None:
-        measure = _Narrow(measure.sizes, measure.width, frozenset(group.body.inputs))
+    measure = own_measure(group, measure)
     moved = 0
     for node in group.body.nodes:
         if any(v in inner for v in node.values):
@@ -57,6 +56,13 @@ def _alone(group: Group, measure: Measure, needed: Collection[Value]) -> int:
         if node.op.name not in ("upcast", "downcast") and node.op.kind is not Kind.VIEW:
             moved += operation_use(node, group.body, measure, inner).cost.moved
     return moved
+
+
+def own_measure(group: Group, measure: Measure) -> Measure:
+    """How large the values of a group's body would be, each in memory."""
+    if low_precision(group) is None:
+        return measure
+    return _Narrow(measure.sizes, measure.width, frozenset(group.body.inputs))
 
 
 @dataclass(frozen=True)

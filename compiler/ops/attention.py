@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ir import Scalar, Structure, TensorType, Value
 from tdsl.compiler.ops.cost import Call, Keeps
 from tdsl.compiler.ops.infer import broadcast, known, quotient, same, same_shape, stated
+from tdsl.compiler.ops.numbers import argument
 from tdsl.compiler.ops.op import Bound, Types, internal, library
 from tdsl.compiler.ops.spatial import agreeing, below, floating
 from tdsl.compiler.size import Size
@@ -144,11 +145,21 @@ def _angles(call: Call) -> int:
     return length * width * call.operand(0).width
 
 
+def _turned(b: Bound) -> Structure | None:
+    """Its kernel, where base and offset are told by constants or by the module."""
+    (x,) = b.inputs
+    told = {name: argument(b.attrs[name]) for name in ("base", "offset")}
+    return Structure("rope", {"x": x}, told) if isinstance(x, Value) and None not in told.values() else None
+
+
+# Each element of the result is a sum of two products.
 library(
     "rope",
     "x: tensor, base: float = 10000.0, offset: int = 0",
     _rope,
     "nn_functions.rope",
+    flops=3,
+    structure=_turned,
     keeps=Keeps.NOTHING,
     keeps_more=_angles,
 )

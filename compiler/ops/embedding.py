@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ir import Structure, TensorType, Value
 from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import known, same_shape
+from tdsl.compiler.ops.numbers import argument
 from tdsl.compiler.ops.op import Bound, Types, movement
 from tdsl.compiler.ops.spatial import shown
 from tdsl.dsl.diagnostics import fail
@@ -33,6 +34,18 @@ def _table(b: Bound) -> TensorType:
 def _embedding(b: Bound) -> Types:
     weight = _table(b)
     return (TensorType(weight.dtype, (*b.type(0).shape, weight.shape[1])),)
+
+
+def _looked_up(b: Bound) -> Structure | None:
+    """Its kernel, but where rows are scaled by their norm or by how frequent they are."""
+    tokens, weight = b.inputs
+    padding = b.attrs["padding_idx"]
+    plain = b.attrs["max_norm"] is None and b.attrs["scale_grad_by_freq"] is False and b.attrs["sparse"] is False
+    told = None if padding is None else argument(padding)
+    if not plain or (told is None) != (padding is None) or not isinstance(tokens, Value):
+        return None
+    assert isinstance(weight, Value)
+    return Structure("embedding", {"tokens": tokens, "weight": weight}, {"padding_idx": told})
 
 
 def _embedding_bag(b: Bound) -> Types:
@@ -78,6 +91,7 @@ movement(
     _embedding,
     looks_up=1,
     keeps=Keeps.PLACES,
+    structure=_looked_up,
 )
 movement(
     "embedding_bag",

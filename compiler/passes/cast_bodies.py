@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from tdsl.compiler.ir import Graph, Group, Node, Scalar, TensorType, Value
+from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.ops.op import OPS, Bound, Kind
 from tdsl.compiler.structured.template import template_of
 
@@ -45,6 +46,12 @@ def in_full(value: Value, name: str = "") -> Value:
     return Value(TensorType("f32", value.type.shape), name or value.name)
 
 
+def keeps_dtype(node: Node) -> bool:
+    """Whether a group yields the precision that it reads: what it reads is cast before."""
+    group = node.group
+    return group is not None and group.structure is not None and template_of(group).keeps_dtype
+
+
 def group_in(node: Node, low: Scalar, given: Mapping[Value, Value], full: Collection[Value] = ()) -> Node:
     """A group node in the low precision: its inputs are those `given` for them, or themselves.
 
@@ -53,7 +60,8 @@ def group_in(node: Node, low: Scalar, given: Mapping[Value, Value], full: Collec
     group = node.group
     assert group is not None
     native = group.structure is not None and template_of(group).native
-    body = (_Native if native else _Wide)(group.body, low, given, full).run()
+    with knowing(group.body.known, group.body.assumed):
+        body = (_Native if native else _Wide)(group.body, low, given, full).run()
     outputs = body.outputs
     return replace(node, inputs=(*body.inputs, *group.scalars), outputs=outputs, group=_holding(group, body))
 
@@ -137,12 +145,18 @@ class _Native(_Body):
         to = self._as_it_is if node.op.kind is Kind.VIEW else self._narrow if node.op.product else self._widen
         operands = tuple(to(o, node) if isinstance(o, Value) else o for o in node.inputs)
         types = self.typed(node, operands)
-        made = tuple(v if v.type == t else Value(t, v.name) for v, t in zip(node.outputs, types))
+        made = tuple(map(self._of_dtype, node.outputs, types))
         self.nodes.append(replace(node, inputs=operands, outputs=made))
         self.values.update(zip(node.outputs, made))
         for value, found in zip(node.outputs, made):
             if value in self.graph.outputs:
                 self.leave(value, found, node)
+
+    def _of_dtype(self, value: Value, type: TensorType) -> Value:
+        """A value as it is, but of the dtype that a rule tells; the cast of a result has its name."""
+        if value.type.dtype == type.dtype:
+            return value
+        return Value(TensorType(type.dtype, value.type.shape), "" if value in self.graph.outputs else value.name)
 
     def _as_it_is(self, value: Value, node: Node) -> Value:
         return self.values[value]

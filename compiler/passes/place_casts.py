@@ -27,7 +27,7 @@ from tdsl.compiler.build.unit import (
     Unit,
 )
 from tdsl.compiler.ir import Graph, Node, Parameter, Scalar, TensorType, Value
-from tdsl.compiler.passes.cast_bodies import Casts, group_in, in_full, is_low
+from tdsl.compiler.passes.cast_bodies import Casts, group_in, in_full, is_low, keeps_dtype
 
 # How PyTorch calls a precision that is lower than float32.
 LOW: Mapping[str, Scalar] = {
@@ -137,7 +137,10 @@ class _Model(Casts):
                 self.cast("downcast", made, node, wanted)
 
     def _group(self, node: Node) -> None:
-        found = group_in(node, self.low, self.full)
+        given = self.full
+        if keeps_dtype(node):
+            given = {v: self.narrowed(self.full[v], node) for v in node.values if v in self.full}
+        found = group_in(node, self.low, given)
         assert found.outputs == node.outputs
         self.nodes.append(found)
 
@@ -191,7 +194,7 @@ class _Loss(Casts):
 
     def _group(self, node: Node) -> None:
         given = {v: self.narrow.get(self.values[v], self.values[v]) for v in node.values}
-        if any(map(is_low, given.values())):
+        if any(map(is_low, given.values())) and not keeps_dtype(node):
             found = group_in(node, self.low, given, full=node.outputs)
         else:
             found = group_in(node, self.low, self.values, full=node.outputs)

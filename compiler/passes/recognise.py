@@ -13,11 +13,13 @@ from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.patterns.attention import attention
 from tdsl.compiler.passes.patterns.gelu import gelu
 from tdsl.compiler.passes.patterns.linears import linears
+from tdsl.compiler.passes.patterns.ropes import ropes
+from tdsl.compiler.passes.patterns.split_rope import split_rope
 
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = (gelu, attention, linears)
+PATTERNS: tuple[Pattern, ...] = (gelu, attention, linears, split_rope, ropes)
 
 
 def recognise(graph: Graph) -> Graph:

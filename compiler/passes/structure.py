@@ -6,10 +6,10 @@ After:  `%y = group rope(%x)`, its body the operation, its structure what the te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from tdsl.compiler.ir import Graph, Group, Node, Operand, Structure, Value
+from tdsl.compiler.ir import Attr, Graph, Group, Node, Operand, Scalar, Structure, Value
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.ops.op import Bound
 from tdsl.compiler.passes.fuse import GROUP, input_names
@@ -37,11 +37,33 @@ def _computable(node: Node) -> bool:
 def structured_node(
     name: str, nodes: Sequence[Node], outputs: tuple[Value, ...], found: Structure, graph: Graph
 ) -> Node:
-    """The group node that stands for `nodes`, of whose results `outputs` are needed."""
+    """The group node that stands for `nodes`, of whose results `outputs` are needed.
+
+    Its numbers are those among the structure's options, then those of the nodes.
+    """
     made = {v for n in nodes for v in n.outputs}
     inputs = tuple(dict.fromkeys(v for n in nodes for v in n.values if v not in made))
-    scalars = tuple(dict.fromkeys(s for n in nodes for s in scalars_of(n) if s.text))
+    numbers = [*_numbers(tuple(found.options.values())), *(s for n in nodes for s in scalars_of(n))]
+    scalars = tuple(dict.fromkeys(s for s in numbers if s.text))
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known, assumed=graph.assumed)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     group = Group(name, body, scalars, names=input_names(graph, inputs), structure=found)
     return Node(GROUP, operands, {}, outputs, nodes[0].span, group=group)
+
+
+def reading(graph: Graph, instead: Mapping[Value, Value]) -> Graph:
+    """The graph with other values read, and yielded, in the place of some."""
+
+    def read(operand: Operand) -> Operand:
+        return instead.get(operand, operand) if isinstance(operand, Value) else operand
+
+    nodes = tuple(replace(node, inputs=tuple(map(read, node.inputs))) for node in graph.nodes)
+    tracked = {name: instead.get(value, value) for name, value in graph.tracked.items()}
+    return replace(graph, nodes=nodes, outputs=tuple(instead.get(v, v) for v in graph.outputs), tracked=tracked)
+
+
+def _numbers(attr: Attr) -> Iterator[Scalar]:
+    if isinstance(attr, Scalar):
+        yield attr
+    for each in attr if isinstance(attr, tuple) else ():
+        yield from _numbers(each)

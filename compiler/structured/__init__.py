@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tdsl.compiler.structured import embedding, rope, split_rope
 from tdsl.compiler.structured.template import TEMPLATES, Case, Naming, Template, register, template_of
 
-__all__ = ["TEMPLATES", "Case", "Naming", "Template", "register", "template_of"]
+__all__ = ["TEMPLATES", "Case", "Naming", "Template", "embedding", "register", "rope", "split_rope", "template_of"]

@@ -53,8 +53,11 @@ class Template:
       `_{{ class_name }}`, whose `forward(ctx, ...)` takes `naming.arguments`, and the seed of its draws where it draws.
     - `moved(group)`: the comment's last clause, on the bytes it moves.
     - `cases(group)`: the sizes at which it is verified.
-    - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads.
+    - `cost(group, measure)`: what a step costs, but for what it saves; `keeps` are the roles of the tensors that its
+      backward reads.
     - `draws(structure)`: whether it draws random numbers.
+    - `names`: what its text binds itself, and no tensor of a program may be called there.
+    - `keeps_dtype`: whether its results are of the precision of what it reads, also where that is not the run's.
     - `native`: whether it multiplies matrices in the precision of what it is given. Others compute in float32 whatever
       they read and write, as generated kernels do.
     """
@@ -66,6 +69,8 @@ class Template:
     cost: Callable[[Group, Measure], Cost]
     keeps: tuple[str, ...] = ()
     draws: Callable[[Structure], bool] = field(default=lambda structure: False)
+    names: tuple[str, ...] = ()
+    keeps_dtype: bool = False
     native: bool = False
 
 

@@ -145,6 +145,33 @@ KINDS = {
         ((2, 4, 256, 64),),
         ((1, 2, 9, 64),),
     ),
+    "split rope": Kind(
+        """module M(heads: int) {
+    forward(
+        x: float[B, T, 3 * heads * 64]
+    ) -> (float[B, heads, T, 64], float[B, heads, T, 64], float[B, heads, T, 64]) {
+        q, k, v = x.chunk(3, dim=-1)
+        q = rope(rearrange(q, "b t (h d) -> b h t d", h=heads))
+        k = rope(rearrange(k, "b t (h d) -> b h t d", h=heads))
+        return q, k, rearrange(v, "b t (h d) -> b h t d", h=heads)
+    }
+}""",
+        ((2, 256, 768),),
+        ((1, 9, 384),),
+        args=(4,),
+        small_args=(2,),
+    ),
+    "embedding": Kind(
+        """module M(dim: int) {
+    param table: [37, dim] = normal(std=1.0)
+    forward(x: float[N, dim], y: int[N]) -> float[N, dim] { return x * embedding(y, table) }
+}""",
+        ((3000, 200),),
+        ((40, 37),),
+        labels=37,
+        args=(200,),
+        small_args=(37,),
+    ),
     "attention": Kind(
         """module M() {
     forward(q: float[B, 4, T, 64], k: float[B, 2, T, 64], v: float[B, 2, T, 64]) -> float[B, 4, T, 64] {

@@ -16,4 +16,6 @@ class Tied(nn.Module):
         self.head.weight = self.embed.weight
 
     def forward(self, tokens: Tensor) -> Tensor:  # int[B, T] -> [B, T, vocab]
-        return self.head(kernels.layer_norm_gelu(self.embed(tokens), self.norm.weight, self.norm.bias))
+        return self.head(
+            kernels.layer_norm_gelu(kernels.embedding(tokens, self.embed.weight), self.norm.weight, self.norm.bias),
+        )
