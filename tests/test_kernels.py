@@ -251,6 +251,105 @@ ROWS = {
     "ScalarInRows": ("x: float[B, D]", "return softmax(x * scale, dim=-1) * scale", "scale: [] = ones()"),
 }
 
+# Sums that run over more than a row: of all elements, of the first dimensions, of rows' own results.
+SUMS = {
+    "MeanOfAll": ("x: float[B, D], y: float[B, D]", "return ((x - y) ** 2).mean()", "", "float[]"),
+    "SumOfAll": ("x: float[B, T, D]", "return (x * sigmoid(x)).sum()", "", "float[]"),
+    "SumOfWhatIsNotZero": ("x: float[B, D], y: float[B, D]", "return exp(x * 0.1 + cos(y)).sum()", "", "float[]"),
+    "SumOfAllKept": ("x: float[B, D]", "return (x * x).sum(dim=(0, 1), keepdim=true)", "", "float[1, 1]"),
+    "MeanOfColumns": ("x: float[B, D]", "return (x * x).mean(0)", "", "float[D]"),
+    "SumOfColumnsKept": ("x: float[B, T, D]", "return tanh(x * 2).sum(dim=(0, 1), keepdim=true)", "", "float[1, 1, D]"),
+    "SumOfTwoColumns": ("x: float[B, T, D]", "return (x * x).sum(0)", "", "float[T, D]"),
+    "SeveralSums": (
+        "x: float[B, D], y: float[B, D]",
+        "d = (x - y) ** 2\nreturn d.mean(), (d * x).sum(0), exp(-d) * x",
+        "",
+        "(float[], float[D], float[B, D])",
+    ),
+    "WeightedMean": (
+        "x: float[B, D]",
+        "return (x * weight + bias).mean()",
+        "weight: [D] = ones();bias: [] = ones()",
+        "float[]",
+    ),
+    "MeanOfRows": ("x: float[B, D]", "return (logsumexp(x, -1) - x.mean(-1)).mean()", "", "float[]"),
+    "MeanOfThreeRows": ("x: float[B, T, D]", "return (x * softmax(x, -1)).sum(-1).mean()", "", "float[]"),
+    "NormAndMean": (
+        "x: float[B, D]",
+        "y = rms_norm(x, D, weight)\nreturn y, (y * y).mean(), y.sum(0)",
+        "weight: [D] = ones()",
+        "(float[B, D], float[], float[D])",
+    ),
+    "Divergence": (
+        "mu: float[B, D], lv: float[B, D]",
+        "return (-0.5 * (1 + lv - mu ** 2 - exp(lv)).sum(-1)).mean()",
+        "",
+        "float[]",
+    ),
+    "ScaleAndMean": ("x: float[B, D]", "return (x * scale).mean()", "scale: [] = ones()", "float[]"),
+}
+
+# What lacks some of the rows' or columns' dimensions is read by index arithmetic.
+PARTS = {
+    "ChannelsOfImages": (
+        "x: float[B, D, T, 3]",
+        "return relu(x * scale + shift) + x",
+        "scale: [D, 1, 1] = ones();shift: [D, 1, 1] = ones()",
+        "float[B, D, T, 3]",
+    ),
+    "MiddleAndLast": ("x: float[B, T, D], m: float[B, 1, D]", "return tanh(x * m) + m", "", "float[B, T, D]"),
+    "FirstAndThird": ("x: float[B, 2, T, D], m: float[B, 1, T, 1]", "return tanh(x * m) + m", "", "float[B, 2, T, D]"),
+    "SecondAndLast": (
+        "x: float[B, 2, T, D], m: float[2, 1, D], n: float[T, 1]",
+        "return tanh(x * m) * n + m",
+        "",
+        "float[B, 2, T, D]",
+    ),
+    "PartOfRows": ("x: float[B, T, D], m: float[B, 1, 1]", "return softmax(x * m, -1) + m", "", "float[B, T, D]"),
+    "PartOfColumns": (
+        "x: float[B, T, D]",
+        "return layer_norm(x * gain, [T, D])",
+        "gain: [1, D] = ones()",
+        "float[B, T, D]",
+    ),
+    "RowsDropped": ("x: float[B, T, D], s: float[T]", "return mean(x * x, -1) * s + s", "", "float[B, T]"),
+    "TwoScales": (
+        "x: float[B, D, T]",
+        "return x * scale + gelu(x) * late",
+        "scale: [D, 1] = ones();late: [1, 1] = ones()",
+        "float[B, D, T]",
+    ),
+}
+
+# Groups that cut what they are given: pieces side by side, one piece, pieces with the same gradient.
+PIECES = {
+    "Gated": ("h: float[..., 66]", "a, b = h.chunk(2, dim=-1)\nreturn silu(a) * b", "", "float[..., 33]"),
+    "GatedChannels": (
+        "h: float[B, 4, T, D]",
+        "a, b = h.split([2, 2], 1)\nreturn a * sigmoid(b) + a",
+        "",
+        "float[B, 2, T, D]",
+    ),
+    "ThreePieces": (
+        "h: float[B, 21], s: float[B, 1]",
+        "a, b, c = h.chunk(3, -1)\nreturn softmax(a * s, -1) * b - c * weight",
+        "weight: [7] = ones()",
+        "float[B, 7]",
+    ),
+    "OneOfThree": ("h: float[B, 21]", "a, b, c = h.chunk(3, -1)\nreturn tanh(b) * b", "", "float[B, 7]"),
+    "SameGradient": ("h: float[B, 12], y: float[B, 6]", "a, b = h.chunk(2, -1)\nreturn a + b + y", "", "float[B, 6]"),
+    "FirstStep": ("h: float[B, 5, D], y: float[B, D]", "return tanh(h[:, 0] * y) + y", "", "float[B, D]"),
+    "AllButOne": ("h: float[B, 5, D]", "a = h[:, 1:]\nreturn a * a + sin(a)", "", "float[B, 4, D]"),
+    "PiecesAndMean": (
+        "h: float[B, 12]",
+        "m, v = h.chunk(2, -1)\nreturn (m * m + exp(v) - v).sum(-1).mean()",
+        "",
+        "float[]",
+    ),
+    "PiecesOfLongRows": ("h: float[B, 4100]", "a, b = h.chunk(2, -1)\nreturn softmax(a, -1) * b", "", "float[B, 2050]"),
+    "UnboundPairs": ("h: float[B, 2, D]", "a, b = h.unbind(1)\nreturn a * cos(b)", "", "float[B, D]"),
+}
+
 RANDOM = {
     "Dropout": ("x: float[B, D]", "return dropout(gelu(x), 0.3) * x", ""),
     "DropoutTwice": ("x: float[B, D]", "return dropout(dropout(x, 0.2) * 2, 0.4) + x", ""),
@@ -280,6 +379,9 @@ BATCHES = {
     "pointwise": _family(POINTWISE),
     "broadcasts": _family(BROADCASTS),
     "rows": _family(ROWS),
+    "sums": _family(SUMS),
+    "parts": _family(PARTS),
+    "pieces": _family(PIECES),
     "random": _family(RANDOM),
 }
 

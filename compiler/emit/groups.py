@@ -86,20 +86,20 @@ class _GroupWriter(FunctionWriter):
         return frame(kernel.group, named, text.rstrip("\n"), f"Moves {moved}.")
 
     def _moved(self, reads: Sequence[Port], writes: Sequence[Port]) -> str:
-        full = [p for p in (*reads, *writes) if p.layout in (Layout.FULL, Layout.PARTIAL)]
+        full = [p for p in (*reads, *writes) if p.layout is Layout.FULL]
         return f"{4 * len(full)} bytes (f32)"
 
     def _moved_backward(self) -> str:
         if self.kernel.backward is None:
             return ""
         kernel = self.kernel
-        full = sum(p.layout in (Layout.FULL, Layout.PARTIAL) for p in (*kernel.saved_inputs, *kernel.grads))
+        full = sum(p.layout is Layout.FULL for p in (*kernel.saved_inputs, *kernel.grads))
         full += sum(v not in self.rows for v in kernel.saved)
         full += len({g.value for g in self._computed() if g.layout is Layout.FULL})
         return f", {4 * full} backward"
 
     def _forward_kernel(self) -> KernelText:
-        reads = [Tensor_(name, p.value, p.layout) for p, name in self.ports.items()]
+        reads = [self._read(p) for p in self.ports]
         writes = [Tensor_(name, p.value, p.layout) for p, name in self.outputs.items()]
         writes += [Tensor_(name, v, Layout.ROW) for v, name in self.rows.items()]
         plan_ = self.plan.forward
@@ -109,6 +109,5 @@ class _GroupWriter(FunctionWriter):
         graph, plan_ = self.kernel.backward, self.plan.backward
         assert graph is not None
         assert plan_ is not None
-        reads = [Tensor_(name, value, layout) for name, value, layout in self._backward_reads()]
-        writes = self._backward_writes()
+        reads, writes = self._backward_reads(), self._backward_writes()
         return kernel_text(self._kernel_name("backward"), graph, plan_, reads, writes, self.scalars)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from tdsl.compiler.ir import Graph, Node, Operand, Scalar, Value
 from tdsl.compiler.kernel import Layout, layout_of
-from tdsl.compiler.ops.rows import COLS
+from tdsl.compiler.ops.op import Kind
+from tdsl.compiler.ops.rows import COLS, ROWS
 from tdsl.compiler.size import Size
 
 WIDTH = 108  # of a line of a kernel's body, less its indentation
@@ -37,7 +38,6 @@ NOUNS: Mapping[str, str] = {
     "row_min": "least",
     "rsqrt": "inverse",
     "sqrt": "root",
-    "spread": "repeated",
     "uniform": "draw",
     "gaussian": "draw",
     "branch": "result",
@@ -74,11 +74,13 @@ class Text:
 _LEVELS = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "&": 0, "|": 0}
 
 
-def literal(value: object) -> Text:
-    """A number as Triton reads it."""
+def literal(value: object, *, flat: bool = False) -> Text:
+    """A number as Triton reads it; in a `flat` kernel `n` counts all elements."""
     if isinstance(value, Size):
-        text = str(value).replace(str(COLS), "N_COLS")
-        return Text(text, 3 if value == COLS else 1)
+        if flat and value == ROWS * COLS:
+            return Text("n")
+        text = re.sub(rf"\b{COLS}\b", "N_COLS", re.sub(rf"\b{ROWS}\b", "n_rows", str(value)))
+        return Text(text, 3 if text.isidentifier() else 2 if " + " not in text and " - " not in text else 1)
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return Text(f'float("{value}")')
     text = repr(float(value)) if isinstance(value, float) else repr(value)
@@ -88,8 +90,16 @@ def literal(value: object) -> Text:
 class Body:
     """Writes nodes as statements. Values used once are nested where they are used; the others get names."""
 
-    def __init__(self, graph: Graph, names: Names, scalars: Mapping[Scalar, str], hints: Mapping[Value, str]) -> None:
-        self.graph = graph
+    def __init__(
+        self,
+        graph: Graph,
+        names: Names,
+        scalars: Mapping[Scalar, str],
+        hints: Mapping[Value, str],
+        *,
+        flat: bool = False,
+    ) -> None:
+        self.graph, self.flat = graph, flat
         self.names = names
         self.scalars = scalars
         self.hints = hints
@@ -143,14 +153,14 @@ class Body:
     def _nests(self, node: Node, text: Text) -> bool:
         value = node.output
         named = value.name or self.hints.get(value)
-        if node.op.name in ("stop",) or text.text.isidentifier():
+        if node.op.name in ("stop", "spread") or text.text.isidentifier():
             return True
         return not named and self.uses.get(value) == 1 and len(text.text) <= 60 and not node.op.name.startswith("row_")
 
     def operand(self, operand: Operand) -> Text:
         if isinstance(operand, Value):
             return self.texts[operand]
-        return Text(self.scalars[operand]) if operand.text else literal(operand.value)
+        return Text(self.scalars[operand]) if operand.text else literal(operand.value, flat=self.flat)
 
     def expression(self, node: Node) -> Text:
         """The node's Triton text over its operands' texts."""
@@ -171,12 +181,10 @@ class Body:
             return Text(f"-{operands[0].at(2)}", 1)
         if template.startswith("1.0 /"):
             return Text(f"1.0 / {operands[0].at(3)}", 2)
-        if template == "{0}":
+        if template == "{0}" and node.op.kind is not Kind.REDUCTION:
             return operands[0]
         texts = [o.text for o in operands]
-        if node.op.name == "spread":
-            return Text(f"tl.broadcast_to({texts[0]}, [BLOCK_ROWS, BLOCK_COLS])")
-        if node.op.name in ("row_sum", "row_max", "row_min", "col_sum"):
+        if node.op.name in ("row_sum", "row_max", "row_min", "col_sum", "all_sum"):
             texts[0] = self.masked(node, texts[0])
         stream = node.attrs.get("stream")
         return Text(template.format(*texts, seed=f"seed + {stream}" if stream else "seed"))

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.explain.model import Unfused
 from tdsl.compiler.ir import Graph, Node
-from tdsl.compiler.passes.fuse import Boundary, Why, boundaries, fuse, unfusible
+from tdsl.compiler.passes.fuse import Boundary, boundaries, fuse
+from tdsl.compiler.passes.fusible import Why, unfusible
 from tdsl.compiler.passes.tidy import prune, share
 from tdsl.dsl.diagnostics import Span
 

@@ -12,7 +12,7 @@ from typing import Any
 from tdsl.compiler.ir import Attr, Scalar, Shape, TensorType
 from tdsl.compiler.ops.bounds import at_least, at_most
 from tdsl.compiler.ops.infer import ONE, REST, axis, broadcast, known, same
-from tdsl.compiler.ops.op import Bound, Types, internal, library
+from tdsl.compiler.ops.op import Bound, Cut, Types, internal, library
 from tdsl.compiler.ops.parts import check_index, with_size
 from tdsl.compiler.ops.shape import typed, view
 from tdsl.compiler.size import Size
@@ -169,7 +169,21 @@ def _slice_text(parts: list[str]) -> str:
     return " : ".join(parts).strip()
 
 
-view("index", "input: tensor, items: any", _index, _text)
+def _sliced_at(b: Bound) -> Cut | None:
+    """Of an index that is one slice, or one number, all other dimensions being whole."""
+    items = b.attrs["items"]
+    assert isinstance(items, tuple)
+    parts = [(i, item) for i, item in enumerate(items) if item not in ("...", ("slice", None, None, None))]
+    if len(parts) != 1 or len(b.type(0).shape) < len(items) - items.count("..."):
+        return None
+    ((at, item),) = parts
+    place = at if "..." not in items[:at] else len(b.type(0).shape) - (len(items) - at)
+    is_slice = isinstance(item, tuple) and item[0] == "slice" and item[3] in (None, 1)
+    bounds = item[1:3] if is_slice and isinstance(item, tuple) else (item,)
+    return Cut(place, False) if all((n is None and is_slice) or isinstance(n, int) for n in bounds) else None
+
+
+view("index", "input: tensor, items: any", _index, _text, cut=_sliced_at)
 # The first of the tensors is indexed, the others stand among the items.
 library("index_by", "tensors: tensors, items: any", _index, _text)
 internal("index", "index_by")

@@ -11,9 +11,9 @@ from tdsl.compiler.size import Quotient, Size, product
 from tdsl.dsl.diagnostics import fail
 
 
-def view(name: str, arguments: str, infer: Any, torch: Any = None) -> None:
+def view(name: str, arguments: str, infer: Any, torch: Any = None, **more: Any) -> None:
     """Register an op that is index arithmetic alone, by default a method."""
-    register(Op(name, Kind.VIEW, signature(arguments), infer, torch or f".{name}"))
+    register(Op(name, Kind.VIEW, signature(arguments), infer, torch or f".{name}", **more))
 
 
 def typed(b: Bound, shape: Shape) -> Types:

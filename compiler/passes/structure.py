@@ -12,7 +12,8 @@ from dataclasses import replace
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Structure, Value
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.ops.op import Bound
-from tdsl.compiler.passes.fuse import GROUP, scalars_of
+from tdsl.compiler.passes.fuse import GROUP
+from tdsl.compiler.passes.fusible import scalars_of
 
 
 def structure(graph: Graph) -> Graph:

@@ -50,11 +50,11 @@ class _SiluAdd(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, x_2):
         shape = x.shape
-        x, x_2 = x.contiguous(), x_2.contiguous()
-        h = torch.empty_like(x)
+        x, x_2 = launch.alike(x, x_2)
         n = shape.numel()
+        tile = launch.flat_tile()
+        h = torch.empty_like(x)
         if n:
-            tile = launch.flat_tile()
             _silu_add_forward[(triton.cdiv(n, tile.cols),)](x, x_2, h, n, BLOCK=tile.cols, num_warps=tile.warps)
         ctx.save_for_backward(x_2)
         ctx.shape = shape
@@ -65,11 +65,11 @@ class _SiluAdd(torch.autograd.Function):
     def backward(ctx, d_h):
         (x_2,) = ctx.saved_tensors
         shape = ctx.shape
-        d_h = d_h.contiguous()
-        d_x_2 = d_h.new_empty(shape)
+        x_2, d_h = launch.alike(x_2, d_h)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_x_2 = torch.empty_like(x_2)
         if n:
-            tile = launch.flat_tile()
             _silu_add_backward[(triton.cdiv(n, tile.cols),)](x_2, d_h, d_x_2, n, BLOCK=tile.cols, num_warps=tile.warps)
         return d_h, d_x_2
 
@@ -127,11 +127,11 @@ class _SiluAddSigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h, x, x_2):
         shape = h.shape
-        h, x, x_2 = h.contiguous(), x.contiguous(), x_2.contiguous()
-        h_2 = torch.empty_like(h)
+        h, x, x_2 = launch.alike(h, x, x_2)
         n = shape.numel()
+        tile = launch.flat_tile()
+        h_2 = torch.empty_like(h)
         if n:
-            tile = launch.flat_tile()
             _silu_add_sigmoid_forward[(triton.cdiv(n, tile.cols),)](
                 h,
                 x,
@@ -150,13 +150,13 @@ class _SiluAddSigmoid(torch.autograd.Function):
     def backward(ctx, d_h_2):
         h, x, x_2 = ctx.saved_tensors
         shape = ctx.shape
-        d_h_2 = d_h_2.contiguous()
-        d_h = d_h_2.new_empty(shape)
-        d_x = d_h_2.new_empty(shape)
-        d_x_2 = d_h_2.new_empty(shape)
+        h, x, x_2, d_h_2 = launch.alike(h, x, x_2, d_h_2)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_h = torch.empty_like(h)
+        d_x = torch.empty_like(h)
+        d_x_2 = torch.empty_like(h)
         if n:
-            tile = launch.flat_tile()
             _silu_add_sigmoid_backward[(triton.cdiv(n, tile.cols),)](
                 h,
                 x,

@@ -55,10 +55,10 @@ class _GeluDropout(torch.autograd.Function):
     def forward(ctx, x, p, seed):
         shape = x.shape
         x = x.contiguous()
-        y = torch.empty_like(x)
         n = shape.numel()
+        tile = launch.flat_tile()
+        y = torch.empty_like(x)
         if n:
-            tile = launch.flat_tile()
             _gelu_dropout_forward[(triton.cdiv(n, tile.cols),)](x, y, n, p, seed, BLOCK=tile.cols, num_warps=tile.warps)
         ctx.save_for_backward(x)
         ctx.shape = shape
@@ -74,10 +74,10 @@ class _GeluDropout(torch.autograd.Function):
         seed = ctx.seed
         shape = ctx.shape
         d_y = d_y.contiguous()
-        d_x = d_y.new_empty(shape)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_x = torch.empty_like(x)
         if n:
-            tile = launch.flat_tile()
             _gelu_dropout_backward[(triton.cdiv(n, tile.cols),)](
                 x,
                 d_y,

@@ -50,10 +50,10 @@ class _ExpRandnLikeAdd(torch.autograd.Function):
     def forward(ctx, mu, x, seed):
         shape = mu.shape
         mu, x = mu.contiguous(), x.contiguous()
-        y = torch.empty_like(mu)
         n = shape.numel()
+        tile = launch.flat_tile()
+        y = torch.empty_like(mu)
         if n:
-            tile = launch.flat_tile()
             _exp_randn_like_add_forward[(triton.cdiv(n, tile.cols),)](
                 mu,
                 x,
@@ -75,10 +75,10 @@ class _ExpRandnLikeAdd(torch.autograd.Function):
         seed = ctx.seed
         shape = ctx.shape
         d_y = d_y.contiguous()
-        d_x = d_y.new_empty(shape)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_x = torch.empty_like(x)
         if n:
-            tile = launch.flat_tile()
             _exp_randn_like_add_backward[(triton.cdiv(n, tile.cols),)](
                 x,
                 d_y,

@@ -62,8 +62,6 @@ def _long_forward(
         exp = tl.exp(product_2 - top)
         total = total + tl.where(mask, exp, 0.0)
     total = tl.sum(total, axis=1, keep_dims=True)
-    tl.store(stop_ptr + rows, top, mask=row_mask)
-    tl.store(total_ptr + rows, total, mask=row_mask)
     for start in range(0, N_COLS, BLOCK_COLS):
         cols = start + tl.arange(0, BLOCK_COLS)[None, :]
         col_mask = cols < N_COLS
@@ -75,6 +73,8 @@ def _long_forward(
         exp_2 = tl.exp(product_3 - top)
         y = exp_2 / total
         tl.store(y_ptr + offsets, y, mask=mask)
+    tl.store(stop_ptr + rows, top, mask=row_mask)
+    tl.store(total_ptr + rows, total, mask=row_mask)
 
 
 @triton.jit
@@ -117,8 +117,7 @@ def _long_backward(
             weight_2 = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
             d_y_2 = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
             exp_2 = tl.exp(x_2 * weight_2 - stop)
-            sum = d_y_2 / total + tl.broadcast_to(total_2, [BLOCK_ROWS, BLOCK_COLS])
-            product = sum * exp_2
+            product = (d_y_2 / total + total_2) * exp_2
             d_x = product * weight_2
             tl.store(d_x_ptr + offsets, d_x, mask=mask)
             d_weight_place = d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols
@@ -136,10 +135,10 @@ class _Long(torch.autograd.Function):
         x, weight = x.contiguous(), weight.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=2, longest=launch.CHUNK)
         y = torch.empty_like(x)
         stop = x.new_empty(n_rows, dtype=torch.float32)
         total = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=2, longest=launch.CHUNK)
         if shape.numel():
             _long_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -167,7 +166,7 @@ class _Long(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=7, longest=launch.CHUNK)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
+        d_x = torch.empty_like(x)
         d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _long_backward[(programs,)](

@@ -71,7 +71,7 @@ def _unit_backward(
     at_least = tm.maximum(length, 1e-06)
     total = tl.sum(tl.where(mask, (-d_y) * (x / at_least) / at_least, 0.0), axis=1, keep_dims=True)
     chosen = tl.where(length == 0.0, 0.0, tl.where(length >= 1e-06, total, 0.0) * 0.5 / length)
-    product = tl.broadcast_to(chosen, [BLOCK_ROWS, BLOCK_COLS]) * x
+    product = chosen * x
     d_x = d_y / at_least + product + product
     tl.store(d_x_ptr + offsets, d_x, mask=mask)
 
@@ -84,9 +84,9 @@ class _Unit(torch.autograd.Function):
         x = x.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=2)
         y = torch.empty_like(x)
         length = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=2)
         if shape.numel():
             _unit_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -111,7 +111,7 @@ class _Unit(torch.autograd.Function):
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=5)
-        d_x = d_y.new_empty(shape)
+        d_x = torch.empty_like(x)
         if shape.numel():
             _unit_backward[(triton.cdiv(n_rows, tile.rows),)](
                 x,

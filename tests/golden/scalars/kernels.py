@@ -93,11 +93,11 @@ class _TanhAdd(torch.autograd.Function):
         shape = x.shape
         ctx.scale_shape = scale.shape
         ctx.shift_shape = shift.shape
-        x, scale, shift = x.contiguous(), scale.contiguous(), shift.contiguous()
+        x, shift = x.contiguous(), shift.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
-        y = torch.empty_like(x)
         tile = launch.column_tile(n_cols)
+        y = torch.empty_like(x)
         if shape.numel():
             _tanh_add_forward[(triton.cdiv(n_rows, tile.rows), triton.cdiv(n_cols, tile.cols))](
                 x,
@@ -127,7 +127,7 @@ class _TanhAdd(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=7)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
+        d_x = torch.empty_like(x)
         d_scale = d_y.new_zeros(programs, 1, dtype=torch.float32)
         d_shift = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
         if shape.numel():

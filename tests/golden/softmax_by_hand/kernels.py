@@ -86,8 +86,7 @@ def _soft_backward(
     product = d_y * x
     d_x = d_y * quotient
     total_2 = tl.sum(tl.where(mask, (-product) * quotient / total, 0.0), axis=1, keep_dims=True)
-    sum = product / total + tl.broadcast_to(total_2, [BLOCK_ROWS, BLOCK_COLS])
-    product_2 = sum * e
+    product_2 = (product / total + total_2) * e
     total_3 = tl.sum(tl.where(mask, -product_2, 0.0), axis=1, keep_dims=True)
     chosen = tl.where(x_2 == top, 1.0, 0.0)
     total_4 = tl.sum(tl.where(mask, chosen, 0.0), axis=1, keep_dims=True)
@@ -104,10 +103,10 @@ class _Soft(torch.autograd.Function):
         x, x_2 = x.contiguous(), x_2.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=3)
         y = torch.empty_like(x)
         top = x.new_empty(n_rows, dtype=torch.float32)
         total = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=3)
         if shape.numel():
             _soft_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -134,8 +133,8 @@ class _Soft(torch.autograd.Function):
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=7)
-        d_x = d_y.new_empty(shape)
-        d_x_2 = d_y.new_empty(shape)
+        d_x = torch.empty_like(x)
+        d_x_2 = torch.empty_like(x)
         if shape.numel():
             _soft_backward[(triton.cdiv(n_rows, tile.rows),)](
                 x,

@@ -97,11 +97,10 @@ def _layer_norm_gelu_backward(
         sum_2 = product_3 * 0.7071067811865476 + d_y * (1.0 + tl.erf(product_2)) * 0.5
         product_4 = sum_2 * weight
         total = tl.sum(tl.where(mask, product_4 * difference, 0.0), axis=1, keep_dims=True)
-        repeated = tl.broadcast_to(total * (-0.5) * inverse * inverse * inverse / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
-        product_5 = repeated * difference
+        product_5 = total * (-0.5) * inverse * inverse * inverse / N_COLS * difference
         sum_3 = product_4 * inverse + product_5 + product_5
         total_2 = tl.sum(tl.where(mask, -sum_3, 0.0), axis=1, keep_dims=True)
-        d_x = sum_3 + tl.broadcast_to(total_2 / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
+        d_x = sum_3 + total_2 / N_COLS
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, sum_2 * product, 0.0), axis=0, keep_dims=True)
         d_bias_sum += tl.sum(tl.where(mask, sum_2, 0.0), axis=0, keep_dims=True)
@@ -119,10 +118,10 @@ class _LayerNormGelu(torch.autograd.Function):
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=3)
         y = torch.empty_like(x)
         quotient = x.new_empty(n_rows, dtype=torch.float32)
         inverse = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=3)
         if shape.numel():
             _layer_norm_gelu_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -151,7 +150,7 @@ class _LayerNormGelu(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=9)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
+        d_x = torch.empty_like(x)
         d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
         d_bias = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
         if shape.numel():
