@@ -48,7 +48,7 @@ def attention(
     - `window=w` hides those w or more positions away: query i sees keys i - w + 1 to i + w - 1, and up to i with
       `causal`, so itself and the w - 1 before it.
 
-    A query that sees nothing, or to whose every key the bias is -inf, yields zeros. H is a multiple of G: each head of
+    A query that sees nothing, or whose every score is -inf, yields zeros. H is a multiple of G: each head of
     `k` and `v` serves H / G of `q`, in order. Softmax runs in float32 at least. `dropout_p` drops weights: the caller
     gives it in training alone. With a `seed` it drops those that the kernels do (`runtime.random`).
 
@@ -61,11 +61,14 @@ def attention(
     )
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    hidden = _hidden(q.shape[2], k.shape[2], causal, window, q.device)
     if bias is not None:
         scores = scores + bias
-        hidden = torch.isneginf(scores) if hidden is None else hidden | torch.isneginf(scores)
-    weights = torch.softmax(scores, dim=-1) if hidden is None else _softmax_of_seen(scores, hidden)
+    hidden = _hidden(q.shape[2], k.shape[2], causal, window, q.device)
+    if hidden is None and bias is None:
+        weights = torch.softmax(scores, dim=-1)
+    else:
+        lowest = torch.isneginf(scores)
+        weights = _softmax_of_seen(scores, lowest if hidden is None else hidden | lowest)
     if seed is None:
         return F.dropout(weights, dropout_p).to(v.dtype) @ v
     return random.dropout(weights, dropout_p, seed).to(v.dtype) @ v

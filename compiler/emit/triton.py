@@ -18,6 +18,7 @@ WIDTH = 108  # of a line of a kernel's body, less its indentation
 RESERVED = {"rows", "cols", "mask", "row_mask", "col_mask", "offsets", "seed", "n", "n_rows", "tl", "tm", "program"}
 RESERVED |= {"start", "first", "triton", "torch", "grid", "ctx", "shape", "tile", "launch", "random", "kernels"}
 RESERVED |= {"n_cols", "N_COLS", "BLOCK", "BLOCK_ROWS", "BLOCK_COLS", "programs", "Tensor", "float", "max", "range"}
+RESERVED |= {"attention_tiles", "nn_functions"}
 
 # What a value without a name of the source is called, after the op that made it.
 NOUNS: Mapping[str, str] = {

@@ -1,4 +1,7 @@
-"""A bias of attention: where its blocks lie, and the kernel of its gradient, which sums over what it is broadcast to."""
+"""A bias of attention: where its blocks lie, and the kernel of its gradient, a sum over what it is broadcast to.
+
+Sums are in a fixed order, one program for each block of the bias.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from tdsl.compiler.emit.render import layout
 from tdsl.compiler.structured.attention_seen import Sight, joined
 
 BLOCKS = {"queries": "BLOCK_T", "keys": "BLOCK_S"}
+FIRST = {"queries": "first_query", "keys": "first_key"}
 
 
 @dataclass(frozen=True)
@@ -90,23 +94,20 @@ def _index(dim: str) -> str:
 
 
 def _place(dims: Sequence[str], sight: Sight) -> list[str]:
-    """A program's part of the gradient: of the keys, the queries, the heads and the batch, those that it has."""
+    """A program's part of the gradient: which keys, queries, head and batch are its."""
     counts = {"keys": "tl.cdiv(n_keys, BLOCK_S)", "queries": "tl.cdiv(n_queries, BLOCK_T)", "head": "n_heads"}
     mine = [d for d in ("keys", "queries", "head", "batch") if d in dims]
-    left = "tl.program_id(0)"
-    lines = []
-    for i, d in enumerate(mine):
-        if i:
-            left = f"{left} // {counts[mine[i - 1]]}"
-        if 0 < i < len(mine) - 1 or (not i and len(mine) > 1):
-            lines.append(f"program = {left}")
-            left = "program"
-        part = left if i == len(mine) - 1 else f"{left} % {counts[d]}"
-        lines.append(
-            f"first_{d[:-1] if d == 'keys' else 'query'} = {part} * {BLOCKS[d]}" if d in BLOCKS else f"{d} = {part}"
-        )
+    lines, rest = [], "tl.program_id(0)"
+    for d in mine[:-1]:
+        lines += [f"program = {rest}", _part(d, f"program % {counts[d]}")]
+        rest = f"program // {counts[d]}"
+    lines += [_part(d, rest) for d in mine[-1:]]
     lines += [_index(d) for d in BLOCKS if d in dims]
     return lines + ([f"some = {sight.some()}"] if _is_skipped(dims, sight) else [])
+
+
+def _part(dim: str, number: str) -> str:
+    return f"{FIRST[dim]} = {number} * {BLOCKS[dim]}" if dim in BLOCKS else f"{dim} = {number}"
 
 
 def _is_skipped(dims: Sequence[str], sight: Sight) -> bool:

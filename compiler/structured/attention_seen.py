@@ -83,7 +83,7 @@ class Sight:
         )
 
     def some(self) -> str:
-        """Whether the queries from `first_query` on see any of the keys from `first_key` on; "" where they always do."""
+        """Whether queries from `first_query` on see any of the keys from `first_key` on; "" where they always do."""
         found = ["(first_key < first_query + BLOCK_T)"] if self.causal else []
         found += [f"(first_key + BLOCK_S > first_query - {self._less(self.window)})"] if self.window else []
         found += [f"(first_key < first_query + BLOCK_T + {self._less(self.window)})"] if self.ahead else []

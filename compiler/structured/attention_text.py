@@ -99,18 +99,20 @@ class _Writer:
         return ["seed"] if self.draws else []
 
     def _bound(self) -> list[str]:
-        """Numbers that the shapes tell, or that must not be too large to count with."""
-        window, lines = self.options["window"], []
-        if not isinstance(self.options["scale"], Scalar):
-            lines.append(f"scale = {self.scale or 'width**-0.5'}")
-        if self.window and not self.window.isdecimal():
-            lines.append(f"window = min({window if isinstance(window, str) else self.window}, 1 << 30)")
+        """Numbers that the shapes tell, and that must not be too large to count with."""
+        told = [(name, self.options[name]) for name in ("softcap", "window")]
+        lines = [f"{name} = {text}" for name, text in told if isinstance(text, str)]
+        scale = self.options["scale"]
+        if not isinstance(scale, Scalar):
+            lines.append(f"scale = {scale if isinstance(scale, str) else self.scale or 'width**-0.5'}")
+        if self.window.isidentifier():
+            lines.append(f"window = min({self.window}, 1 << 30)")
         return lines
 
     def _carried(self) -> list[str]:
         """The numbers that the kernels take, and the backward needs again."""
         scale = self.scale if isinstance(self.options["scale"], Scalar) else "scale"
-        window = ["window"] if self.window and not self.window.isdecimal() else []
+        window = ["window"] if self.window.isidentifier() else []
         named = [text for text in (self.softcap, self.rate) if text.isidentifier()]
         return list(dict.fromkeys([scale, *named, *window, *self._seed()]))
 

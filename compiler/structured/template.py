@@ -37,12 +37,14 @@ class Case:
     """Sizes at which `tdsl verify` runs a group: the shapes of its tensors, and what fills those of integers.
 
     `dtypes` has for each tensor `float` (the precision in turn), `f32`, `bool`, an integer dtype (drawn from 0 to 7),
-    or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`).
+    or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`). Where `finite`, no input holds NaN
+    or an infinity.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[str, ...]
     scalars: tuple[float, ...] = ()
+    finite: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Template:
       `_{{ class_name }}`, whose `forward(ctx, ...)` takes `naming.arguments`, and the seed of its draws where it draws.
     - `moved(group)`: the comment's last clause, on the bytes it moves.
     - `cases(group)`: the sizes at which it is verified.
-    - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads.
+    - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads,
+      and `results` where it reads those.
     - `draws(structure)`: whether it draws random numbers.
     - `native`: whether it multiplies matrices in the precision of what it is given. Others compute in float32 whatever
       they read and write, as generated kernels do.
