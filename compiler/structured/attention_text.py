@@ -74,6 +74,7 @@ class _Writer:
             "window": self.window,
             "softcap": self.softcap,
             "slope": self._slope(),
+            "numbers_keys": bool(self.causal or self.window or self.dims or self._slope() or self.draws),
             "grouped": self.grouped,
             "group": "group" if self.grouped else "head",
             "n_groups": "n_groups" if self.grouped else "n_heads",

@@ -68,7 +68,9 @@ def _group(node: Node, bias: Value | None, told: Mapping[str, Attr], graph: Grap
     attrs = {**node.attrs, **numbers, **told, "dropout_p": 0.0 if never_drops(rate) else rate}
     roles = {"q": q, "k": k, "v": v, **({} if bias is None else {"bias": bias})}
     options: dict[str, Attr] = {
-        **{name: _written(value, sizes) for name, value in numbers.items()},
+        "scale": _written(numbers["scale"], sizes),
+        "softcap": _written(numbers["softcap"], sizes),
+        "window": None if _is_endless(numbers["window"]) else _written(numbers["window"], sizes),
         "causal": attrs["causal"],
         "grouped": attrs["grouped"],
         "dropout_p": None if never_drops(rate) else rate,
@@ -105,6 +107,11 @@ def _settled(value: Attr, sizes: Mapping[Symbol, Size]) -> Attr:
     if size.symbols() <= set(sizes) or not all(symbol.param for symbol in size.symbols()):
         return size
     return Scalar(size, Sizes([(0, size)], {}, (), "self.").text(size))
+
+
+def _is_endless(window: Attr) -> bool:
+    """Whether a window is longer than any tensor, and than kernels can count."""
+    return isinstance(window, int) and window >= 1 << 30
 
 
 def _written(value: Attr, sizes: Mapping[Symbol, Size]) -> Attr:
