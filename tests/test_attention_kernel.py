@@ -182,7 +182,7 @@ def test_numbers_are_bound_once() -> None:
     assert "def attention(q: Tensor, k: Tensor, v: Tensor, w: int, c: float) -> Tensor:" in text
     assert "def forward(ctx, q, k, v, window, scale):" in text
     assert "window = min(window, 1 << 30)" in text
-    assert "window = n_queries // 2 + 1\n        scale = width**-0.5\n" in texts()["sizes"]
+    assert "window = min(n_queries // 2 + 1, 1 << 30)" in texts()["sizes"]
 
 
 # Costs ---------------------------------------------------------------------------------------------------------------

@@ -36,14 +36,15 @@ def variables(group: Group, naming: Naming) -> Mapping[str, object]:
 class _Writer:
     def __init__(self, group: Group, naming: Naming) -> None:
         assert group.structure is not None
-        self.group, self.name = group, naming.name
+        self.group, self.name, self.low = group, naming.name, naming.low
         self.roles, self.options = group.structure.roles, group.structure.options
         self.causal, self.grouped = bool(self.options["causal"]), bool(self.options["grouped"])
         self.draws = self.options["dropout_p"] is not None
         # The numbers that are arguments, each once, under the name of what it is first.
         self.numbers: dict[Scalar, str] = {}
         self.scale, self.softcap = self._number("scale"), self._number("softcap")
-        self.window, self.rate = self._number("window"), self._number("dropout_p", "p")
+        self.rate, window = self._number("dropout_p", "p"), self._number("window")
+        self.window = "window" if window.isidentifier() else window
         self.sight = Sight(self.causal, self.window)
         dims = self.options["bias"]
         assert isinstance(dims, tuple)
@@ -64,7 +65,8 @@ class _Writer:
         bias = ["bias"] if self.dims else []
         return {
             "arguments": [*self.inputs, *(self.numbers[s] for s in self.group.scalars), *self._seed()],
-            "sources": [self._source(role) for role in ROLES[:3]],
+            "sources": [self.inputs[self.group.body.inputs.index(self.roles[role])] for role in ROLES[:3]],
+            "cast": self._cast(),
             "bound": self._bound(),
             "saved": ["q", "k", "v", *bias, "y", "lse"],
             "strided": ["q", "k", "v", *bias],
@@ -92,30 +94,30 @@ class _Writer:
 
     # The autograd function -------------------------------------------------------------------------------------------
 
-    def _source(self, role: str) -> str:
-        """The argument that a tensor is, `qkv` where one is all three."""
-        return self.inputs[self.group.body.inputs.index(self.roles[role])]
+    def _cast(self) -> str:
+        """What brings parameters, which stay in float32, to the precision of the run."""
+        full = any(self.roles[role].type.dtype == "f32" for role in ROLES[:3])
+        return f".to({self.low})" if self.low and full else ""
 
     def _seed(self) -> list[str]:
         return ["seed"] if self.draws else []
 
     def _bound(self) -> list[str]:
         """Numbers that the shapes tell, and that must not be too large to count with."""
-        told = [(name, self.options[name]) for name in ("softcap", "window")]
-        lines = [f"{name} = {text}" for name, text in told if isinstance(text, str)]
-        scale = self.options["scale"]
+        scale, softcap, window = (self.options[name] for name in ("scale", "softcap", "window"))
+        lines = [f"softcap = {softcap}"] if isinstance(softcap, str) else []
         if not isinstance(scale, Scalar):
             lines.append(f"scale = {scale if isinstance(scale, str) else self.scale or 'width**-0.5'}")
         if self.window.isidentifier():
-            lines.append(f"window = min({self.window}, 1 << 30)")
+            text = self.numbers[window] if isinstance(window, Scalar) else window
+            lines.append(f"window = min({text}, 1 << 30)")
         return lines
 
     def _carried(self) -> list[str]:
         """The numbers that the kernels take, and the backward needs again."""
         scale = self.scale if isinstance(self.options["scale"], Scalar) else "scale"
-        window = ["window"] if self.window.isidentifier() else []
-        named = [text for text in (self.softcap, self.rate) if text.isidentifier()]
-        return list(dict.fromkeys([scale, *named, *window, *self._seed()]))
+        named = [text for text in (self.softcap, self.rate, self.window) if text.isidentifier()]
+        return list(dict.fromkeys([scale, *named, *self._seed()]))
 
     def _returned(self) -> list[str]:
         """A gradient for each argument."""
