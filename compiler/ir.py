@@ -124,8 +124,8 @@ class Group:
     """Nodes that one kernel computes. `name` is the public function's name in `kernels.py`.
 
     `body` is the source's own operations, `scalars` the numbers with `text` among its operands: arguments of the
-    kernel after the tensors. `still` are the inputs, by number, that carry no gradient; `twice` where the program
-    differentiates gradients. The kernel is made from the body,
+    kernel after the tensors. `still` are the inputs, by number, that carry no gradient; `names` what those are called
+    that the source does not name; `twice` where the program differentiates gradients. The kernel is made from the body,
     or, where there is a `structure`, by a template.
     """
 
@@ -133,6 +133,7 @@ class Group:
     body: Graph
     scalars: tuple[Scalar, ...] = ()
     still: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
     twice: bool = False
     structure: Structure | None = None
 

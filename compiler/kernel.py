@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from tdsl.compiler.ir import Graph, Group, Node, Scalar, Shape, TensorType, Value
@@ -185,7 +185,8 @@ class Kernel:
     `forward` makes the outputs' canonical values from the inputs', then those of `saved` that are no outputs: one
     number a row each, kept for the backward. `backward` makes the gradients from the inputs that it reads, `saved` and
     `grads`, the gradients of the outputs.
-    `draws` is how many random streams it uses.
+    `draws` is how many random streams it uses, `gradient_of` what of the forward a value of the backward is the
+    gradient of.
     """
 
     group: Group
@@ -199,6 +200,7 @@ class Kernel:
     grads: tuple[Port, ...] = ()
     backward: Graph | None = None
     gradients: tuple[Gradient, ...] = ()
+    gradient_of: Mapping[Value, Value] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

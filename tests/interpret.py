@@ -32,7 +32,8 @@ PRIMITIVES: Mapping[str, Compute] = {
     "opposite": torch.logical_not, "whole": torch.round, "whole_quotient": torch.floor_divide,
     "real": torch.Tensor.double, "integer": torch.Tensor.long, "where": torch.where, "length": torch.sqrt, "stop": lambda x: x,
     "row_sum": lambda x: x.sum(1, keepdim=True), "col_sum": lambda x: x.sum(0, keepdim=True),
-    "all_sum": lambda x: x.sum().view(1, 1),
+    "all_sum": lambda x: x.sum().view(1, 1), "scan_sum": lambda x: x.cumsum(1),
+    "scan_back": lambda x: x.flip(1).cumsum(1).flip(1),
     "row_max": lambda x: x.amax(1, keepdim=True), "row_min": lambda x: x.amin(1, keepdim=True),
 }  # fmt: skip
 
@@ -43,7 +44,9 @@ def run(graph: Graph, given: Mapping[Value, Tensor], rows: int, cols: int) -> di
     like = next(t for t in given.values() if t.is_floating_point())
     for node in graph.nodes:
         operands = [_operand(o, values, rows, cols, like) for o in node.inputs]
-        if node.op.name == "spread":
+        if node.op.name == "column":
+            values[node.output] = torch.arange(cols)[None, :]
+        elif node.op.name == "spread":
             values[node.output] = operands[0].expand(rows, 1 if node.attrs["rows_only"] else cols)
         else:
             values[node.output] = _compute(node)(*operands)

@@ -241,7 +241,7 @@ REASONS = {
     Why.INTEGERS: "t = (x * 2.0).long()\nreturn x + (t + 1).sum(dim=-1, keepdim=true)",
     Why.SINGLE: "return x + exp(p1.sum() * 2.0)",
     Why.DOUBLE: "return exp(x.to(f64) * 2.0).to(f32)",
-    Why.NO_FLOATS: "t = x.long()\nreturn x.gather(1, (t + 1) * 2)",
+    Why.NO_FLOATS: "t = x.argmax(-1, true)\nreturn x.gather(1, (t + 1) * 2).expand(6, 16)",
     Why.DETOUR: "y = exp(x)\nreturn y * l(y)",
 }
 MEMBERS = "l = Linear(16, 16)\nparam c: [4, 6, 16] = ones()\n" + "".join(

@@ -350,6 +350,77 @@ PIECES = {
     "UnboundPairs": ("h: float[B, 2, D]", "a, b = h.unbind(1)\nreturn a * cos(b)", "", "float[B, D]"),
 }
 
+# A number of each row by its index, running sums, conversions.
+PICKS = {
+    "LogLikelihood": (
+        "x: float[B, 9], label: int[B, 1]",
+        "return (-log_softmax(x, -1).gather(-1, label)).mean()",
+        "",
+        "float[]",
+    ),
+    "PickAndMore": ("x: float[B, 9], n: int[B, 1]", "return x * x.gather(1, n) + sigmoid(x)", "", "float[B, 9]"),
+    "PickOfThree": (
+        "x: float[B, T, 9], n: int[B, T, 1]",
+        "return (x * 2).gather(2, n) + x.sum(-1, true)",
+        "",
+        "float[B, T, 1]",
+    ),
+    "RunningSum": ("x: float[B, D]", "return tanh(x).cumsum(-1) * x", "", "float[B, D]"),
+    "RunningSumOfThree": (
+        "x: float[B, T, 17]",
+        "y = cumsum(x * x, 2)\nreturn y / (1 + y.amax(-1, true))",
+        "",
+        "float[B, T, 17]",
+    ),
+    "RunningLogits": ("x: float[B, 17]", "return softmax(x, -1).cumsum(-1).mean(0)", "", "float[17]"),
+    "Counted": (
+        "x: float[B, D], m: bool[B, D]",
+        "return (x * m.float()).sum(-1) / (m.float().sum(-1) + 1)",
+        "",
+        "float[B]",
+    ),
+    "Converted": (
+        "x: float[B, D], n: int[B, D]",
+        "return x * n.float() + (x * 3).long() * x + n.bool().float() * cast(x > 0, float) + x.float() * cast(n, bool)",
+        "",
+        "float[B, D]",
+    ),
+}
+
+# Dimensions in another order, the last one in its place.
+MOVED = {
+    "HeadsNorm": (
+        "x: float[B, T, 2, D]",
+        "q = x.transpose(1, 2)\nreturn q * rsqrt(mean(q * q, -1, true) + 0.00001) * weight",
+        "weight: [D] = ones()",
+        "float[B, 2, T, D]",
+    ),
+    "MovedAndNot": (
+        "x: float[B, T, D], y: float[T, B, D]",
+        "return tanh(x.transpose(0, 1)) * y + y",
+        "",
+        "float[T, B, D]",
+    ),
+    "Permuted": (
+        "x: float[B, T, 2, D], y: float[2, 1, 1, D]",
+        "return gelu(x.permute(2, 0, 1, 3)) * y",
+        "",
+        "float[2, B, T, D]",
+    ),
+    "MovedDim": (
+        "x: float[B, 3, T, 2, D]",
+        "return x.movedim(1, 2) * 2 + sin(x.movedim(1, 2))",
+        "",
+        "float[B, T, 3, 2, D]",
+    ),
+    "MovedMean": (
+        "x: float[B, T, D], y: float[T, B, D]",
+        "return ((x.transpose(0, 1) - y) ** 2).mean()",
+        "",
+        "float[]",
+    ),
+}
+
 RANDOM = {
     "Dropout": ("x: float[B, D]", "return dropout(gelu(x), 0.3) * x", ""),
     "DropoutTwice": ("x: float[B, D]", "return dropout(dropout(x, 0.2) * 2, 0.4) + x", ""),
@@ -382,6 +453,8 @@ BATCHES = {
     "sums": _family(SUMS),
     "parts": _family(PARTS),
     "pieces": _family(PIECES),
+    "picks": _family(PICKS),
+    "moved": _family(MOVED),
     "random": _family(RANDOM),
 }
 

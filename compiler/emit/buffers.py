@@ -21,9 +21,10 @@ class BufferWriter(GroupNames):
 
     def _shape_of(self) -> str:
         """The text of the full shape, from an input that has it."""
-        for port, name in self.host.items():
+        like = self._like_port()
+        for port in (like, *self.host):
             if self._is_whole(port):
-                return f"{name}.shape"
+                return f"{self.host[port]}.shape"
         return f"torch.broadcast_shapes({', '.join(f'{n}.shape' for n in self.sources.values())})"
 
     def _like(self) -> str:
@@ -31,7 +32,8 @@ class BufferWriter(GroupNames):
 
     def _like_port(self) -> Port:
         floats = sorted((p for p in self.ports if p.type.is_float), key=lambda p: p.type.dtype != "float")
-        return next((p for p in floats if p.layout is Layout.FULL), floats[0])
+        whole = sorted((p for p in floats if p.layout is Layout.FULL), key=lambda p: p.window is not None)
+        return next(iter(whole), floats[0])
 
     def _dtype_beside(self, type: TensorType, like: TensorType) -> str:
         """`, dtype=...` where a new tensor of this type does not have the dtype of what it is made like."""
@@ -48,7 +50,7 @@ class BufferWriter(GroupNames):
             return f"{like}.new_zeros(programs, {width}, dtype=torch.float32)"
         dtype = self._dtype_beside(port.type, self._like_port().type)
         if port.layout is Layout.FULL:
-            if self._shape_of() == f"{like}.shape":
+            if self._shape_of() == f"{like}.shape" and self._like_port().window is None:
                 return f"torch.empty_like({like}{dtype})"
             return f"{like}.new_empty(shape{dtype})"
         return f"{like}.new_empty({self._row_shape(port)}{dtype})"

@@ -11,8 +11,8 @@ from tdsl.compiler.emit.render import WIDTH
 from tdsl.compiler.emit.text import Text, op_text
 from tdsl.compiler.ir import Scalar, Value
 from tdsl.compiler.kernel import Gradient, Layout, Port
-from tdsl.compiler.ops.op import Bound
 from tdsl.compiler.passes.schedule import Schedule
+from tdsl.compiler.passes.windows import view_of
 
 
 class FunctionWriter(BufferWriter):
@@ -187,12 +187,12 @@ class FunctionWriter(BufferWriter):
         return lines + self._pieces(ports, "d_")
 
     def _covers(self, ports: Sequence[Port]) -> bool:
-        """Whether these pieces are all of what is cut."""
+        """Whether these views are of all of their tensor."""
         window = ports[0].window
         assert window is not None
-        assert window.view.op.cut is not None
-        cut = window.view.op.cut(Bound(window.view.op, window.view.inputs, window.view.attrs, window.view.span))
-        return cut is not None and cut.whole and len(ports) == len(window.view.outputs)
+        view = view_of(window.view)
+        assert view is not None
+        return (view.pays or not view.fixed) and len(ports) == len(window.view.outputs)
 
     def _returned(self) -> list[str]:
         """A gradient for each argument of `forward`; a tensor used at two layouts gets the sum."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tdsl.compiler.emit.indexing import Index, index
+from tdsl.compiler.emit.indexing import Index, index, moved, stepped
 from tdsl.compiler.emit.kernels import Tensor_
 from tdsl.compiler.emit.plan import Plan, low_precision
 from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Scalar, Value
 from tdsl.compiler.kernel import Gradient, Layout, Port
+from tdsl.compiler.passes.windows import view_of
 
 
 def scalar_names(scalars: Sequence[Scalar], names: Names) -> dict[Scalar, str]:
@@ -34,6 +35,7 @@ class GroupNames:
         self.ports: dict[Port, str] = {}
         # What the tensor of a port is called where the kernel is launched.
         self.host: dict[Port, str] = {}
+        self.wishes = dict(zip(kernel.group.body.inputs, kernel.group.names))
         for value in kernel.group.body.inputs:
             self._name_input(value, [p for p in kernel.inputs if p.argument is value])
         self.ports = {p: self.ports[p] for p in kernel.inputs}
@@ -43,7 +45,7 @@ class GroupNames:
         self.rows = {v: self.names.new(v.name or self._row_name(v)) for v in kernel.saved_rows}
         self.cols = len(kernel.space.trail)
         self.indices = {p: index(name, p.runs, kernel.space) for p, name in self.ports.items() if p.runs}
-        self.indices |= {p: self._stepped(p) for p in self.ports if p.window is not None}
+        self.indices |= {p: self._viewed(p) for p in self.ports if p.window is not None}
         self.draws = kernel.draws > 0
         self.handed = self._backward_parameters()
         self.low = low_precision(kernel.group)
@@ -51,17 +53,19 @@ class GroupNames:
     def _name_input(self, value: Value, ports: Sequence[Port]) -> None:
         """One argument, and what the kernel calls the tensors that it reads of it."""
         cut = any(p.window is not None for p in ports)
-        self.sources[value] = self.names.new(value.name or "x")
+        wish = value.name or self.wishes.get(value) or "x"
+        self.sources[value] = self.names.new(wish)
         for i, port in enumerate(ports):
-            self.ports[port] = self.names.new(port.name or "x") if cut or i else self.sources[value]
+            self.ports[port] = self.names.new(port.name or wish) if cut or i else self.sources[value]
             self.host[port] = self.ports[port] if cut else self.sources[value]
 
-    def _stepped(self, port: Port, prefix: str = "") -> Index:
-        """A piece of wider rows: those of what it is cut from are a step apart."""
-        whole = self.sources[port.argument]
-        step, place = f"{whole}_stride", f"{whole}_offsets"
-        number = (step, f"{prefix}{self.host[port]}.stride({-1 - self.cols})")
-        return Index(place, (number,), f"{place} = rows * {step} + cols")
+    def _viewed(self, port: Port, prefix: str = "") -> Index:
+        """Where a tensor that the group views itself lies."""
+        assert port.window is not None
+        view = view_of(port.window.view)
+        assert view is not None
+        made = stepped if view.fixed else moved
+        return made(self.sources[port.argument], f"{prefix}{self.host[port]}", self.kernel.space)
 
     def _float_outputs(self) -> list[Port]:
         return [p for p in self.kernel.outputs if p.type.is_float]
@@ -85,7 +89,7 @@ class GroupNames:
         pieces = [g for g in self._computed() if g.port.window is not None]
         found = once([Tensor_(f"d_{self.ports[g.port]}", g.value, g.layout) for g in plain])
         return found + [
-            Tensor_(f"d_{self.ports[g.port]}", g.value, g.layout, self._stepped(g.port, "d_")) for g in pieces
+            Tensor_(f"d_{self.ports[g.port]}", g.value, g.layout, self._viewed(g.port, "d_")) for g in pieces
         ]
 
     def _computed(self) -> list[Gradient]:

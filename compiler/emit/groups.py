@@ -10,8 +10,8 @@ from tdsl.compiler.emit.group_names import once, scalar_names
 from tdsl.compiler.emit.kernels import KernelText, Tensor_, kernel_text
 from tdsl.compiler.emit.plan import low_precision, plan
 from tdsl.compiler.emit.render import render
-from tdsl.compiler.emit.triton import Names
-from tdsl.compiler.ir import Group
+from tdsl.compiler.emit.triton import Names, noun
+from tdsl.compiler.ir import Group, Value
 from tdsl.compiler.kernel import Layout, Port
 from tdsl.compiler.structured.template import Naming, template_of
 
@@ -44,7 +44,8 @@ def _naming(group: Group) -> Naming:
     assert group.structure is not None
     names = Names()
     roles = {value: role for role, value in group.structure.roles.items()}
-    inputs = {v: names.new(v.name or roles.get(v, "x")) for v in group.body.inputs}
+    wishes = dict(zip(group.body.inputs, group.names))
+    inputs = {v: names.new(v.name or roles.get(v) or wishes.get(v) or "x") for v in group.body.inputs}
     scalars = scalar_names(group.scalars, names)
     outputs = {v: names.new(v.name or "y") for v in group.body.outputs}
     low = low_precision(group)
@@ -110,4 +111,12 @@ class _GroupWriter(FunctionWriter):
         assert graph is not None
         assert plan_ is not None
         reads, writes = self._backward_reads(), self._backward_writes()
-        return kernel_text(self._kernel_name("backward"), graph, plan_, reads, writes, self.scalars)
+        return kernel_text(
+            self._kernel_name("backward"), graph, plan_, reads, writes, self.scalars, self._gradient_names()
+        )
+
+    def _gradient_names(self) -> dict[Value, str]:
+        """Gradients of what the forward makes, called after that."""
+        makers = self.kernel.forward.producers()
+        told = {g: f.name or noun(makers.get(f)) for g, f in self.kernel.gradient_of.items()}
+        return {g: f"d_{name}" for g, name in told.items() if name}

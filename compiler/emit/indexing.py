@@ -10,15 +10,18 @@ from dataclasses import dataclass
 
 from tdsl.compiler.kernel import Run, Space
 
+# The longest line of index arithmetic, less its indentation.
+READABLE = 104
+
 
 @dataclass(frozen=True)
 class Index:
     """`text`, of a kernel's `rows` and `cols` (or `offsets`), and the numbers that it needs: a name, and its text where
-    the kernel is launched, in terms of the full `shape`. A `line` that several share may stand before what uses it."""
+    the kernel is launched, in terms of the full `shape`. `lines`, which several tensors may share, stand before it."""
 
     text: str
     numbers: tuple[tuple[str, str], ...]
-    line: str = ""
+    lines: tuple[str, ...] = ()
 
 
 def index(name: str, runs: Sequence[Run], space: Space) -> Index:
@@ -37,6 +40,32 @@ def index(name: str, runs: Sequence[Run], space: Space) -> Index:
             text += f" * {_stride(name, later, space, numbers)}"
         terms.append(text)
     return Index(" + ".join(terms), tuple(numbers))
+
+
+def stepped(name: str, piece: str, space: Space) -> Index:
+    """The index of a piece of wider rows, which are a step apart; `piece` is what it is called at the launch."""
+    step, place = f"{name}_stride", f"{name}_offsets"
+    number = (step, f"{piece}.stride({-1 - len(space.trail)})")
+    return Index(place, (number,), (f"{place} = rows * {step} + cols",))
+
+
+def moved(name: str, view: str, space: Space) -> Index:
+    """The index of a tensor whose rows' dimensions lie in another order; `view` is what it is called at the launch."""
+    rows, rank = len(space.lead), len(space.shape)
+    terms: list[str] = []
+    numbers: list[tuple[str, str]] = []
+    for i in range(rows):
+        text = "rows"
+        if i + 1 < rows:
+            text += f" // {_new(f'{name}_inner', _count(i + 1, rows, space), numbers)}"
+        if i:
+            text += f" % {_new(f'{name}_count', _count(i, i + 1, space), numbers)}"
+        terms.append(f"{text} * {_new(f'{name}_stride', f'{view}.stride({i - rank})', numbers)}")
+    first, *rest = terms
+    lines = [f"{name}_rows = {first}", *(f"{name}_rows += {term}" for term in rest)]
+    together = f"{name}_rows = {' + '.join(terms)}"
+    lines = [together] if len(together) <= READABLE else lines
+    return Index(f"{name}_offsets", tuple(numbers), (*lines, f"{name}_offsets = {name}_rows + cols"))
 
 
 def _segment(run: Run, space: Space) -> tuple[str, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tdsl.compiler.emit.indexing import Index
 from tdsl.compiler.emit.render import layout
@@ -43,9 +44,10 @@ def kernel_text(
     reads: Sequence[Tensor_],
     writes: Sequence[Tensor_],
     scalars: Mapping[Scalar, str],
+    wishes: Mapping[Value, str] = MappingProxyType({}),
 ) -> KernelText:
-    """The Triton function that computes `graph`."""
-    writer = _Writer(graph, plan, reads, writes, scalars)
+    """The Triton function that computes `graph`; `wishes` are names for values within it."""
+    writer = _Writer(graph, plan, reads, writes, scalars, wishes)
     body = {
         Form.FLAT: writer.flat,
         Form.TILES: writer.tiles,
@@ -82,6 +84,7 @@ class _Writer:
         reads: Sequence[Tensor_],
         writes: Sequence[Tensor_],
         scalars: Mapping[Scalar, str],
+        wishes: Mapping[Value, str],
     ) -> None:
         self.graph = graph
         self.plan = plan
@@ -90,9 +93,11 @@ class _Writer:
         names = Names()
         names.taken |= {f"{t.name}_ptr" for t in (*reads, *writes)} | set(scalars.values())
         names.taken |= set(numbers_of((*reads, *writes)))
-        names.taken |= {t.index.text for t in (*reads, *writes) if t.index is not None and t.index.line}
+        lines = [line for t in (*reads, *writes) if t.index is not None for line in t.index.lines]
+        names.taken |= {line.partition(" ")[0] for line in lines}
         self.names = names
-        self.body = Body(graph, names, scalars, {t.value: t.name for t in writes}, flat=plan.form is Form.FLAT)
+        hints = {t.value: t.name for t in writes}
+        self.body = Body(graph, names, scalars, hints, wishes=wishes, flat=plan.form is Form.FLAT)
         self.sums = [n for n in graph.nodes if n.op.name in SUMS]
 
     # One element after another ---------------------------------------------------------------------------------------
@@ -154,7 +159,7 @@ class _Writer:
         """Where the elements of a block lie, in tensors of the whole space and in what pieces are cut from."""
         tensors = [t for t in (*self.reads.values(), *self.writes) if t.layout is Layout.FULL]
         plain = any(t.index is None for t in tensors) or draws(self.graph)
-        lines = dict.fromkeys(t.index.line for t in tensors if t.index is not None and t.index.line)
+        lines = dict.fromkeys(line for t in tensors if t.index is not None for line in t.index.lines)
         return [*(["offsets = rows * N_COLS + cols"] if plain else []), *lines]
 
     def _accumulating(self) -> list[str]:

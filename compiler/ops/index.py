@@ -12,9 +12,11 @@ from typing import Any
 from tdsl.compiler.ir import Attr, Scalar, Shape, TensorType
 from tdsl.compiler.ops.bounds import at_least, at_most
 from tdsl.compiler.ops.infer import ONE, REST, axis, broadcast, known, same
-from tdsl.compiler.ops.op import Bound, Cut, Types, internal, library
+from tdsl.compiler.ops.op import Bound, Cut, Kind, Op, Types, internal, library, register, signature
 from tdsl.compiler.ops.parts import check_index, with_size
+from tdsl.compiler.ops.rows import N_COLS
 from tdsl.compiler.ops.shape import typed, view
+from tdsl.compiler.ops.trace import Expr, Tracer
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import fail
 
@@ -273,7 +275,37 @@ def _index_select(b: Bound) -> Types:
     return typed(b, with_size(x.shape, dim, count) if x.shape else ())
 
 
-library("gather", "input: tensor, dim: int, index: tensor", _gather, ".gather")
+def _picks(b: Bound) -> bool:
+    """Whether it picks one number a row, as a label does of class scores."""
+    x, index = b.type(0), b.type(1)
+    rank = len(x.shape)
+    return (
+        x.is_float
+        and rank == len(index.shape) > 1
+        and axis(b.attrs["dim"], rank, b) == rank - 1
+        and known(index.shape[-1]) == 1
+        and all(map(same, x.shape[:-1], index.shape[:-1]))
+    )
+
+
+def _picked(t: Tracer, x: Expr, index: Expr, dim: int) -> Expr:
+    """The number in the column of that index; NaN, never another, for an index that is no column."""
+    found = t.row_sum(t.where(t.eq(t.column(), index), x, 0.0))
+    return t.where(t.both(index >= 0, index < N_COLS), found, float("nan"))
+
+
+register(
+    Op(
+        "gather",
+        Kind.REDUCTION,
+        signature("input: tensor, dim: int, index: tensor"),
+        _gather,
+        ".gather",
+        lower=_picked,
+        unfused=lambda b: not _picks(b),
+        flops=0,
+    )
+)
 library(
     "scatter",
     "input: tensor, dim: int, index: tensor, src: operand? = none, *, value: operand? = none, reduce: str? = none",

@@ -149,6 +149,8 @@ class Op:
     - `results`: the names of several results, `("values", "indices")`.
     - `unfused`: which calls of a fusible op are left to PyTorch all the same.
     - `cut`: of a view: how it cuts its input, None where a call does not, or by numbers that only a module knows.
+    - `moves`: of a view: the order that it puts dimensions in (dimension i is dimension `order[i]` of the input),
+      where the last one stays in its place; None where a call does something else.
     - `total`: "sum" or "mean" where a reduction is one: such a reduction may run over more than a row.
     - `alone`: whether a single call is worth a kernel of ours.
     - `structure`: how a template computes a call; None where none does.
@@ -172,6 +174,7 @@ class Op:
     results: tuple[str, ...] = ()
     unfused: Callable[[Bound], bool] | None = None
     cut: Callable[[Bound], Cut | None] | None = None
+    moves: Callable[[Bound], tuple[int, ...] | None] | None = None
     total: str = ""
     alone: bool = False
     structure: Callable[[Bound], Structure | None] | None = None

@@ -93,6 +93,37 @@ register(
     )
 )
 
+register(
+    Op(
+        "column",
+        Kind.POINTWISE,
+        signature(""),
+        lambda b: (TensorType("i64", (ONE, COLS)),),
+        "torch.arange",
+        "cols",
+        doc="The number of each column, within kernels.",
+    )
+)
+
+
+def _running(name: str, reverse: str, other: str) -> None:
+    register(
+        Op(
+            name,
+            Kind.ROW,
+            signature("input: tensor"),
+            lambda b: (b.type(0),),
+            ".cumsum(1)",
+            f"tl.cumsum({{0}}, axis=1{reverse})",
+            vjp=lambda t, g, y, x: (t(other, g),),
+            doc="Sums of a row up to each column, or from each on: of a row that is in registers.",
+        )
+    )
+
+
+_running("scan_sum", "", "scan_back")
+_running("scan_back", ", reverse=True", "scan_sum")
+
 DIM = "input: tensor, dim: sizes? = none, keepdim: bool = false"
 DTYPE = ", *, dtype: dtype? = none"
 
@@ -346,4 +377,6 @@ register(
     )
 )
 
-internal("row_sum", "row_max", "row_min", "col_sum", "all_sum", "spread", "length", "stop")
+internal(
+    "row_sum", "row_max", "row_min", "col_sum", "all_sum", "spread", "length", "stop", "column", "scan_sum", "scan_back"
+)

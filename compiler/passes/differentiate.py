@@ -20,7 +20,8 @@ from tdsl.compiler.passes.lower import live
 def differentiate(kernel: Kernel) -> Kernel:
     """The kernel with `backward`, `grads`, `gradients` and `saved`; unchanged where nothing in it has a gradient."""
     grads = tuple(_grad_port(p) for p in kernel.outputs if p.type.is_float)
-    gradients, nodes = _Reverse(kernel, grads).run()
+    reverse = _Reverse(kernel, grads)
+    gradients, nodes = reverse.run()
     if not gradients:
         return kernel
     backward = live(Graph(kernel.name, (), (), nodes, tuple(g.value for g in gradients)))
@@ -30,7 +31,8 @@ def differentiate(kernel: Kernel) -> Kernel:
     backward = live(_without_makers(replace(backward, inputs=inputs), saved))
     rows = tuple(v for v in saved if v not in kernel.forward.outputs)
     forward = replace(kernel.forward, outputs=(*kernel.forward.outputs, *rows))
-    return replace(kernel, forward=forward, backward=backward, grads=grads, gradients=gradients, saved=saved)
+    kernel = replace(kernel, forward=forward, backward=backward, grads=grads, gradients=gradients, saved=saved)
+    return replace(kernel, gradient_of=reverse.gradient_of)
 
 
 def _grad_port(port: Port) -> Port:
@@ -46,11 +48,11 @@ class _Reverse:
         self.tracer = Tracer()
         self.tracer.adopt(kernel.forward.nodes)
         self.found: dict[Value, Expr] = {}
-        self.full: dict[Value, Expr] = {}
-        self.inputs = {p.value for p in kernel.inputs}
+        self.given: dict[Value, Expr] = {}
+        self.gradient_of: dict[Value, Value] = {}
         for port, grad in zip((p for p in kernel.outputs if p.type.is_float), grads):
             handed = self.tracer.wrap(grad.value)
-            self._add(port.value, handed if port.count is None else handed / port.count)
+            self._add(self.given, port.value, handed if port.count is None else handed / port.count)
         still = {kernel.group.body.inputs[i] for i in kernel.group.still}
         self.differentiated = [p for p in kernel.inputs if p.type.is_float and p.argument not in still]
         self.active = self._active()
@@ -65,8 +67,9 @@ class _Reverse:
 
     def run(self) -> tuple[tuple[Gradient, ...], tuple[Node, ...]]:
         for node in reversed(self.kernel.forward.nodes):
-            if node.output in self.found and node.op.vjp is not None:
-                self._node(node, self.found[node.output])
+            grad = self._total(node.output)
+            if grad is not None and node.op.vjp is not None:
+                self._node(node, grad)
         found = (self._gradient(p) for p in self.differentiated)
         return tuple(g for g in found if g is not None), tuple(self.tracer.nodes)
 
@@ -77,7 +80,7 @@ class _Reverse:
         assert node.op.vjp is not None
         for operand, grad in zip(node.inputs, node.op.vjp(t, g, t.wrap(node.output), *operands, **node.attrs)):
             if grad is not None and isinstance(operand, Value) and operand in self.active:
-                self._add(operand, self._reduced(grad, node, operand))
+                self._add(self.found, operand, self._reduced(grad, node, operand))
 
     def _reduced(self, grad: Expr, node: Node, operand: Value) -> Expr:
         """Sum a gradient over what was broadcast, as far as it is summed at once."""
@@ -93,11 +96,20 @@ class _Reverse:
             return Layout.FULL if self.kernel.space.flat else Layout.ROW
         return Layout.FULL if layout is Layout.COL else layout
 
-    def _add(self, value: Value, grad: Expr) -> None:
-        self.found[value] = self.found[value] + grad if value in self.found else grad
+    def _add(self, sums: dict[Value, Expr], value: Value, grad: Expr) -> None:
+        sums[value] = sums[value] + grad if value in sums else grad
+
+    def _total(self, value: Value) -> Expr | None:
+        """What a value's users hand back, then what is given from outside: a norm's terms cancel among themselves."""
+        if value in self.given:
+            self._add(self.found, value, self.given.pop(value))
+        total = self.found.get(value)
+        if total is not None and isinstance(total.operand, Value):
+            self.gradient_of.setdefault(total.operand, value)
+        return total
 
     def _gradient(self, port: Port) -> Gradient | None:
-        grad = self.found.get(port.value)
+        grad = self._total(port.value)
         if grad is None:
             return None
         whole = self._whole(grad, self._kept(port.layout))

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Shape, Value
 from tdsl.compiler.kernel import Layout, Space
 from tdsl.compiler.names import snake
-from tdsl.compiler.ops.infer import same_shape
-from tdsl.compiler.ops.op import Cut, Kind, Op, signature
+from tdsl.compiler.ops.infer import knowing, same_shape
+from tdsl.compiler.ops.op import Kind, Op, signature
 from tdsl.compiler.passes.fusible import (
     MOST_OPERATIONS,
     MOST_TENSORS,
@@ -30,7 +30,7 @@ from tdsl.compiler.passes.fusible import (
     trailing,
     unfusible,
 )
-from tdsl.compiler.passes.windows import cuts, fits
+from tdsl.compiler.passes.windows import View, fits, is_view, views
 
 GROUP = Op("group", Kind.STRUCTURED, signature(""), lambda b: (), "kernels")
 
@@ -79,6 +79,8 @@ class _Fuser:
         self.index = {node: i for i, node in enumerate(graph.nodes)}
         self.users, self.kept = graph.users(), set(graph.results)
         self.maker = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
+        with knowing(graph.known, graph.assumed):
+            self.unfusible = {node: unfusible(node) for node in graph.nodes}
         self.cluster: dict[int, Cluster] = {}
         self.refused: dict[tuple[int, int], Why] = {}
 
@@ -88,7 +90,7 @@ class _Fuser:
 
     def run(self) -> list[Cluster]:
         for i, node in enumerate(self.nodes):
-            if unfusible(node) is not None:
+            if self.unfusible[node] is not None:
                 continue
             self._place(i, Cluster(iterated(node), trailing(node)))
             for j in self.sources(i):
@@ -96,27 +98,27 @@ class _Fuser:
                     why = self._merge(self.cluster[j], self.cluster[i])
                     if why is not None:
                         self.refused[j, i] = why
-        for i, node, cut in cuts(self.graph):
-            self._take_in(i, node, cut)
+        for view in views(self.graph):
+            self._take_in(view)
         return list(dict.fromkeys(self.cluster.values()))
 
-    def _take_in(self, i: int, node: Node, cut: Cut) -> None:
-        """Let the one group that reads the pieces of a tensor cut it itself."""
+    def _take_in(self, view: View) -> None:
+        """Let the one group that reads what a view yields make it itself."""
+        node = view.node
         readers = {user for value in node.outputs for user in self.users.get(value, ())}
         clusters = {self.cluster.get(self.index[user]) for user in readers}
         cluster = clusters.pop() if len(clusters) == 1 else None
         if cluster is None or self.kept.intersection(node.outputs):
             return
-        members = {j: self.nodes[j] for j in cluster.members if self.nodes[j].op.cut is None}
-        made = {v for member in members.values() for v in member.outputs}
-        read = {v for member in members.values() for v in member.values}
-        space = fits(node, cut, cluster.shape, cluster.trailing, members, read.__contains__)
-        if space is None or node.values[0] in made or (len(members) == 1 and not cut.whole):
+        members = [self.nodes[j] for j in cluster.members if not is_view(self.nodes[j])]
+        made = {v for member in members for v in member.outputs}
+        space = fits(view, cluster.shape, cluster.trailing, members, {v for m in members for v in m.values})
+        if space is None or node.values[0] in made or not (view.pays or self.pays(cluster)):
             return
         cluster.trailing = len(space.trail)
-        cluster.members = sorted([*cluster.members, i])
+        cluster.members = sorted([*cluster.members, view.index])
         cluster.layouts |= dict.fromkeys(node.outputs, Layout.FULL)
-        self.cluster[i] = cluster
+        self.cluster[view.index] = cluster
 
     def boundary(self, j: int, i: int) -> Boundary | None:
         """What separates node `i` from its source `j`; None within a group, and where neither could be in one."""
@@ -127,7 +129,7 @@ class _Fuser:
         if a is not None and b is not None:
             return Boundary(maker, reader, self.refused[j, i])
         culprit = maker if a is None else reader
-        why = unfusible(culprit)
+        why = self.unfusible[culprit]
         return Boundary(maker, reader, why, culprit) if why is not None and (a or b) else None
 
     def _place(self, i: int, cluster: Cluster) -> None:
@@ -234,7 +236,20 @@ def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Val
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known, assumed=graph.assumed)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     still = tuple(i for i, v in enumerate(inputs) if v in still_values(graph))
-    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars, still))
+    group = Group(name, body, scalars, still, names=input_names(graph, inputs))
+    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=group)
+
+
+def input_names(graph: Graph, inputs: Iterable[Value]) -> tuple[str, ...]:
+    """What inputs of a group are called: as the source does, else after the layer or the module that makes them."""
+    makers = graph.producers()
+
+    def named(value: Value) -> str:
+        maker = makers.get(value)
+        path = maker.layer.split(".") if maker is not None else []
+        return value.name or next((part for part in reversed(path) if not part.isdecimal()), "")
+
+    return tuple(map(named, inputs))
 
 
 def still_values(graph: Graph) -> set[Value]:

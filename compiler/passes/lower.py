@@ -14,8 +14,8 @@ from tdsl.compiler.ops.infer import ONE, same_shape
 from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.ops.rows import N_ALL, N_ROWS
 from tdsl.compiler.ops.trace import Expr, Tracer
-from tdsl.compiler.passes.fusible import Reach, bound, iterated, reach_of, reduces, trailing
-from tdsl.compiler.passes.windows import columns_of
+from tdsl.compiler.passes.fusible import Reach, iterated, reach_of, reduces, trailing
+from tdsl.compiler.passes.windows import is_view, view_of
 
 
 def lower(group: Group) -> Kernel:
@@ -57,7 +57,7 @@ class _Lowering:
         if node.op.name == "upcast":  # kernels compute in float32 whatever they read: what uses it tells the layout
             (self.read[node.output],) = node.values
             return
-        if node.op.cut is not None:
+        if is_view(node):
             self.windows |= {piece: Window(node, i) for i, piece in enumerate(node.outputs)}
             return
         at = self._layout_of_operands(node)
@@ -156,18 +156,18 @@ def _space(group: Group) -> Space:
     """Rows and columns: as the reductions say; else the columns are those of a vector that is broadcast over rows."""
     reducing = [n for n in group.body.nodes if reduces(n)]
     telling = [n for n in reducing if trailing(n) is not None]
-    cutting = [n for n in group.body.nodes if n.op.cut is not None]
-    if cutting and not telling:  # what lies together of the pieces
-        cut = cutting[0].op.cut(bound(cutting[0])) if cutting[0].op.cut is not None else None
-        assert cut is not None
-        shape, k = cutting[0].outputs[0].type.shape, columns_of(cutting[0], cut)
+    views = [found for n in group.body.nodes if is_view(n) and (found := view_of(n)) is not None]
+    fixed = next((v for v in views if v.fixed), None)
+    if fixed is not None and not telling:  # what lies together of the pieces
+        shape, k = fixed.node.outputs[0].type.shape, fixed.columns
     elif telling:  # what is made from numbers a row alone may come before, and is of less than the space
-        shape, found = iterated(telling[0]), trailing(telling[0])
-        assert found is not None
-        k = found
+        shape, columns = iterated(telling[0]), trailing(telling[0])
+        assert columns is not None
+        k = columns
     else:  # casts of what is read come first, and may be of less
-        shape = max((iterated(n) for n in group.body.nodes if n.op.name != "upcast"), key=len)
-        k = _broadcast_columns(group, shape)
+        computing = [n for n in group.body.nodes if n.op.name != "upcast" and not is_view(n)]
+        shape = max(map(iterated, computing), key=len)
+        k = min([_broadcast_columns(group, shape), *(v.columns for v in views)])
     return Space(shape[: len(shape) - k], shape[len(shape) - k :])
 
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.patterns.attention import attention
+from tdsl.compiler.passes.patterns.attention_kernel import attention_kernel
+from tdsl.compiler.passes.patterns.gelu import gelu
 
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = (attention,)
+PATTERNS: tuple[Pattern, ...] = (gelu, attention, attention_kernel)
 
 
 def recognise(graph: Graph) -> Graph:

@@ -35,10 +35,10 @@ def schedule(kernel: Kernel, graph: Graph) -> Schedule:
     """The form of the forward or backward `graph` of a kernel."""
     accumulate = any(node.op.name in SUMS for node in graph.nodes)
     live = live_blocks(graph)
-    if not any(node.op.name.startswith("row_") for node in graph.nodes):
+    if not any(node.op.name.startswith(("row_", "scan_")) for node in graph.nodes):
         return Schedule(Form.FLAT if kernel.space.flat else Form.TILES, accumulate, live)
-    columns = kernel.space.columns
-    if columns is not None and _padded(columns) * live <= REGISTERS:
+    columns, scans = kernel.space.columns, any(node.op.name.startswith("scan_") for node in graph.nodes)
+    if columns is not None and (scans or _padded(columns) * live <= REGISTERS):
         return Schedule(Form.ROWS, accumulate, live)
     return Schedule(Form.LOOPED, accumulate, live)
 

@@ -2,7 +2,7 @@
 
 The kernels never store a score: a program has a block of queries (in the backward of keys and values a block of keys),
 walks over the blocks of the others that it sees, and brings a softmax up to date (Dao, "FlashAttention-2", 2023).
-`compiler/passes/patterns/attention.py` says which calls are such; the options of a structure are
+`compiler/passes/patterns/attention_kernel.py` says which calls are such; the options of a structure are
 
 - `causal`, `grouped`: whether a query sees the keys up to itself alone, whether several heads of q share one of k;
 - `window`, `softcap`, `scale`: numbers, `Scalar`s that are arguments, the text of what the sizes tell, or None;

@@ -164,14 +164,14 @@ def affine(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 # Moves 12 bytes (f32) an element forward, 20 backward.
 
 
-def affine_add_relu_reference(x: Tensor, x_2: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    return F.relu(x + (x_2 * gamma + beta))
+def affine_add_relu_reference(x: Tensor, conv2: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return F.relu(x + (conv2 * gamma + beta))
 
 
 @triton.jit
 def _affine_add_relu_forward(
     x_ptr,
-    x_2_ptr,
+    conv2_ptr,
     gamma_ptr,
     beta_ptr,
     y_ptr,
@@ -189,10 +189,10 @@ def _affine_add_relu_forward(
     mask = row_mask & col_mask
     offsets = rows * N_COLS + cols
     x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    conv2 = tl.load(conv2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     gamma = tl.load(gamma_ptr + rows % gamma_count, mask=row_mask, other=0.0).to(tl.float32)
     beta = tl.load(beta_ptr + rows % beta_count, mask=row_mask, other=0.0).to(tl.float32)
-    sum = x + (x_2 * gamma + beta)
+    sum = x + (conv2 * gamma + beta)
     y = tl.where(sum <= 0.0, 0.0, sum)
     tl.store(y_ptr + offsets, y, mask=mask)
 
@@ -200,12 +200,12 @@ def _affine_add_relu_forward(
 @triton.jit
 def _affine_add_relu_backward(
     x_ptr,
-    x_2_ptr,
+    conv2_ptr,
     gamma_ptr,
     beta_ptr,
     d_y_ptr,
     d_x_ptr,
-    d_x_2_ptr,
+    d_conv2_ptr,
     d_gamma_ptr,
     d_beta_ptr,
     n_rows,
@@ -227,14 +227,14 @@ def _affine_add_relu_backward(
         mask = row_mask & col_mask
         offsets = rows * N_COLS + cols
         x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+        conv2 = tl.load(conv2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        d_x = tl.where(x + (x_2 * gamma + beta) <= 0.0, 0.0, d_y)
-        d_x_2 = d_x * gamma
+        d_x = tl.where(x + (conv2 * gamma + beta) <= 0.0, 0.0, d_y)
+        d_conv2 = d_x * gamma
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
-        tl.store(d_x_2_ptr + offsets, d_x_2, mask=mask)
+        tl.store(d_conv2_ptr + offsets, d_conv2, mask=mask)
         d_beta = d_beta + tl.where(mask, d_x, 0.0)
-        d_gamma = d_gamma + tl.where(mask, d_x * x_2, 0.0)
+        d_gamma = d_gamma + tl.where(mask, d_x * conv2, 0.0)
     d_beta = tl.sum(d_beta, axis=1, keep_dims=True)
     d_gamma = tl.sum(d_gamma, axis=1, keep_dims=True)
     tl.store(d_gamma_ptr + rows, d_gamma, mask=row_mask)
@@ -244,11 +244,11 @@ def _affine_add_relu_backward(
 @launch.falls_back_to(affine_add_relu_reference)
 class _AffineAddRelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, x_2, gamma, beta):
+    def forward(ctx, x, conv2, gamma, beta):
         shape = x.shape
         ctx.gamma_shape = gamma.shape
         ctx.beta_shape = beta.shape
-        x, x_2, gamma, beta = x.contiguous(), x_2.contiguous(), gamma.contiguous(), beta.contiguous()
+        x, conv2, gamma, beta = x.contiguous(), conv2.contiguous(), gamma.contiguous(), beta.contiguous()
         n_cols = math.prod(shape[-2:])
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.column_tile(n_cols)
@@ -256,7 +256,7 @@ class _AffineAddRelu(torch.autograd.Function):
         if shape.numel():
             _affine_add_relu_forward[(triton.cdiv(n_rows, tile.rows), triton.cdiv(n_cols, tile.cols))](
                 x,
-                x_2,
+                conv2,
                 gamma,
                 beta,
                 y,
@@ -268,32 +268,32 @@ class _AffineAddRelu(torch.autograd.Function):
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        ctx.save_for_backward(x, x_2, gamma, beta)
+        ctx.save_for_backward(x, conv2, gamma, beta)
         ctx.shape = shape
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y):
-        x, x_2, gamma, beta = ctx.saved_tensors
+        x, conv2, gamma, beta = ctx.saved_tensors
         shape = ctx.shape
         d_y = d_y.contiguous()
         n_cols = math.prod(shape[-2:])
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=5, longest=launch.CHUNK)
         d_x = torch.empty_like(x)
-        d_x_2 = torch.empty_like(x)
+        d_conv2 = torch.empty_like(x)
         d_gamma = d_y.new_empty(n_rows, dtype=torch.float32)
         d_beta = d_y.new_empty(n_rows, dtype=torch.float32)
         if shape.numel():
             _affine_add_relu_backward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
-                x_2,
+                conv2,
                 gamma,
                 beta,
                 d_y,
                 d_x,
-                d_x_2,
+                d_conv2,
                 d_gamma,
                 d_beta,
                 n_rows,
@@ -306,13 +306,13 @@ class _AffineAddRelu(torch.autograd.Function):
             )
         return (
             d_x,
-            d_x_2,
+            d_conv2,
             d_gamma.view((*shape[:-2], 1, 1)).sum_to_size(ctx.gamma_shape).to(d_y.dtype),
             d_beta.view((*shape[:-2], 1, 1)).sum_to_size(ctx.beta_shape).to(d_y.dtype),
         )
 
 
-def affine_add_relu(x: Tensor, x_2: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    if launch.use_kernels(x, x_2, gamma, beta):
-        return _AffineAddRelu.apply(x, x_2, gamma, beta)
-    return affine_add_relu_reference(x, x_2, gamma, beta)
+def affine_add_relu(x: Tensor, conv2: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    if launch.use_kernels(x, conv2, gamma, beta):
+        return _AffineAddRelu.apply(x, conv2, gamma, beta)
+    return affine_add_relu_reference(x, conv2, gamma, beta)

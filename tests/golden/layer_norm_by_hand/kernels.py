@@ -92,12 +92,12 @@ def _norm_backward(
         inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         centred = x - quotient
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * centred, 0.0), axis=1, keep_dims=True)
-        product_2 = total * (-0.5) * inverse * inverse * inverse / N_COLS * centred
-        sum = product * inverse + product_2 + product_2
-        total_2 = tl.sum(tl.where(mask, -sum, 0.0), axis=1, keep_dims=True)
-        d_x = sum + total_2 / N_COLS
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * centred, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * centred
+        d_centred = d_product * inverse + product + product
+        d_quotient = tl.sum(tl.where(mask, -d_centred, 0.0), axis=1, keep_dims=True)
+        d_x = d_centred + d_quotient / N_COLS
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (centred * inverse), 0.0), axis=0, keep_dims=True)
         d_bias_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)

@@ -96,7 +96,7 @@ def _long_backward(
         row_mask = rows < n_rows
         stop = tl.load(stop_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         total = tl.load(total_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
-        total_2 = tl.full([BLOCK_ROWS, BLOCK_COLS], 0.0, tl.float32)
+        d_total = tl.full([BLOCK_ROWS, BLOCK_COLS], 0.0, tl.float32)
         for start in range(0, N_COLS, BLOCK_COLS):
             cols = start + tl.arange(0, BLOCK_COLS)[None, :]
             col_mask = cols < N_COLS
@@ -106,8 +106,8 @@ def _long_backward(
             weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
             d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
             exp = tl.exp(x * weight - stop)
-            total_2 = total_2 + tl.where(mask, (-d_y) * (exp / total) / total, 0.0)
-        total_2 = tl.sum(total_2, axis=1, keep_dims=True)
+            d_total = d_total + tl.where(mask, (-d_y) * (exp / total) / total, 0.0)
+        d_total = tl.sum(d_total, axis=1, keep_dims=True)
         for start in range(0, N_COLS, BLOCK_COLS):
             cols = start + tl.arange(0, BLOCK_COLS)[None, :]
             col_mask = cols < N_COLS
@@ -117,12 +117,12 @@ def _long_backward(
             weight_2 = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
             d_y_2 = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
             exp_2 = tl.exp(x_2 * weight_2 - stop)
-            product = (d_y_2 / total + total_2) * exp_2
-            d_x = product * weight_2
+            d_difference = (d_y_2 / total + d_total) * exp_2
+            d_x = d_difference * weight_2
             tl.store(d_x_ptr + offsets, d_x, mask=mask)
             d_weight_place = d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols
             d_weight_sum = tl.load(d_weight_place, mask=col_mask, other=0.0)
-            d_weight_sum += tl.sum(tl.where(mask, product * x_2, 0.0), axis=0, keep_dims=True)
+            d_weight_sum += tl.sum(tl.where(mask, d_difference * x_2, 0.0), axis=0, keep_dims=True)
             tl.store(d_weight_place, d_weight_sum, mask=col_mask)
 
 

@@ -101,7 +101,7 @@ def _softmax_backward(
     row_mask = rows < n_rows
     stop = tl.load(stop_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
     total = tl.load(total_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
-    total_2 = tl.full([BLOCK_ROWS, BLOCK_COLS], 0.0, tl.float32)
+    d_total = tl.full([BLOCK_ROWS, BLOCK_COLS], 0.0, tl.float32)
     for start in range(0, N_COLS, BLOCK_COLS):
         cols = start + tl.arange(0, BLOCK_COLS)[None, :]
         col_mask = cols < N_COLS
@@ -112,8 +112,8 @@ def _softmax_backward(
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         scores = x / 4
         exp = tl.exp(tl.where(keep, scores, -1000000000.0) - stop)
-        total_2 = total_2 + tl.where(mask, (-d_y) * (exp / total) / total, 0.0)
-    total_2 = tl.sum(total_2, axis=1, keep_dims=True)
+        d_total = d_total + tl.where(mask, (-d_y) * (exp / total) / total, 0.0)
+    d_total = tl.sum(d_total, axis=1, keep_dims=True)
     for start in range(0, N_COLS, BLOCK_COLS):
         cols = start + tl.arange(0, BLOCK_COLS)[None, :]
         col_mask = cols < N_COLS
@@ -124,7 +124,7 @@ def _softmax_backward(
         d_y_2 = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         scores_2 = x_2 / 4
         exp_2 = tl.exp(tl.where(keep_2, scores_2, -1000000000.0) - stop)
-        d_x = tl.where(keep_2, (d_y_2 / total + total_2) * exp_2, 0.0) / 4
+        d_x = tl.where(keep_2, (d_y_2 / total + d_total) * exp_2, 0.0) / 4
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
 
 

@@ -85,9 +85,9 @@ def _softmax_add_log_sum_backward(
     exp = tl.exp(h - stop)
     p = exp / total
     sum = p + 1e-09
-    sum_2 = d_p + (-d_y) * tl.log(sum) + (-d_y) * p / sum
-    total_2 = tl.sum(tl.where(mask, (-sum_2) * p / total, 0.0), axis=1, keep_dims=True)
-    d_h = (sum_2 / total + total_2) * exp
+    d_p_2 = (-d_y) * tl.log(sum) + (-d_y) * p / sum + d_p
+    d_total = tl.sum(tl.where(mask, (-d_p_2) * p / total, 0.0), axis=1, keep_dims=True)
+    d_h = (d_p_2 / total + d_total) * exp
     tl.store(d_h_ptr + offsets, d_h, mask=mask)
 
 

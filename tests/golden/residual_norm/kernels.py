@@ -87,12 +87,12 @@ def _layer_norm_backward(
         inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         difference = x - quotient
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * difference, 0.0), axis=1, keep_dims=True)
-        product_2 = total * (-0.5) * inverse * inverse * inverse / N_COLS * difference
-        sum = product * inverse + product_2 + product_2
-        total_2 = tl.sum(tl.where(mask, -sum, 0.0), axis=1, keep_dims=True)
-        d_x = sum + total_2 / N_COLS
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * difference, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * difference
+        d_difference = d_product * inverse + product + product
+        d_quotient = tl.sum(tl.where(mask, -d_difference, 0.0), axis=1, keep_dims=True)
+        d_x = d_difference + d_quotient / N_COLS
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (difference * inverse), 0.0), axis=0, keep_dims=True)
         d_bias_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)
@@ -180,15 +180,15 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 # Moves 12 bytes (f32) an element forward, 16 backward.
 
 
-def add_rms_norm_reference(x: Tensor, x_2: Tensor, weight: Tensor) -> Tensor:
-    h = x + x_2
+def add_rms_norm_reference(x: Tensor, down: Tensor, weight: Tensor) -> Tensor:
+    h = x + down
     return h + F.rms_norm(h, (x.shape[-1],), weight)
 
 
 @triton.jit
 def _add_rms_norm_forward(
     x_ptr,
-    x_2_ptr,
+    down_ptr,
     weight_ptr,
     y_ptr,
     inverse_ptr,
@@ -204,9 +204,9 @@ def _add_rms_norm_forward(
     mask = row_mask & col_mask
     offsets = rows * N_COLS + cols
     x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    down = tl.load(down_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
-    h = x + x_2
+    h = x + down
     total = tl.sum(tl.where(mask, h * h, 0.0), axis=1, keep_dims=True)
     inverse = tl.rsqrt(total / N_COLS + 1.1920928955078125e-07)
     y = h + h * inverse * weight
@@ -217,7 +217,7 @@ def _add_rms_norm_forward(
 @triton.jit
 def _add_rms_norm_backward(
     x_ptr,
-    x_2_ptr,
+    down_ptr,
     weight_ptr,
     inverse_ptr,
     d_y_ptr,
@@ -238,14 +238,14 @@ def _add_rms_norm_backward(
         mask = row_mask & col_mask
         offsets = rows * N_COLS + cols
         x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+        down = tl.load(down_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        h = x + x_2
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * h, 0.0), axis=1, keep_dims=True)
-        product_2 = total * (-0.5) * inverse * inverse * inverse / N_COLS * h
-        d_x = d_y + product * inverse + product_2 + product_2
+        h = x + down
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * h, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * h
+        d_x = d_y + d_product * inverse + product + product
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (h * inverse), 0.0), axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
@@ -254,10 +254,10 @@ def _add_rms_norm_backward(
 @launch.falls_back_to(add_rms_norm_reference)
 class _AddRmsNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, x_2, weight):
+    def forward(ctx, x, down, weight):
         shape = x.shape
         ctx.weight_shape = weight.shape
-        x, x_2, weight = x.contiguous(), x_2.contiguous(), weight.contiguous()
+        x, down, weight = x.contiguous(), down.contiguous(), weight.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=3)
@@ -266,7 +266,7 @@ class _AddRmsNorm(torch.autograd.Function):
         if shape.numel():
             _add_rms_norm_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
-                x_2,
+                down,
                 weight,
                 y,
                 inverse,
@@ -276,14 +276,14 @@ class _AddRmsNorm(torch.autograd.Function):
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        ctx.save_for_backward(x, x_2, weight, inverse)
+        ctx.save_for_backward(x, down, weight, inverse)
         ctx.shape = shape
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y):
-        x, x_2, weight, inverse = ctx.saved_tensors
+        x, down, weight, inverse = ctx.saved_tensors
         shape = ctx.shape
         d_y = d_y.contiguous()
         n_cols = shape[-1]
@@ -295,7 +295,7 @@ class _AddRmsNorm(torch.autograd.Function):
         if shape.numel():
             _add_rms_norm_backward[(programs,)](
                 x,
-                x_2,
+                down,
                 weight,
                 inverse,
                 d_y,
@@ -310,7 +310,7 @@ class _AddRmsNorm(torch.autograd.Function):
         return d_x, d_x, d_weight.sum(0).view(ctx.weight_shape).to(d_y.dtype)
 
 
-def add_rms_norm(x: Tensor, x_2: Tensor, weight: Tensor) -> Tensor:
-    if launch.use_kernels(x, x_2, weight):
-        return _AddRmsNorm.apply(x, x_2, weight)
-    return add_rms_norm_reference(x, x_2, weight)
+def add_rms_norm(x: Tensor, down: Tensor, weight: Tensor) -> Tensor:
+    if launch.use_kernels(x, down, weight):
+        return _AddRmsNorm.apply(x, down, weight)
+    return add_rms_norm_reference(x, down, weight)

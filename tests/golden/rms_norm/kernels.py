@@ -75,10 +75,10 @@ def _rms_norm_backward(
         x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * x, 0.0), axis=1, keep_dims=True)
-        product_2 = total * (-0.5) * inverse * inverse * inverse / N_COLS * x
-        d_x = product * inverse + product_2 + product_2
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * x, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * x
+        d_x = d_product * inverse + product + product
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (x * inverse), 0.0), axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
