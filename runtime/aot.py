@@ -71,13 +71,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What came of a kernel on a target: registers and bytes spilled, where the target tells."""
+    """What came of a kernel on a target: registers, bytes spilled, and bytes of shared memory."""
 
     kernel: str
     target: str
     dtype: str
     registers: int
     spilled: int
+    shared: int
 
 
 class _Recorder:
@@ -167,7 +168,8 @@ def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
     options = {"num_warps": each.warps, "num_stages": each.stages}
     binary = triton.compile(source, target=TARGETS[target], options=options)
     registers, spilled = _resources(binary)
-    return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled)
+    shared = int(binary.metadata.shared)
+    return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled, shared)
 
 
 def _resources(binary: Any) -> tuple[int, int]:

@@ -45,7 +45,7 @@ LOW: Mapping[str, Mapping[str, Blocks]] = {
         "gfx": ((64, 64, 4, 1), (64, 32, 4, 1), (32, 32, 4, 1)),
     },
     "backward_kv": {
-        "sm_80": ((32, 128, 8, 3), (32, 64, 4, 2), (32, 64, 8, 2)),
+        "sm_80": ((32, 128, 8, 3), (32, 64, 8, 2), (32, 64, 8, 2)),
         "sm_90": ((64, 128, 8, 2), (64, 128, 8, 2), (32, 64, 8, 2)),
         "sm_100": ((64, 128, 8, 2), (64, 128, 8, 2), (32, 64, 8, 2)),
         "gfx": ((64, 64, 4, 1), (32, 64, 4, 1), (16, 32, 4, 1)),
@@ -70,18 +70,36 @@ FULL: Mapping[str, Mapping[str, Blocks]] = {
         "sm_80": ((64, 32, 4, 1), (64, 16, 4, 1), (32, 32, 8, 1)),
         "gfx": ((64, 32, 4, 1), (64, 16, 4, 1), (32, 16, 4, 1)),
     },
+    "forward rich": {
+        "sm_80": ((64, 32, 8, 1), (32, 16, 4, 1), (32, 32, 8, 1)),
+        "gfx": ((64, 32, 4, 1), (64, 16, 4, 1), (32, 16, 4, 1)),
+    },
     "backward_q": {
-        "sm_80": ((64, 32, 8, 1), (32, 32, 4, 1), (16, 32, 8, 1)),
+        "sm_80": ((32, 32, 8, 1), (32, 32, 4, 1), (16, 32, 8, 1)),
+        "gfx": ((64, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
+    },
+    "backward_q rich": {
+        "sm_80": ((32, 32, 8, 1), (32, 16, 4, 1), (16, 32, 8, 1)),
         "gfx": ((64, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     },
     "backward_kv": {
         "sm_80": ((32, 64, 8, 1), (32, 32, 4, 1), (16, 32, 8, 1)),
         "gfx": ((32, 64, 8, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     },
+    "backward_kv rich": {
+        "sm_80": ((32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 8, 1)),
+        "gfx": ((32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
+    },
     "backward_bias rich": {
-        "sm_80": ((64, 32, 8, 1), (32, 32, 4, 1), (16, 32, 8, 1)),
+        "sm_80": ((64, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1)),
         "gfx": ((64, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     },
+}
+TF32: Mapping[str, Mapping[str, Blocks]] = {
+    "forward": {"sm_80": ((64, 32, 4, 1), (64, 16, 4, 1), (32, 32, 8, 1))},
+    "backward_q": {"sm_80": ((64, 32, 8, 1), (64, 32, 8, 2), (16, 32, 8, 1))},
+    "backward_kv": {"sm_80": ((64, 32, 8, 2), (64, 32, 8, 2), (32, 16, 8, 2))},
+    "backward_bias rich": {"sm_80": ((32, 32, 8, 2), (16, 32, 4, 2), (32, 16, 8, 2))},
 }
 # Of rows that are wider still.
 SMALLEST: Block = (16, 16, 4, 1)
@@ -100,15 +118,22 @@ def tile(step: str, width: int, v_width: int, dtype: torch.dtype) -> Tile:
 
     `step` is `forward`, `backward_q`, `backward_kv` or `backward_bias`, then what its scores are: `forward rich`.
     """
-    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
-    return _tile(step, width, v_width, dtype == torch.float32, precision, launch.architecture())
+    return _tile(step, width, v_width, _precision(dtype), launch.architecture())
+
+
+def _precision(dtype: torch.dtype) -> str:
+    """How products are computed: `low`, in 16 bits, or those of float32 in full or in TF32, as PyTorch's are."""
+    if dtype != torch.float32:
+        return "low"
+    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
 
 
 @cache
-def _tile(step: str, width: int, v_width: int, full: bool, precision: str, architecture: str) -> Tile:
-    table = FULL if full else LOW
-    blocks = table.get(step, table.get(step.partition(" ")[0], {}))
+def _tile(step: str, width: int, v_width: int, precision: str, architecture: str) -> Tile:
     family = "gfx" if architecture.startswith("gfx") else architecture
+    precision = "ieee" if precision == "tf32" and family == "gfx" else precision
+    table = {"low": LOW, "ieee": FULL, "tf32": TF32}[precision]
+    blocks = table.get(step) or table[step.partition(" ")[0]]
     fitting = [b for most, b in zip(WIDTHS, blocks.get(family, blocks["sm_80"])) if max(width, v_width) <= most]
     queries, keys, warps, stages = fitting[0] if fitting else SMALLEST
     options = {
@@ -118,7 +143,7 @@ def _tile(step: str, width: int, v_width: int, full: bool, precision: str, archi
         "BLOCK_S": keys,
         "BLOCK_D": _padded(width),
         "BLOCK_E": _padded(v_width),
-        "PRECISION": precision,
+        "PRECISION": "tf32" if precision == "tf32" else "ieee",
         "num_warps": warps,
         "num_stages": stages,
     }

@@ -71,7 +71,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Use:
-    """A variant at sizes, in a precision; `values` are the numbers that are arguments, `rate` that of dropout."""
+    """A variant at sizes, in a precision, on a device; `values` are the numbers that are arguments, `rate` a dropout's."""
 
     variant: Variant
     sizes: tuple[int, int, int]
@@ -81,6 +81,7 @@ class Use:
     layouts: tuple[str, ...] = ("contiguous",) * 5
     hidden: bool = False
     seed: int = 0
+    device: str = "cpu"
 
 
 @dataclass
@@ -124,7 +125,14 @@ def make(use: Use) -> Made:
     values = dict(use.values)
     named = dict(variant.numbers) | values
     numbers = [use.rate if " if " in s.text else values[_NAMES[s.text]] for s in group.scalars]
-    return Made(tensors, numbers, d_y, named)
+    return Made([_moved(t, use.device) for t in tensors], numbers, _moved(d_y, use.device), named)
+
+
+def _moved(tensor: Tensor, device: str) -> Tensor:
+    """On the device, its memory laid out as it was."""
+    count = tensor.untyped_storage().nbytes() // tensor.element_size()
+    whole = tensor.as_strided((count,), (1,), 0).to(device)
+    return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
 _NAMES = {"self.w": "window", "self.c": "softcap", "self.s": "scale"}
@@ -201,7 +209,7 @@ def judge(use: Use) -> tuple[str, float]:
     generator = torch.Generator().manual_seed(use.seed)
     eps = torch.finfo(use.dtype).eps
     noise = [1 + eps * (2 * torch.rand(t.shape, generator=generator, dtype=torch.float64) - 1) for t in made.tensors]
-    shaken = Made([t.double() * n for t, n in zip(made.tensors, noise)], made.numbers, made.d_y)
+    shaken = Made([t.double() * n.to(t.device) for t, n in zip(made.tensors, noise)], made.numbers, made.d_y)
     nearby = run(reference(use, exact=True), shaken, torch.float64)
     worst = 0.0
     for i, extra in enumerate([None, *cancelled(use, made)]):
@@ -236,11 +244,11 @@ def cancelled(use: Use, made: Made) -> list[Tensor | None]:
     q, k, v = [t.double() for t in (made.tensors[:1] * 3 if variant.alone else made.tensors[:3])]
     bias = made.tensors[-1].double() if variant.bias is not None else None
     if variant.alibi:
-        bias = nn_functions.alibi(variant.heads, q.shape[2], k.shape[2]).double()
+        bias = nn_functions.alibi(variant.heads, q.shape[2], k.shape[2], device=q.device).double()
     window = named.get("window")
     options: dict[str, Any] = {"causal": variant.causal, "window": None if window is None else int(window)}
     options |= {"softcap": named.get("softcap"), "scale": named.get("scale")}
-    each = torch.eye(k.shape[2], dtype=torch.float64).expand(*k.shape[:2], -1, -1)
+    each = torch.eye(k.shape[2], dtype=torch.float64, device=q.device).expand(*k.shape[:2], -1, -1)
     weights = nn_functions.attention(q, k, each, bias=bias, **options)
     shared = variant.heads // variant.groups
     wide = [t.repeat_interleave(shared, 1) for t in (k, v)]
