@@ -21,7 +21,7 @@ from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.emit.kernels_file import emit_kernels
 from tdsl.compiler.ir import Group
 from tdsl.compiler.structured.attention import _pairs
-from tests.helpers import ROOT, compiled, emitted, graph_of, python, written
+from tests.helpers import ROOT, compiled, disagreements, emitted, graph_of, python, written
 
 # Which calls have kernels of ours -----------------------------------------------------------------------------------
 
@@ -221,10 +221,49 @@ def test_hundreds_of_random_uses_agree_with_float64() -> None:
 
 
 def test_verify_runs_its_cases(tmp_path: Path) -> None:
-    from tests.helpers import disagreements
-
     text = program("attention(q, k, v, window=w, softcap=2.0, bias=bias)", "bias: float[1, 4, 1, S]", "w: int = 4")
     told = disagreements(written(emitted(compiled(text)), tmp_path))
+    assert not told, "\n".join(told)
+
+
+LOW = """
+module Net(dim: int = 32, heads: int = 4) {
+    qkv = Linear(dim, 3 * dim)
+    param table: [heads, 1, 5] = normal(std=0.1)
+    param queries: [1, heads, 5, 8] = normal()
+    forward(x: float[B, 5, dim]) -> float[B, 5, dim] {
+        q, k, v = qkv(x).chunk(3, dim=-1)
+        q = rearrange(q, "b t (h d) -> b h t d", h=heads)
+        k = rearrange(k, "b t (h d) -> b h t d", h=heads)
+        v = rearrange(v, "b t (h d) -> b h t d", h=heads)
+        y = attention(q, k, v, causal=true, softcap=30.0, bias=table) + attention(queries, queries, queries, window=3)
+        return rearrange(y, "b h t d -> b t (h d)")
+    }
+}
+
+data D {
+    source = synthetic(rows=8)
+    field x: float[5, 32] = column("x")
+    field y: float[5, 32] = column("y")
+}
+
+train net {
+    model = Net()
+    data  = D
+    epochs = 1
+    precision = PRECISION
+    optimizer = SGD(lr=0.1)
+    loss(batch) { return mse_loss(model(batch.x), batch.y) }
+}
+"""
+
+
+def test_in_lower_precision_parameters_stay_in_float32(tmp_path: Path) -> None:
+    """A bias is read as it is, what else is a parameter in the precision of the run."""
+    bf16, f16 = (emitted(compiled(LOW.replace("PRECISION", p))) for p in ("bf16", "f16"))
+    assert "if launch.use_kernels(q, k, v, float32=(table,)):" in bf16["kernels.py"]
+    assert "launch.rows_together(each.to(torch.bfloat16)) for each in (qkv, qkv, qkv)" in bf16["kernels.py"]
+    told = disagreements(written(f16, tmp_path), ("float16",))
     assert not told, "\n".join(told)
 
 
