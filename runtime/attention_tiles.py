@@ -1,7 +1,8 @@
 """The blocks in which kernels compute attention: how many queries and keys a program takes at once.
 
-Each compiles without spilling registers, whatever the scores are made of, and within the shared memory of its GPUs:
-163 KB on sm_80, 227 KB on sm_90 and sm_100, 64 KB on gfx942. `tests/test_attention_tiles.py` compiles them.
+For rows of 64, 128 and 256 columns each compiles without spilling registers, whatever the scores are made of, and fits
+into the shared memory of its GPUs: 227 KB on sm_90 and sm_100, 64 KB on gfx942. Those of sm_80, which other GPUs of
+NVIDIA share, fit into the 99 KB of the smallest of these, but for TF32. `tests/test_attention_tiles.py` compiles them.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ LOW: Mapping[str, Mapping[str, Blocks]] = {
         "gfx": ((128, 64, 8, 1), (64, 64, 4, 1), (64, 32, 4, 1)),
     },
     "forward rich": {
-        "sm_80": ((64, 64, 8, 2), (64, 64, 8, 2), (32, 32, 8, 2)),
+        "sm_80": ((64, 64, 8, 2), (64, 64, 8, 2), (64, 32, 8, 2)),
         "gfx": ((128, 64, 8, 1), (64, 64, 4, 1), (64, 32, 4, 1)),
     },
     "backward_q": {
-        "sm_80": ((128, 64, 8, 2), (64, 64, 8, 3), (64, 32, 8, 2)),
+        "sm_80": ((128, 64, 8, 2), (64, 32, 8, 2), (32, 32, 4, 2)),
         "sm_90": ((128, 64, 8, 3), (128, 64, 8, 2), (64, 64, 8, 2)),
         "sm_100": ((128, 64, 8, 3), (128, 64, 8, 2), (128, 32, 8, 2)),
         "gfx": ((64, 64, 4, 1), (64, 32, 4, 1), (32, 32, 4, 1)),
     },
     "backward_q rich": {
-        "sm_80": ((64, 64, 8, 2), (64, 32, 8, 2), (32, 32, 8, 2)),
+        "sm_80": ((64, 64, 8, 2), (64, 32, 8, 2), (32, 32, 4, 2)),
         "gfx": ((64, 64, 4, 1), (64, 32, 4, 1), (32, 32, 4, 1)),
     },
     "backward_kv": {
@@ -75,7 +76,9 @@ FULL: Mapping[str, Mapping[str, Blocks]] = {
         "gfx": ((64, 32, 4, 1), (64, 16, 4, 1), (32, 16, 4, 1)),
     },
     "backward_q": {
-        "sm_80": ((32, 64, 8, 1), (32, 32, 4, 1), (16, 32, 8, 1)),
+        "sm_80": ((64, 16, 8, 1), (16, 64, 8, 1), (16, 32, 8, 1)),
+        "sm_90": ((64, 16, 8, 1), (32, 16, 8, 1), (16, 32, 8, 1)),
+        "sm_100": ((64, 16, 8, 1), (32, 16, 8, 1), (16, 32, 8, 1)),
         "gfx": ((64, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     },
     "backward_q rich": {
@@ -84,10 +87,10 @@ FULL: Mapping[str, Mapping[str, Blocks]] = {
     },
     "backward_kv": {
         "sm_80": ((32, 64, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1)),
-        "gfx": ((32, 64, 8, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
+        "gfx": ((32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     },
     "backward_kv rich": {
-        "sm_80": ((32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 8, 1)),
+        "sm_80": ((32, 32, 8, 1), (16, 32, 8, 1), (16, 16, 4, 1)),
         "gfx": ((32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     },
     "backward_bias rich": {

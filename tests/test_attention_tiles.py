@@ -11,7 +11,7 @@ from tdsl.runtime import aot, attention_tiles
 from tdsl.runtime.verify import Case
 from tests.attention_cases import Variant, built
 
-SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
+SHARED = {"sm_80": 99 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
 LENGTH = 1024
 # What takes most registers of each size: one head of k for each of q, one for several, a bias and dropout.
 VARIANTS = {
