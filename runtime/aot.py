@@ -1,6 +1,6 @@
 """Compile every kernel of an emitted `kernels.py` ahead of time, for GPUs that need not be there.
 
-The launches are recorded as the autograd functions make them, on CPU tensors, then compiled for each target.
+The launches are recorded as the autograd functions make them, on tensors without memory, then compiled for each target.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -52,13 +52,14 @@ STAGES = 3
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: the kernel, its arguments in order, its constants by name, its warps and stages."""
+    """One launch: the kernel, its arguments in order, its constants by name, its warps and stages; if a backward's."""
 
     kernel: Any
     args: tuple[Any, ...]
-    constants: tuple[tuple[str, Any], ...]
+    constants: tuple[tuple[str, object], ...]
     warps: int
     stages: int = STAGES
+    backward: bool = False
 
     @property
     def name(self) -> str:
@@ -89,41 +90,42 @@ class _Recorder:
         self.found = found
 
     def __getitem__(self, grid: object) -> Callable[..., None]:
-        def note(*args: Any, num_warps: int = 4, num_stages: int = STAGES, **constants: Any) -> None:
+        def note(*args: Any, num_warps: int = 4, num_stages: int = STAGES, **constants: object) -> None:
             self.found.append(Launch(self.kernel, args, tuple(constants.items()), num_warps, num_stages))
 
         return note
 
 
 @contextmanager
-def _recording(module: ModuleType, target: str) -> Iterator[list[Launch]]:
-    """Within, the module's kernels are recorded as they are launched on a target, instead of run."""
+def recording(module: ModuleType, target: str = "") -> Iterator[list[Launch]]:
+    """Within, the module's kernels are recorded instead of run, as they are launched on a target."""
     found: list[Launch] = []
     kernels = {n: k for n, k in vars(module).items() if isinstance(k, triton.runtime.jit.JITFunction)}
     usable, architecture = launch.use_kernels, launch.architecture
     try:
         vars(module).update({n: _Recorder(k, found) for n, k in kernels.items() if n.startswith("_")})
         launch.use_kernels = lambda *tensors, **others: True
-        launch.architecture = lambda: target
+        launch.architecture = (lambda: target) if target else architecture
         yield found
     finally:
         vars(module).update(kernels)
         launch.use_kernels, launch.architecture = usable, architecture
 
 
-def launches(module: ModuleType, case: Case, dtype: torch.dtype, target: str) -> list[Launch]:
-    """The launches of one case on a target, forward and backward."""
-    with _recording(module, target) as found:
+def launches(module: ModuleType, case: Case, dtype: torch.dtype, target: str = "") -> list[Launch]:
+    """The launches of one case, forward and backward, as they are on a target."""
+    with recording(module, target) as found:
         tensors = [
-            torch.zeros(s, dtype=dtype if d == "float" else torch.float32, requires_grad=True)
+            torch.zeros(s, dtype=dtype if d == "float" else torch.float32, device="meta", requires_grad=True)
             if d in ("float", "f32")
-            else torch.zeros(s, dtype=torch.int64)
+            else torch.zeros(s, dtype=torch.int64, device="meta")
             for s, d in zip(case.shapes, case.dtypes)
         ]
         outputs = getattr(module, case.group)(*tensors, *case.scalars)
+        forward = len(found)
         floats = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
         torch.autograd.backward(floats, [torch.zeros_like(o) for o in floats])
-    return found
+    return [replace(each, backward=i >= forward) for i, each in enumerate(found)]
 
 
 def _kind(arg: object) -> Any:
@@ -155,8 +157,8 @@ def _told(hints: Any, wanted: int, path: tuple[int, ...]) -> Iterator[tuple[int,
         yield path
 
 
-def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
-    """Compile a launch for a target; pointers are taken to be aligned to 16 bytes, as PyTorch's are."""
+def binary(each: Launch, target: str) -> Any:
+    """A launch compiled for a target; pointers are taken to be aligned to 16 bytes, as PyTorch's are."""
     names = [n for n in each.kernel.arg_names if n not in dict(each.constants)]
     given = dict(zip(names, each.args))
     signature = {n: _kind(given[n]) if n in given else "constexpr" for n in each.kernel.arg_names}
@@ -166,16 +168,21 @@ def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
     aligned = {path: [["tt.divisibility", 16]] for path in _told(hints, 16, ())}
     source = ASTSource(each.kernel, signature, constants, aligned)
     options = {"num_warps": each.warps, "num_stages": each.stages}
-    binary = triton.compile(source, target=TARGETS[target], options=options)
-    registers, spilled = _resources(binary)
-    shared = int(binary.metadata.shared)
+    return triton.compile(source, target=TARGETS[target], options=options)
+
+
+def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
+    """What comes of compiling a launch for a target."""
+    made = binary(each, target)
+    registers, spilled = _resources(made)
+    shared = int(made.metadata.shared)
     return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled, shared)
 
 
-def _resources(binary: Any) -> tuple[int, int]:
-    if "ptx" in binary.asm:
-        return _cuda_resources(binary.asm["ptx"])
-    text = binary.asm["amdgcn"]
+def _resources(made: Any) -> tuple[int, int]:
+    if "ptx" in made.asm:
+        return _cuda_resources(made.asm["ptx"])
+    text = made.asm["amdgcn"]
     registers = re.search(r"\.vgpr_count:\s*(\d+)", text)
     spilled = re.search(r"\.vgpr_spill_count:\s*(\d+)", text)
     assert registers is not None

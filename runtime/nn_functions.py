@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdsl.runtime import random
+from tdsl.runtime.linears import linears as linears
 
 
 def rope(x: Tensor, base: float = 10000.0, offset: int = 0) -> Tensor:

@@ -13,11 +13,12 @@ from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.patterns.attention import attention
 from tdsl.compiler.passes.patterns.attention_kernel import attention_kernel
 from tdsl.compiler.passes.patterns.gelu import gelu
+from tdsl.compiler.passes.patterns.linears import linears
 
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = (gelu, attention, attention_kernel)
+PATTERNS: tuple[Pattern, ...] = (gelu, attention, attention_kernel, linears)
 
 
 def recognise(graph: Graph) -> Graph:
