@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from tdsl.runtime import nn_functions
 
 
 class Local(nn.Module):
@@ -21,8 +22,9 @@ class Local(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [B, T, dim] -> [B, T, dim]
         B, T, _ = x.shape
-        k, v = self.kv(x).chunk(2, dim=-1)  # [B, T, (dim // heads) * groups] each
-        q = self.q(x).reshape(B, T, self.heads, self.dim // self.heads).transpose(1, 2)  # [B, heads, T, dim // heads]
+        kv, q = nn_functions.linears(x, self.kv, self.q).chunk(2, dim=-1)
+        k, v = kv.chunk(2, dim=-1)  # [B, T, (dim // heads) * groups] each
+        q = q.reshape(B, T, self.heads, self.dim // self.heads).transpose(1, 2)  # [B, heads, T, dim // heads]
         k = k.reshape(B, T, self.groups, self.dim // self.heads).transpose(1, 2)  # [B, groups, T, dim // heads]
         v = v.reshape(B, T, self.groups, self.dim // self.heads).transpose(1, 2)  # [B, groups, T, dim // heads]
         y = kernels.attention(q, k, v, self.window)  # [B, heads, T, dim // heads]
