@@ -117,7 +117,9 @@ def _fits(arg: Arg, attr: Attr) -> bool:
 
 
 def _integer(attr: Attr) -> bool:
-    return isinstance(attr, (int, Size)) and not isinstance(attr, bool)
+    """A size; in the body of a group, one that is an argument is a number, too."""
+    size = attr.value if isinstance(attr, Scalar) and attr.text else attr
+    return isinstance(size, (int, Size)) and not isinstance(size, bool)
 
 
 def _number(attr: Attr) -> bool:
@@ -136,7 +138,7 @@ KINDS: Mapping[str, Callable[[Attr], bool]] = {
     "str": lambda attr: isinstance(attr, str),
     "dtype": lambda attr: isinstance(attr, str),
     "device": lambda attr: isinstance(attr, Scalar),
-    "built": lambda attr: isinstance(attr, bool),
+    "built": lambda attr: isinstance(attr, (bool, int, str)),
     "sizes": _is_sizes,
     "shape": _is_sizes,
     "any": lambda attr: True,

@@ -228,7 +228,7 @@ def _shown(signature: Signature) -> list[str]:
     """`input, dim: int = -1`: arguments as a person would tell them; kinds only where nothing else shows them."""
     parts: list[str] = []
     for arg in signature:
-        if arg.kind == "device" or arg.name == "grouped":
+        if arg.is_built:
             continue
         if arg.keyword_only and not any(part.startswith("*") for part in parts):
             parts.append("*")

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,14 +46,19 @@ POINTERS = {
 }
 
 
+# What Triton's own launcher compiles with, unless a launch says otherwise.
+STAGES = 3
+
+
 @dataclass(frozen=True)
 class Launch:
-    """One launch: the kernel, its arguments in order, its constants by name, its warps, and whether a backward's."""
+    """One launch: the kernel, its arguments in order, its constants by name, its warps and stages; if a backward's."""
 
     kernel: Any
     args: tuple[Any, ...]
     constants: tuple[tuple[str, object], ...]
     warps: int
+    stages: int = STAGES
     backward: bool = False
 
     @property
@@ -60,18 +66,20 @@ class Launch:
         return str(self.kernel.__name__)
 
     def key(self) -> object:
-        return (self.name, tuple(map(_kind, self.args)), self.constants, self.warps)
+        kinds = tuple((_kind(arg), _hints(arg)) for arg in self.args)
+        return (self.name, kinds, self.constants, self.warps, self.stages)
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What came of a kernel on a target: registers and bytes spilled, where the target tells."""
+    """What came of a kernel on a target: registers, bytes spilled, and bytes of shared memory."""
 
     kernel: str
     target: str
     dtype: str
     registers: int
     spilled: int
+    shared: int
 
 
 class _Recorder:
@@ -82,30 +90,31 @@ class _Recorder:
         self.found = found
 
     def __getitem__(self, grid: object) -> Callable[..., None]:
-        def note(*args: Any, num_warps: int = 4, **constants: object) -> None:
-            self.found.append(Launch(self.kernel, args, tuple(constants.items()), num_warps))
+        def note(*args: Any, num_warps: int = 4, num_stages: int = STAGES, **constants: object) -> None:
+            self.found.append(Launch(self.kernel, args, tuple(constants.items()), num_warps, num_stages))
 
         return note
 
 
 @contextmanager
-def recording(module: ModuleType) -> Iterator[list[Launch]]:
-    """Within, the module's kernels are recorded instead of run."""
+def recording(module: ModuleType, target: str = "") -> Iterator[list[Launch]]:
+    """Within, the module's kernels are recorded instead of run, as they are launched on a target."""
     found: list[Launch] = []
     kernels = {n: k for n, k in vars(module).items() if isinstance(k, triton.runtime.jit.JITFunction)}
-    usable = launch.use_kernels
+    usable, architecture = launch.use_kernels, launch.architecture
     try:
         vars(module).update({n: _Recorder(k, found) for n, k in kernels.items() if n.startswith("_")})
         launch.use_kernels = lambda *tensors, **others: True
+        launch.architecture = (lambda: target) if target else architecture
         yield found
     finally:
         vars(module).update(kernels)
-        launch.use_kernels = usable
+        launch.use_kernels, launch.architecture = usable, architecture
 
 
-def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]:
-    """The launches of one case, forward and backward."""
-    with recording(module) as found:
+def launches(module: ModuleType, case: Case, dtype: torch.dtype, target: str = "") -> list[Launch]:
+    """The launches of one case, forward and backward, as they are on a target."""
+    with recording(module, target) as found:
         tensors = [
             torch.zeros(s, dtype=dtype if d == "float" else torch.float32, device="meta", requires_grad=True)
             if d in ("float", "f32")
@@ -119,29 +128,55 @@ def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]
     return [replace(each, backward=i >= forward) for i, each in enumerate(found)]
 
 
-def _kind(arg: object) -> str:
+def _kind(arg: object) -> Any:
+    """Its type as Triton's compiler is told it; strides are a tuple of them."""
     if isinstance(arg, Tensor):
         return POINTERS[arg.dtype]
+    if isinstance(arg, tuple):
+        return tuple(map(_kind, arg))
     if isinstance(arg, int):
-        return "i32" if -(1 << 31) <= arg < 1 << 31 else "i64"
+        return "constexpr" if arg == 1 else "i32" if -(1 << 31) <= arg < 1 << 31 else "i64"
     return "fp32"
+
+
+def _hints(arg: object) -> Any:
+    """What the compiler may count on: as Triton's launcher tells it, that a number is 1, or a multiple of 16."""
+    if isinstance(arg, tuple):
+        return tuple(map(_hints, arg))
+    if isinstance(arg, int):
+        return 1 if arg == 1 else 16 if arg % 16 == 0 else None
+    return 16 if isinstance(arg, Tensor) else None
+
+
+def _told(hints: Any, wanted: int, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Where among the arguments a hint stands."""
+    if isinstance(hints, tuple):
+        for i, each in enumerate(hints):
+            yield from _told(each, wanted, (*path, i))
+    elif hints == wanted:
+        yield path
 
 
 def binary(each: Launch, target: str) -> Any:
     """A launch compiled for a target; pointers are taken to be aligned to 16 bytes, as PyTorch's are."""
     names = [n for n in each.kernel.arg_names if n not in dict(each.constants)]
-    kinds = dict(zip(names, map(_kind, each.args)))
-    signature = {n: kinds.get(n, "constexpr") for n in each.kernel.arg_names}
-    constants = {(each.kernel.arg_names.index(n),): v for n, v in each.constants}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(each.kernel.arg_names) if signature[n][0] == "*"}
+    given = dict(zip(names, each.args))
+    signature = {n: _kind(given[n]) if n in given else "constexpr" for n in each.kernel.arg_names}
+    hints = tuple(_hints(given.get(n)) for n in each.kernel.arg_names)
+    constants: dict[tuple[int, ...], Any] = dict.fromkeys(_told(hints, 1, ()), 1)
+    constants |= {(each.kernel.arg_names.index(n),): v for n, v in each.constants}
+    aligned = {path: [["tt.divisibility", 16]] for path in _told(hints, 16, ())}
     source = ASTSource(each.kernel, signature, constants, aligned)
-    return triton.compile(source, target=TARGETS[target], options={"num_warps": each.warps})
+    options = {"num_warps": each.warps, "num_stages": each.stages}
+    return triton.compile(source, target=TARGETS[target], options=options)
 
 
 def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
     """What comes of compiling a launch for a target."""
-    registers, spilled = _resources(binary(each, target))
-    return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled)
+    made = binary(each, target)
+    registers, spilled = _resources(made)
+    shared = int(made.metadata.shared)
+    return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled, shared)
 
 
 def _resources(made: Any) -> tuple[int, int]:
@@ -150,11 +185,10 @@ def _resources(made: Any) -> tuple[int, int]:
     text = made.asm["amdgcn"]
     registers = re.search(r"\.vgpr_count:\s*(\d+)", text)
     spilled = re.search(r"\.vgpr_spill_count:\s*(\d+)", text)
-    scalar = re.search(r"\.sgpr_spill_count:\s*(\d+)", text)
     assert registers is not None
     assert spilled is not None
-    assert scalar is not None
-    return int(registers[1]), int(spilled[1]) + int(scalar[1])
+    # Scalar registers spill into lanes of vector registers, not into memory.
+    return int(registers[1]), int(spilled[1])
 
 
 def _cuda_resources(ptx: str) -> tuple[int, int]:
@@ -184,16 +218,16 @@ def compile_all(
 ) -> list[Compiled]:
     """Each distinct launch of the folder's cases, for each target: at the declared sizes, or at every size."""
     module = load(folder / "kernels.py")
-    seen: dict[object, tuple[Launch, torch.dtype]] = {}
+    seen: dict[object, tuple[Launch, str, torch.dtype]] = {}
     declared: set[str] = set()
     for case in cases(folder / "cases.json"):
         if case.layout != "contiguous" or case.special or (case.group in declared and not every_size):
             continue
         declared.add(case.group)
-        for dtype in dtypes:
-            for each in launches(module, case, dtype):
-                seen.setdefault((each.key(), dtype), (each, dtype))
-    return [compiled(each, target, dtype) for each, dtype in seen.values() for target in targets]
+        for target, dtype in product(targets, dtypes):
+            for each in launches(module, case, dtype, target):
+                seen.setdefault((each.key(), target, dtype), (each, target, dtype))
+    return [compiled(*each) for each in seen.values()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

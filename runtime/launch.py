@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -224,3 +225,22 @@ def reference_backward(
             )
         )
     return (*(next(found) if each.requires_grad else None for each in views), *(None for _ in numbers))
+
+
+def rows_together(tensor: Tensor) -> Tensor:
+    """The tensor with the numbers of each row side by side: itself, but where it is transposed or expanded."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def architecture() -> str:
+    """What kernels are compiled for, `sm_90` or `gfx942`; the least that is served where there is no GPU."""
+    return _architecture()
+
+
+@cache
+def _architecture() -> str:
+    if not torch.cuda.is_available():
+        return "sm_80"
+    if torch.version.hip is not None:
+        return str(torch.cuda.get_device_properties().gcnArchName).partition(":")[0]
+    return "sm_{}{}".format(*torch.cuda.get_device_capability())

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tdsl.runtime import random
 from tdsl.runtime.linears import linears as linears
 
 
@@ -44,6 +45,7 @@ def attention(
     softcap: float | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
+    seed: int | None = None,
 ) -> Tensor:
     """Scaled dot-product attention of `q` [B, H, T, D] over `k` [B, G, S, D] and `v` [B, G, S, E]: [B, H, T, E].
 
@@ -55,8 +57,11 @@ def attention(
     - `window=w` hides those w or more positions away: query i sees keys i - w + 1 to i + w - 1, and up to i with
       `causal`, so itself and the w - 1 before it.
 
-    A query that sees nothing yields zeros. H is a multiple of G: each head of `k` and `v` serves H / G of `q`, in
-    order. Softmax runs in float32 at least. `dropout_p` drops weights: the caller gives it in training alone.
+    A query that sees nothing, or whose every score is -inf, yields zeros. H is a multiple of G: each head of
+    `k` and `v` serves H / G of `q`, in order. Softmax runs in float32 at least. `dropout_p` drops weights: the caller
+    gives it in training alone. With a `seed` it drops those that the kernels do (`runtime.random`).
+
+    What is NaN or infinite in a value that a query does not see may or may not reach its result.
     """
     if k.shape[1] != q.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
@@ -68,13 +73,22 @@ def attention(
     if bias is not None:
         scores = scores + bias
     hidden = _hidden(q.shape[2], k.shape[2], causal, window, q.device)
-    if hidden is None:
+    if hidden is None and bias is None:
         weights = torch.softmax(scores, dim=-1)
     else:
-        # Not -inf: a query that sees nothing would have NaN, and hand it on to the gradient.
-        scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
-        weights = torch.softmax(scores, dim=-1).masked_fill(hidden, 0.0)
-    return F.dropout(weights, dropout_p).to(v.dtype) @ v
+        lowest = torch.isneginf(scores)
+        weights = _softmax_of_seen(scores, lowest if hidden is None else hidden | lowest)
+    if seed is None:
+        return F.dropout(weights, dropout_p).to(v.dtype) @ v
+    return random.dropout(weights, dropout_p, seed).to(v.dtype) @ v
+
+
+def _softmax_of_seen(scores: Tensor, hidden: Tensor) -> Tensor:
+    """Softmax over what is not hidden; zeros where all is."""
+    scores = scores.masked_fill(hidden, -torch.inf)
+    # A row of -inf alone would be NaN, and hand it on to the gradient.
+    scores = scores.masked_fill(hidden.all(dim=-1, keepdim=True), 0.0)
+    return torch.softmax(scores, dim=-1).masked_fill(hidden, 0.0)
 
 
 def _hidden(queries: int, keys: int, causal: bool, window: int | None, device: torch.device) -> Tensor | None:

@@ -29,7 +29,7 @@ def registers(folder: Path, target: str, dtype: torch.dtype) -> Iterator[Mapping
     for case in cases(folder / "cases.json"):
         if case.layout != "contiguous" or case.special:
             continue
-        launched = aot.launches(module, case, dtype)
+        launched = aot.launches(module, case, dtype, target)
         for each in launched:
             if each.key() not in known:
                 known[each.key()] = aot.compiled(each, target, dtype)

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdsl.compiler.build.program import build
+from tdsl.compiler.pipeline import PASSES
 from tdsl.dsl.resolve import load
 from tdsl.runtime import nn_functions
-from tests.helpers import compiled, emitted, written
+from tests.helpers import UNFUSED, compiled, emitted, written
 from tests.random_programs import _load
 
 TYPES = "q: float[B, 4, T, 6], k: float[B, {0}, S, 6], v: float[B, {0}, S, 8]"
@@ -27,8 +28,8 @@ def module(call: str, groups: int = 4, more: str = "", result: str = "float[B, 4
     return f"module M({params}) {{\n    forward({inputs}) -> {result} {{\n        return {call}\n    }}\n}}\n"
 
 
-def made(text: str) -> tuple[Any, str]:
-    files = emitted(compiled(text))
+def made(text: str, passes: tuple[Any, ...] = PASSES) -> tuple[Any, str]:
+    files = emitted(compiled(text, passes))
     return _load(written(files, Path(tempfile.mkdtemp()))).M(), files["model.py"]
 
 
@@ -121,11 +122,8 @@ def test_a_query_that_sees_nothing_yields_zeros_and_no_nan() -> None:
             "attention(q, k, v, dropout_p=0.1)",
             "F.scaled_dot_product_attention(q, k, v, dropout_p=0.1 if self.training else 0.0)",
         ),
-        ("attention(q, k, v, true, 4)", "nn_functions.attention(q, k, v, causal=True, window=4)"),
-        (
-            "attention(q, k, v, scale=s, window=w)",
-            "nn_functions.attention(q, k, v, window=self.w, scale=self.s)",
-        ),
+        ("attention(q, k, v, true, 4)", "kernels.attention(q, k, v)"),
+        ("attention(q, k, v, scale=s, window=w)", "kernels.attention(q, k, v, self.w, self.s)"),
     ],
 )
 def test_pytorch_s_own_is_called_where_it_has_what_is_asked_for(call: str, text: str) -> None:
@@ -133,9 +131,21 @@ def test_pytorch_s_own_is_called_where_it_has_what_is_asked_for(call: str, text:
     assert f"return {text}\n" in emitted_text
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ("attention(q, k, v, true, 4)", "nn_functions.attention(q, k, v, causal=True, window=4)"),
+        ("attention(q, k, v, scale=s, window=w)", "nn_functions.attention(q, k, v, window=self.w, scale=self.s)"),
+    ],
+)
+def test_unfused_the_rest_is_written_out(call: str, text: str) -> None:
+    _, emitted_text = made(module(call, params="w: int = 3, s: float = 0.5"), UNFUSED)
+    assert f"return {text}\n" in emitted_text
+
+
 def test_a_long_call_has_a_line_an_argument() -> None:
     call = "attention(q, k, v, causal=true, window=4, softcap=5.0, scale=0.125, bias=alibi(4, T, S), dropout_p=0.1)"
-    _, text = made(module(call))
+    _, text = made(module(call), UNFUSED)
     lines = ["return nn_functions.attention(", "    q,", "    k,", "    v,",
              "    bias=nn_functions.alibi(4, q.shape[2], S=k.shape[2], device=q.device),", "    causal=True,",
              "    window=4,", "    softcap=5.0,", "    scale=0.125,", "    dropout_p=0.1 if self.training else 0.0,", ")"]  # fmt: skip

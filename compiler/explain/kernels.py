@@ -42,6 +42,7 @@ def _structured_use(group: Group, structure: Structure, measure: Measure, needed
     if not any(v in needed for v in group.body.inputs):
         return Use(replace(cost, backward=0, flops_backward=0, kept=0))
     keeps = tuple(structure.roles[role] for role in template.keeps if role in structure.roles)
+    keeps += group.body.outputs if "results" in template.keeps else ()
     return Use(cost, keeps)
 
 

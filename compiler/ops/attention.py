@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from tdsl.compiler.ir import Scalar, Structure, TensorType, Value
+from tdsl.compiler.ir import Attr, Scalar, Structure, TensorType, Value
 from tdsl.compiler.ops.cost import Call, Keeps
 from tdsl.compiler.ops.infer import broadcast, known, quotient, same, same_shape, stated
 from tdsl.compiler.ops.numbers import argument
@@ -49,7 +49,8 @@ def _heads(b: Bound, heads: Size, groups: Size) -> None:
 
 
 def _options(b: Bound, scores: TensorType) -> None:
-    window = b.attrs["window"]
+    given = b.attrs["window"]
+    window = given.value if isinstance(given, Scalar) else given
     if window is not None and below(Size.of(window), 1):  # type: ignore[arg-type]
         fail("E202", "`window` of `attention` is at least 1: a query sees itself", b.span, f"this is {window}")
     if not b.given(3):
@@ -62,16 +63,29 @@ def _options(b: Bound, scores: TensorType) -> None:
         fail("E203", "`bias` of `attention` has more than the scores", b.span, f"{bias} to {scores}")
 
 
+def is_own(attrs: Mapping[str, Attr], biased: bool) -> bool:
+    """Whether PyTorch's own attention has what is asked for."""
+    return attrs["window"] is None and attrs["softcap"] is None and not (attrs["causal"] and biased)
+
+
+def never_drops(p: Attr) -> bool:
+    """Whether a rate of dropout is none, in training either."""
+    return p == 0 or (isinstance(p, Scalar) and p.text.partition(" if ")[0] in ("0", "0.0"))
+
+
 def _attention_text(texts: list[str], attrs: dict[str, Any]) -> str:
-    """PyTorch's own where it has what is asked for."""
-    own = attrs["window"] is None and attrs["softcap"] is None and not (attrs["causal"] and texts[3] != "None")
+    """PyTorch's own where it has what is asked for; beside a kernel of ours, what that computes."""
+    bias = _bias_text(texts, attrs)
+    own = is_own(attrs, bias is not None) and not attrs["fused"]
+    drops = not never_drops(attrs["dropout_p"])
     options = {
-        "attn_mask" if own else "bias": None if texts[3] == "None" else texts[3],
+        "attn_mask" if own else "bias": bias,
         "is_causal" if own else "causal": True if attrs["causal"] else None,
         "window": attrs["window"],
         "softcap": attrs["softcap"],
         "scale": attrs["scale"],
-        "dropout_p": None if _is_zero(attrs["dropout_p"]) else attrs["dropout_p"],
+        "dropout_p": attrs["dropout_p"] if drops else None,
+        "seed": "seed" if drops and attrs["fused"] else None,
         "enable_gqa": True if own and attrs["grouped"] else None,
     }
     given = [f"{name}={_shown(value)}" for name, value in options.items() if value is not None]
@@ -79,8 +93,15 @@ def _attention_text(texts: list[str], attrs: dict[str, Any]) -> str:
     return f"{function}({', '.join([*texts[:3], *given])})"
 
 
-def _is_zero(p: Any) -> bool:
-    return p == 0 or (isinstance(p, Scalar) and p.text.partition(" if ")[0] in ("0", "0.0"))
+def _bias_text(texts: list[str], attrs: dict[str, Any]) -> str | None:
+    """What is added to the scores; linear biases are made where they are needed."""
+    if attrs["alibi"] is not None:
+        q, k = texts[:2]
+        heads = attrs["alibi"] if isinstance(attrs["alibi"], int) else f"{q}.shape[1]"
+        return f"nn_functions.alibi({heads}, {q}.shape[2], S={k}.shape[2], device={q}.device)"
+    if texts[3] == "None":
+        return None
+    return f"{texts[3]}.detach()" if attrs["detached"] else texts[3]
 
 
 def _shown(value: Any) -> str:
@@ -99,8 +120,7 @@ def _scores(call: Call) -> int:
 
 def _is_own(call: Call) -> bool:
     """Whether PyTorch's attention does it, which never writes the scores down."""
-    plain = call.attrs["window"] is None and call.attrs["softcap"] is None
-    return plain and not (call.attrs["causal"] and call.operands[3] is not None)
+    return is_own(call.attrs, call.operands[3] is not None)
 
 
 def _keeps_more(call: Call) -> int:
@@ -110,10 +130,13 @@ def _keeps_more(call: Call) -> int:
     return _scores(call) * call.width * (1 + (call.attrs["softcap"] is not None))
 
 
+# `fused`: a kernel of ours computes it; then `alibi` are the heads of the linear biases that stand for a bias, and
+# `detached` tells that its bias needs no gradient.
 library(
     "attention",
     "q: tensor, k: tensor, v: tensor, causal: bool = false, window: int? = none, softcap: float? = none, "
-    "scale: float? = none, bias: tensor? = none, dropout_p: float = 0.0, *, grouped: built = false",
+    "scale: float? = none, bias: tensor? = none, dropout_p: float = 0.0, *, grouped: built = false, "
+    "fused: built = false, alibi: built = none, detached: built = false",
     _attention,
     _attention_text,
     effects=True,

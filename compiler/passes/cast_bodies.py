@@ -88,7 +88,8 @@ class _Body(Casts):
         return replace(self.graph, inputs=self.inputs, nodes=tuple(self.nodes), outputs=outputs)
 
     def typed(self, node: Node, operands: tuple[Value | Scalar, ...]) -> tuple[TensorType, ...]:
-        return node.op.infer(Bound(node.op, operands, node.attrs, node.span))
+        with knowing(self.graph.known, self.graph.assumed):
+            return node.op.infer(Bound(node.op, operands, node.attrs, node.span))
 
     def leave(self, value: Value, made: Value, node: Node) -> None:
         """A result of the body: in float32 where it is to be, else in the low precision."""

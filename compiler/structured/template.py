@@ -37,12 +37,14 @@ class Case:
     """Sizes at which `tdsl verify` runs a group: the shapes of its tensors, and what fills those of integers.
 
     `dtypes` has for each tensor `float` (the precision in turn), `f32`, `bool`, an integer dtype (drawn from 0 to 7),
-    or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`).
+    or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`). Where `finite`, no input holds NaN
+    or an infinity.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[str, ...]
     scalars: tuple[float, ...] = ()
+    finite: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Template:
     - `moved(group)`: the comment's last clause, on the bytes it moves.
     - `cases(group)`: the sizes at which it is verified.
     - `cost(group, measure)`: what a step costs, but for what it saves; `keeps` are the roles of the tensors that its
-      backward reads.
+      backward reads, and `results` where it reads those.
     - `draws(structure)`: whether it draws random numbers.
     - `names`: what its text binds itself, and no tensor of a program may be called there.
     - `keeps_dtype`: whether its results are of the precision of what it reads, also where that is not the run's.
