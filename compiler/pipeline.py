@@ -32,9 +32,7 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
     Casts are placed for the run of that name; without one for the precision that all runs have, else for f32.
     """
     called = after or _dump_and_verify()
-    if any(graph.differentiates for graph in unit.graphs()):
-        passes = tuple(step for step in passes if step not in ONCE)
-    for number, step in enumerate(passes):
+    for number, step in enumerate(passes_of(unit, passes)):
 
         def apply(graph: Graph, number: int = number, step: Pass = step) -> Graph:
             start = time.perf_counter()
@@ -44,6 +42,12 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
 
         unit = unit.map_graphs(apply)
     return distinct(place_casts(unit, _precision(unit, name)))
+
+
+def passes_of(unit: Unit, passes: tuple[Pass, ...] = PASSES) -> tuple[Pass, ...]:
+    """Those of `passes` that a program can have."""
+    twice = any(graph.differentiates for graph in unit.graphs())
+    return tuple(step for step in passes if step not in ONCE) if twice else passes
 
 
 def _precision(unit: Unit, name: str | None) -> str:

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tdsl.runtime import launch
-from tdsl.runtime.verify import Case, cases, load
+from tdsl.runtime.verify import Case, Input, cases, load, made_layer
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -105,16 +105,19 @@ def _recording(module: ModuleType) -> Iterator[list[Launch]]:
 def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]:
     """The launches of one case, forward and backward."""
     with _recording(module) as found:
-        tensors = [
-            torch.zeros(s, dtype=dtype if d == "float" else torch.float32, requires_grad=True)
-            if d in ("float", "f32")
-            else torch.zeros(s, dtype=torch.int64)
-            for s, d in zip(case.shapes, case.dtypes)
-        ]
-        outputs = getattr(module, case.group)(*tensors, *case.scalars)
+        inputs = [_input(s, d, dtype) for s, d in zip(case.shapes, case.dtypes)]
+        outputs = getattr(module, case.group)(*inputs, *case.scalars)
         floats = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
         torch.autograd.backward(floats, [torch.zeros_like(o) for o in floats])
     return found
+
+
+def _input(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> Input:
+    if ":" in kind:
+        return made_layer(kind, shape[0], torch.Generator())
+    if kind in ("float", "f32"):
+        return torch.zeros(shape, dtype=dtype if kind == "float" else torch.float32, requires_grad=True)
+    return torch.zeros(shape, dtype=torch.int64)
 
 
 def _kind(arg: object) -> str:

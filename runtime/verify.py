@@ -10,6 +10,8 @@ Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must c
 from __future__ import annotations
 
 import argparse
+import ast
+import copy
 import importlib.util
 import json
 import os
@@ -22,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.overrides import TorchFunctionMode
 
 from tdsl.runtime import launch, random
@@ -38,7 +41,11 @@ DTYPES = {"float": None, "f32": torch.float32, "i64": torch.int64, "i32": torch.
 
 @dataclass(frozen=True)
 class Case:
-    """One call: `shapes` and `dtypes` of the tensors, `scalars` after them, how inputs are laid out."""
+    """One call: `shapes` and `dtypes` of the tensors, `scalars` after them, how inputs are laid out.
+
+    A layer is among the tensors as `BatchNorm2d:train` or `BatchNorm2d:eval`, then options of its constructor, such as
+    `:affine=False`; its shape is how many channels it has.
+    """
 
     group: str
     shapes: tuple[tuple[int, ...], ...]
@@ -76,7 +83,7 @@ def load(path: Path) -> ModuleType:
 def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> Outcome:
     """Run one case in both directions."""
     generator = torch.Generator().manual_seed(len(case.group) + sum(map(sum, case.shapes)))
-    tensors = [_tensor(s, d, dtype, case, generator, device) for s, d in zip(case.shapes, case.dtypes)]
+    tensors = [_input(s, d, dtype, case, generator, device) for s, d in zip(case.shapes, case.dtypes)]
     function, reference = getattr(kernels, case.group), getattr(kernels, f"{case.group}_reference")
     seeds = _seeds(reference, generator)
     seed = generator.initial_seed()
@@ -91,40 +98,65 @@ def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> 
     return _judged(case, dtype, tensors, fused, eager, exact, nearby)
 
 
+Input = Tensor | Module
 Results = tuple[list[Tensor], list[Tensor | None]]
 
 
 def _run(
     function: Callable[..., Any],
-    tensors: Sequence[Tensor],
+    inputs: Sequence[Input],
     case: Case,
     dtype: torch.dtype,
     computed: torch.dtype | None = None,
 ) -> Results:
-    """Results and gradients of inputs of `dtype`, `computed` in it or another one.
+    """Results and gradients of inputs of `dtype`, `computed` in it or another one; what layers keep is a result, too.
 
     The gradients of the results are the same numbers whatever they are computed in.
     """
-    inputs = [_leaf(t, computed) for t in tensors]
-    found = function(*inputs, *case.scalars)
+    given = [_leaf(each, computed) for each in inputs]
+    found = function(*given, *case.scalars)
     outputs = list(found) if isinstance(found, tuple) else [found]
     floats = [o for o in outputs if o.is_floating_point() and o.requires_grad]
-    leaves = [t for t in inputs if t.requires_grad]
+    leaves = [t for t in _differentiable(given) if t.requires_grad]
+    # Of a batch that is not finite, PyTorch's own code for the CPU and for GPUs keep different things.
+    kept = [] if case.special else [b for each in given if isinstance(each, Module) for b in each.buffers()]
+    results = [o.detach() for o in (*outputs, *kept)]
     if not floats or not leaves:
-        return [o.detach() for o in outputs], []
+        return results, []
     grads = [_output_grad(o, case, dtype) for o in floats]
-    return [o.detach() for o in outputs], list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
+    return results, list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
 
 
-def _shaken(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+def _differentiable(inputs: Sequence[Input]) -> Iterator[Tensor]:
+    """The tensors, and the parameters of layers."""
+    for each in inputs:
+        if isinstance(each, Module):
+            yield from each.parameters()
+        elif each.is_floating_point():
+            yield each
+
+
+def _shaken(each: Input, dtype: torch.dtype, generator: torch.Generator) -> Input:
     """In float64, each number changed by about a unit in the last place of `dtype`."""
+    if isinstance(each, Module):
+        copied = copy.deepcopy(each).double()
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            tensor.data = _shaken_tensor(tensor.data, dtype, generator)
+        return copied
+    return _shaken_tensor(each, dtype, generator)
+
+
+def _shaken_tensor(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     change = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
     return tensor.double() * (1 + torch.finfo(dtype).eps * change.to(tensor.device))
 
 
-def _leaf(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _leaf(tensor: Input, dtype: torch.dtype | None) -> Input:
+    """What a run is given, which it may change where it is a layer."""
+    if isinstance(tensor, Module):
+        return copy.deepcopy(tensor).to(dtype)
     if not tensor.is_floating_point():
         return tensor
     return (tensor.to(dtype) if dtype else tensor).detach().requires_grad_()
@@ -140,16 +172,33 @@ def _output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
     return torch.randn(shape, generator=generator).to(dtype).to(output).expand(output.shape)
 
 
-def _tensor(
+def made_layer(kind: str, channels: int, generator: torch.Generator) -> Module:
+    """A layer as a case names it, its parameters and statistics random."""
+    name, mode, *options = kind.split(":")
+    given = {key: ast.literal_eval(value) for key, _, value in (option.partition("=") for option in options)}
+    layer: Module = getattr(torch.nn, name)(channels, **given).train(mode == "train")
+    for key, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+        if tensor.is_floating_point():
+            draw = torch.randn(tensor.shape, generator=generator)
+            tensor.data = draw.abs() + 0.5 if key == "running_var" else draw
+    return layer
+
+
+def _input(
     shape: tuple[int, ...], kind: str, dtype: torch.dtype, case: Case, generator: torch.Generator, device: str
-) -> Tensor:
+) -> Input:
     """Random values in the case's memory layout, which they are given on the device: a copy would be contiguous."""
+    if ":" in kind:
+        return made_layer(kind, shape[0], generator).to(device)
     if kind == "bool":
         return (torch.rand(shape, generator=generator) < 0.5).to(device)
     if kind == "f32":
         dtype = torch.float32
     elif kind != "float":
         return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind]).to(device)
+    if case.layout == "channels_last" and len(shape) > 2:
+        moved = (shape[0], *shape[2:], shape[1])
+        return torch.randn(moved, generator=generator).to(device, dtype).movedim(-1, 1)
     if case.layout == "transposed" and len(shape) > 1:
         swapped = (*shape[:-2], shape[-1], shape[-2])
         return torch.randn(swapped, generator=generator).to(device, dtype).transpose(-1, -2)
@@ -202,7 +251,7 @@ def _seeded(function: Callable[..., Any], args: Sequence[Any], seed: int) -> Any
 def _judged(
     case: Case,
     dtype: torch.dtype,
-    tensors: Sequence[Tensor],
+    inputs: Sequence[Input],
     fused: Results,
     eager: Results,
     exact: Results,
@@ -212,7 +261,7 @@ def _judged(
     anything: list[Tensor | None] = [None] * len(fused[0])
     # Where an input is itself NaN or infinite, the gradient is what PyTorch's code happens to do, its vectorised one
     # at times something else than its scalar one.
-    finite = [t.isfinite() for t in tensors if t.is_floating_point()]
+    finite = [t.isfinite() for t in _differentiable(inputs)]
     worst = [0.0, 0.0]
     for index, factor, where in ((0, FORWARD, anything), (1, BACKWARD, finite)):
         for a, b, c, d, at in zip(fused[index], eager[index], exact[index], nearby[index], where):
@@ -279,6 +328,7 @@ def _variants(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[str, bool]]:
     yield "contiguous", False
     if all(0 < n <= 64 for shape in shapes for n in shape):
         yield from (("transposed", False), ("sliced", False), ("expanded", False), ("contiguous", True))
+        yield from (("channels_last", False) for _ in range(any(len(shape) > 3 for shape in shapes)))
 
 
 def dtypes(device: str) -> list[torch.dtype]:

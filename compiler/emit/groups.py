@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tdsl.compiler.emit.frame import GroupText, Named, class_name, frame
 from tdsl.compiler.emit.function import FunctionWriter
@@ -35,8 +36,14 @@ def _structured(group: Group) -> GroupText:
         twice=group.twice,
         **template.variables(group, naming),
     )
-    named = Named(naming.inputs, naming.scalars, template.draws(group.structure))
-    return frame(group, named, text.rstrip("\n"), template.moved(group))
+    named = Named(naming.inputs, naming.scalars, template.draws(group.structure), naming.layer)
+    found = frame(group, named, text.rstrip("\n"), template.moved(group))
+    return replace(
+        found,
+        condition=template.condition(group, naming) if template.condition is not None else found.condition,
+        applied=template.applied(group, naming) if template.applied is not None else found.applied,
+        shared=render(f"triton/{template.shared}.py.jinja").rstrip("\n") if template.shared else "",
+    )
 
 
 def _naming(group: Group) -> Naming:
@@ -44,9 +51,12 @@ def _naming(group: Group) -> Naming:
     assert group.structure is not None
     names = Names()
     roles = {value: role for role, value in group.structure.roles.items()}
-    inputs = {v: names.new(v.name or roles.get(v, "x")) for v in group.body.inputs}
+    template = template_of(group)
+    told = {} if template.by_role else {v: v.name for v in (*group.body.inputs, *group.body.outputs)}
+    inputs = {v: names.new(told.get(v) or roles.get(v, "x")) for v in group.body.inputs}
+    layer = names.new(template.layer) if group.structure.layer else ""
     scalars = scalar_names(group.scalars, names)
-    outputs = {v: names.new(v.name or "y") for v in group.body.outputs}
+    outputs = {v: names.new(told.get(v) or "y") for v in group.body.outputs}
     low = low_precision(group)
     return Naming(
         group.name,
@@ -56,6 +66,7 @@ def _naming(group: Group) -> Naming:
         scalars,
         {role: inputs[value] for role, value in group.structure.roles.items()},
         low.text if low is not None else "",
+        layer,
     )
 
 

@@ -11,6 +11,7 @@ from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
 from tdsl.compiler.passes.schedule import Schedule, schedule
+from tdsl.compiler.structured.template import template_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,8 @@ def _same_structure(group: Group, structure: Structure) -> object:
 
     nodes = tuple(map(told, group.body.nodes))
     roles = tuple((role, numbers[value]) for role, value in structure.roles.items())
-    types = tuple((v.type.dtype, len(v.type.shape)) for v in group.body.inputs)
+    any_rank = template_of(group).any_rank
+    types = tuple((v.type.dtype, 0 if any_rank else len(v.type.shape)) for v in group.body.inputs)
     return (structure.template, roles, tuple(structure.options.items()), types, nodes)
 
 

@@ -17,6 +17,7 @@ WIDTH = 108  # of a line of a kernel's body, less its indentation
 RESERVED = {"rows", "cols", "mask", "row_mask", "col_mask", "offsets", "seed", "n", "n_rows", "tl", "tm", "program"}
 RESERVED |= {"start", "first", "triton", "torch", "grid", "ctx", "shape", "tile", "launch", "random", "kernels"}
 RESERVED |= {"n_cols", "N_COLS", "BLOCK", "BLOCK_ROWS", "BLOCK_COLS", "programs", "Tensor", "float", "max", "range"}
+RESERVED |= {"batch_norm", "nn"}
 
 # What a value without a name of the source is called, after the op that made it.
 NOUNS: Mapping[str, str] = {
@@ -32,6 +33,7 @@ NOUNS: Mapping[str, str] = {
     "any": "some",
     "round": "rounded",
     "where": "chosen",
+    "batch_norm_layer": "normalised",
     "row_sum": "total",
     "row_max": "top",
     "row_min": "least",

@@ -41,8 +41,9 @@ def _structured_use(group: Group, structure: Structure, measure: Measure, needed
     cost = template.cost(group, measure)
     if not any(v in needed for v in group.body.inputs):
         return Use(replace(cost, backward=0, flops_backward=0, kept=0))
-    keeps = tuple(structure.roles[role] for role in template.keeps if role in structure.roles)
-    return Use(cost, keeps)
+    if callable(template.keeps):
+        return Use(cost, template.keeps(group))
+    return Use(cost, tuple(structure.roles[role] for role in template.keeps if role in structure.roles))
 
 
 def _alone(group: Group, measure: Measure, needed: Collection[Value]) -> int:

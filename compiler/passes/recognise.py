@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.passes.patterns.batch_norm import batch_norm
 
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = ()
+PATTERNS: tuple[Pattern, ...] = (batch_norm,)
 
 
 def recognise(graph: Graph) -> Graph:

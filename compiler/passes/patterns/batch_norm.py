@@ -1,0 +1,76 @@
+"""A batch norm with the residual that is added to it, and the activation after that, in one.
+
+Before: `%n = batch_norm_layer(%c) layer=norm; %s = add(%x, %n); %y = relu(%s)`.
+After:  `%y = group batch_norm_add_relu(%c, %x)`, which is given the layer `norm`.
+
+A norm that neither follows is left to PyTorch: alone, it computes it as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tdsl.compiler.ir import Graph, Node, Scalar, Structure, Value
+from tdsl.compiler.ops.infer import same_shape
+from tdsl.compiler.passes.structure import structured_node
+from tdsl.compiler.structured.activation import is_activation
+
+# Of every batch norm: the body tells one of matrices from one of images no more than the kernels do.
+RANKS = (2, 3, 4, 5)
+
+
+def batch_norm(graph: Graph) -> Graph:
+    """The graph with each such chain replaced."""
+    users = graph.users()
+    kept = set(graph.results)
+    replaced: dict[Node, Node | None] = {}
+    for node in graph.nodes:
+        if node.op.name != "batch_norm_layer" or not node.layer or node in replaced:
+            continue
+        chain = _chain(node, users, kept)
+        if len(chain) > 1 and not any(each in replaced for each in chain):
+            replaced |= dict.fromkeys(chain[:-1])
+            replaced[chain[-1]] = _group(chain, graph)
+    nodes = (replaced.get(node, node) for node in graph.nodes)
+    return replace(graph, nodes=tuple(node for node in nodes if node is not None)) if replaced else graph
+
+
+def _chain(norm: Node, users: dict[Value, list[Node]], kept: set[Value]) -> list[Node]:
+    """The norm and what follows it, each the only reader of the one before."""
+    chain = [norm]
+    if norm.output.type.dtype not in ("float", "f32"):
+        return chain
+    follower = _only_reader(norm.output, users, kept)
+    if follower is not None and _adds_residual(follower, norm.output):
+        chain.append(follower)
+        follower = _only_reader(follower.output, users, kept)
+    if follower is not None and is_activation(follower, chain[-1].output):
+        chain.append(follower)
+    return chain
+
+
+def _only_reader(value: Value, users: dict[Value, list[Node]], kept: set[Value]) -> Node | None:
+    found = users.get(value, [])
+    return found[0] if len(found) == 1 and value not in kept and not found[0].regions else None
+
+
+def _adds_residual(node: Node, value: Value) -> bool:
+    """Whether it is the sum with another tensor of the same type."""
+    if node.op.name != "add" or node.attrs or len(node.values) != 2 or node.values[0] is node.values[1]:
+        return False
+    first, second = (v.type for v in node.values)
+    return first.dtype == second.dtype and same_shape(first.shape, second.shape)
+
+
+def _group(chain: list[Node], graph: Graph) -> Node:
+    norm, *rest = chain
+    x, *parameters = norm.inputs
+    affine = isinstance(parameters[0], Value)
+    assert isinstance(x, Value)
+    alone = replace(norm, inputs=(x, Scalar(None), Scalar(None)), attrs={"ranks": RANKS})
+    roles = {"x": x}
+    for node in rest:
+        roles |= {"residual": v for v in node.values if v not in {each.output for each in chain}}
+    names = [node.op.name for node in rest]
+    found = Structure("batch_norm", roles, {"affine": affine}, norm.layer)
+    return structured_node("_".join(["batch_norm", *names]), [alone, *rest], chain[-1].outputs, found, graph)
