@@ -13,6 +13,7 @@ from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.ir import Graph, Group, Node
 from tdsl.compiler.passes.fuse import fuse
 from tdsl.compiler.passes.place_casts import place_casts
+from tdsl.compiler.passes.place_layouts import place_layouts
 from tdsl.compiler.passes.recognise import recognise
 from tdsl.compiler.passes.structure import structure
 from tdsl.compiler.passes.tidy import prune, share
@@ -41,7 +42,7 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
             return changed
 
         unit = unit.map_graphs(apply)
-    return distinct(place_casts(unit, _precision(unit, name)))
+    return distinct(place_layouts(place_casts(unit, _precision(unit, name))))
 
 
 def passes_of(unit: Unit, passes: tuple[Pass, ...] = PASSES) -> tuple[Pass, ...]:

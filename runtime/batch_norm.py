@@ -1,4 +1,4 @@
-"""What the kernels of batch norms ask of layers and tensors: whether they can take them, and how these lie in memory."""
+"""What kernels of batch norms ask of layers and tensors: whether they can take them, and how these lie in memory."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _columns(batch: int, channels: int, plane: int, channels_last: bool) -> Colu
 
 
 def dense(x: Tensor) -> Tensor:
-    """`x` [N, C, ...] itself where its channels or its planes lie together in memory, else a copy of which that holds."""
+    """`x` [N, C, ...] itself where its channels or its planes lie together in memory, else a copy whose planes do."""
     return x if _channels_last(x) else x.contiguous()
 
 

@@ -69,7 +69,7 @@ def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
         class_name=class_name(group.name),
         comment=tuple(_comment(group, moved)),
         reference_head=layout(f"def {group.name}_reference", parameters + seed, f" -> {returns}:", 0),
-        reference=tuple(reference_lines(group.body, named.inputs, _reference_scalars(group, named), _layer(group, named))),
+        reference=tuple(_reference(group, named)),
         kernels=kernels,
         public_head=layout(f"def {group.name}", parameters, f" -> {returns}:", 0),
         condition=f"launch.use_kernels({_tensors(group, named)})",
@@ -79,9 +79,9 @@ def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
     )
 
 
-def _layer(group: Group, named: Named) -> tuple[str, str] | None:
-    """The path of the layer that the group is given, and its name in the functions."""
-    return (group.structure.layer, named.layer) if group.structure is not None and named.layer else None
+def _reference(group: Group, named: Named) -> list[str]:
+    layer = (group.structure.layer, named.layer) if group.structure is not None and named.layer else None
+    return reference_lines(group.body, named.inputs, _reference_scalars(group, named), layer)
 
 
 def _annotation(scalar: Scalar) -> str:

@@ -19,6 +19,7 @@ LOOKUPS = {"embedding": 1, "embedding_bag": 1, "gather": 0, "index_select": 0, "
 # Moves elements and computes none.
 CASTS = (
     *("cast", "type_as", "to_float", "to_double", "to_half", "to_bfloat16", "to_long", "to_bool", "contiguous"),
+    "channels_last",
     *("upcast", "downcast"),
 )
 ARRANGED = ("flip", "roll", "tril", "triu", "cat", "stack", "tile", "repeat", "pad", "pixel_shuffle", "pixel_unshuffle")

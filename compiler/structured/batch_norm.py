@@ -180,7 +180,8 @@ def _derivative(parts: _Parts, naming: Naming) -> list[str]:
         return parts.activation.backward_lines(naming.scalars, "y")
     if not parts.affine and not parts.residual:
         return parts.activation.backward_lines(naming.scalars, "normalised")
-    terms = ["normalised * weight + bias" if parts.affine else "normalised", *[LOAD.format("residual")] * parts.residual]
+    terms = ["normalised * weight + bias" if parts.affine else "normalised"]
+    terms += [LOAD.format("residual")] if parts.residual else []
     return [f"z = {' + '.join(terms)}", *parts.activation.backward_lines(naming.scalars, "z")]
 
 
@@ -234,11 +235,12 @@ def _passes(parts: _Parts) -> tuple[int, int, int]:
 
 def _moved(group: Group) -> str:
     training, evaluation, backward = (4 * n for n in _passes(_parts(group)))
-    return f"Moves {training} bytes (f32) an element forward in training, {evaluation} in evaluation, {backward} backward."
+    forward = f"{training} bytes (f32) an element forward in training, {evaluation} in evaluation"
+    return f"Moves {forward}, {backward} backward."
 
 
 def _cost(group: Group, measure: Measure) -> Cost:
-    """In training. Alone, a norm makes three passes forward and five backward, a sum three, an activation two and three."""
+    """In training. Alone, a norm moves 3 tensors forward and 5 backward, a sum 3, an activation 2 and 3."""
     parts = _parts(group)
     each = measure.bytes(group.body.inputs[0])
     forward, _, backward = _passes(parts)

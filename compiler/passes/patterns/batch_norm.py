@@ -41,7 +41,7 @@ def _chain(norm: Node, users: dict[Value, list[Node]], kept: set[Value]) -> list
     if norm.output.type.dtype not in ("float", "f32"):
         return chain
     follower = _only_reader(norm.output, users, kept)
-    if follower is not None and _adds_residual(follower, norm.output):
+    if follower is not None and _adds_residual(follower, norm):
         chain.append(follower)
         follower = _only_reader(follower.output, users, kept)
     if follower is not None and is_activation(follower, chain[-1].output):
@@ -54,9 +54,10 @@ def _only_reader(value: Value, users: dict[Value, list[Node]], kept: set[Value])
     return found[0] if len(found) == 1 and value not in kept and not found[0].regions else None
 
 
-def _adds_residual(node: Node, value: Value) -> bool:
-    """Whether it is the sum with another tensor of the same type."""
-    if node.op.name != "add" or node.attrs or len(node.values) != 2 or node.values[0] is node.values[1]:
+def _adds_residual(node: Node, norm: Node) -> bool:
+    """Whether it is the sum with another tensor of the same type, and not the one that is normalised."""
+    others = [v for v in node.values if v is not norm.output]
+    if node.op.name != "add" or node.attrs or len(node.values) != 2 or len(others) != 1 or others[0] is norm.inputs[0]:
         return False
     first, second = (v.type for v in node.values)
     return first.dtype == second.dtype and same_shape(first.shape, second.shape)
@@ -68,9 +69,9 @@ def _group(chain: list[Node], graph: Graph) -> Node:
     affine = isinstance(parameters[0], Value)
     assert isinstance(x, Value)
     alone = replace(norm, inputs=(x, Scalar(None), Scalar(None)), attrs={"ranks": RANKS})
-    roles = {"x": x}
-    for node in rest:
-        roles |= {"residual": v for v in node.values if v not in {each.output for each in chain}}
+    made = {node.output for node in chain}
+    added = [v for node in rest for v in node.values if v not in made]
+    roles = {"x": x, **dict(zip(("residual",), added))}
     names = [node.op.name for node in rest]
     found = Structure("batch_norm", roles, {"affine": affine}, norm.layer)
     return structured_node("_".join(["batch_norm", *names]), [alone, *rest], chain[-1].outputs, found, graph)
