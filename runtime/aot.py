@@ -115,8 +115,8 @@ def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]
 def _input(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> Input:
     if ":" in kind:
         return made_layer(kind, shape[0], torch.Generator())
-    if kind in ("float", "f32"):
-        return torch.zeros(shape, dtype=dtype if kind == "float" else torch.float32, requires_grad=True)
+    if kind in ("float", "f32", "state"):
+        return torch.zeros(shape, dtype=dtype if kind == "float" else torch.float32, requires_grad=kind != "state")
     return torch.zeros(shape, dtype=torch.int64)
 
 

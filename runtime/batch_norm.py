@@ -31,6 +31,28 @@ class Folded(nn.Identity):
     eps = 0.0
 
 
+class Call(NamedTuple):
+    """A call of `F.batch_norm` as a layer has it, which keeps its numbers in the tensors that it is given."""
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    training: bool
+    momentum: float
+    eps: float
+
+    @property
+    def num_batches_tracked(self) -> Tensor | None:
+        """Memory for a number that nobody reads."""
+        return None if self.running_mean is None else self.running_mean.new_empty((), dtype=torch.int64)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Call:
+        """With statistics of its own, to be tried."""
+        mean, variance = (t if t is None else t.clone() for t in (self.running_mean, self.running_var))
+        return self._replace(running_mean=mean, running_var=variance)
+
+
 class Columns(NamedTuple):
     """A tensor [N, C, ...] as a matrix each of whose columns belongs to one channel, column j to channel j % C.
 
@@ -109,7 +131,7 @@ def of_batch(norm: Any) -> bool:
     return not isinstance(norm, Folded) and (norm.training or norm.running_mean is None)
 
 
-def takes(norm: nn.Module, x: Tensor, *others: Tensor) -> bool:
+def takes(norm: nn.Module | Call, x: Tensor, *others: Tensor) -> bool:
     """Whether kernels compute what a norm makes of `x` [N, C, ...].
 
     They do for PyTorch's own batch norms with parameters and statistics in float32, and for one that is `Folded` where
@@ -118,8 +140,11 @@ def takes(norm: nn.Module, x: Tensor, *others: Tensor) -> bool:
     """
     if isinstance(norm, Folded):
         return x.numel() > 0 and not torch.is_grad_enabled() and launch.use_kernels(x, *others)
-    if not isinstance(norm, _BatchNorm) or isinstance(norm, nn.SyncBatchNorm) or x.shape[1] != norm.num_features:
+    if not isinstance(norm, (_BatchNorm, Call)) or isinstance(norm, nn.SyncBatchNorm):
         return False
-    enough = x.numel() > (norm.num_features if of_batch(norm) else 0)
-    held = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    return enough and launch.use_kernels(x, *others, float32=tuple(t for t in held if t is not None))
+    if isinstance(norm, _BatchNorm) and x.shape[1] != norm.num_features:
+        return False
+    enough = x.numel() > (x.shape[1] if of_batch(norm) else 0)
+    vectors = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    held = tuple(t for t in vectors if t is not None)
+    return enough and all(t.is_contiguous() for t in held) and launch.use_kernels(x, *others, float32=held)

@@ -104,10 +104,10 @@ def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) ->
 
 
 def _trial(argument: Any) -> Any:
-    """A tensor whose gradient stays with it; a copy of a layer, whose state a call may change."""
-    if isinstance(argument, nn.Module):
-        return copy.deepcopy(argument)
-    return argument.detach().requires_grad_(argument.requires_grad) if isinstance(argument, Tensor) else argument
+    """A tensor whose gradient stays with it; a copy of a layer or its like, whose state a call may change."""
+    if isinstance(argument, Tensor):
+        return argument.detach().requires_grad_(argument.requires_grad)
+    return copy.deepcopy(argument) if isinstance(argument, nn.Module) or hasattr(argument, "__deepcopy__") else argument
 
 
 def power_of_two(n: int) -> int:

@@ -44,7 +44,7 @@ class Case:
     """One call: `shapes` and `dtypes` of the tensors, `scalars` after them, how inputs are laid out.
 
     A layer is among the tensors as `BatchNorm2d:train` or `BatchNorm2d:eval`, then options of its constructor, such as
-    `:affine=False`; its shape is how many channels it has.
+    `:affine=False`; its shape is how many channels it has. A `state` is a tensor that a call may change.
     """
 
     group: str
@@ -113,26 +113,33 @@ def _run(
 
     The gradients of the results are the same numbers whatever they are computed in.
     """
-    given = [_leaf(each, computed) for each in inputs]
+    given = [_leaf(each, kind, computed) for each, kind in zip(inputs, case.dtypes, strict=True)]
     found = function(*given, *case.scalars)
     outputs = list(found) if isinstance(found, tuple) else [found]
     floats = [o for o in outputs if o.is_floating_point() and o.requires_grad]
-    leaves = [t for t in _differentiable(given) if t.requires_grad]
-    # Of a batch that is not finite, PyTorch's own code for the CPU and for GPUs keep different things.
-    kept = [] if case.special else [b for each in given if isinstance(each, Module) for b in each.buffers()]
-    results = [o.detach() for o in (*outputs, *kept)]
+    leaves = [t for t in _differentiable(given, case) if t.requires_grad]
+    results = [o.detach() for o in (*outputs, *_states(given, case))]
     if not floats or not leaves:
         return results, []
     grads = [_output_grad(o, case, dtype) for o in floats]
     return results, list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
 
 
-def _differentiable(inputs: Sequence[Input]) -> Iterator[Tensor]:
+def _differentiable(inputs: Sequence[Input], case: Case) -> Iterator[Tensor]:
     """The tensors, and the parameters of layers."""
-    for each in inputs:
+    for each, kind in zip(inputs, case.dtypes, strict=True):
         if isinstance(each, Module):
             yield from each.parameters()
-        elif each.is_floating_point():
+        elif each.is_floating_point() and kind != "state":
+            yield each
+
+
+def _states(inputs: Sequence[Input], case: Case) -> Iterator[Tensor]:
+    """What a call may have changed. PyTorch's code for the CPU and for GPUs keep other things of what is not finite."""
+    for each, kind in zip(inputs, () if case.special else case.dtypes):
+        if isinstance(each, Module):
+            yield from each.buffers()
+        elif kind == "state":
             yield each
 
 
@@ -153,9 +160,9 @@ def _shaken_tensor(tensor: Tensor, dtype: torch.dtype, generator: torch.Generato
     return tensor.double() * (1 + torch.finfo(dtype).eps * change.to(tensor.device))
 
 
-def _leaf(tensor: Input, dtype: torch.dtype | None) -> Input:
-    """What a run is given, which it may change where it is a layer."""
-    if isinstance(tensor, Module):
+def _leaf(tensor: Input, kind: str, dtype: torch.dtype | None) -> Input:
+    """What a run is given, which it may change where it is a layer or a state."""
+    if isinstance(tensor, Module) or kind == "state":
         return copy.deepcopy(tensor).to(dtype)
     if not tensor.is_floating_point():
         return tensor
@@ -190,6 +197,8 @@ def _input(
     """Random values in the case's memory layout, which they are given on the device: a copy would be contiguous."""
     if ":" in kind:
         return made_layer(kind, shape[0], generator).to(device)
+    if kind == "state":
+        return (torch.rand(shape, generator=generator) + 0.5).to(device)
     if kind == "bool":
         return (torch.rand(shape, generator=generator) < 0.5).to(device)
     if kind == "f32":
@@ -208,7 +217,7 @@ def _input(
     if case.layout == "expanded" and len(shape) > 1:
         return torch.randn((1, *shape[1:]), generator=generator).to(device, dtype).expand(shape)
     values = torch.randn(shape, generator=generator).to(device, dtype)
-    if case.special and values.numel() > 2:
+    if case.special and kind == "float" and values.numel() > 2:  # parameters are finite
         flat = values.view(-1)
         flat[0], flat[values.numel() // 2] = float("nan"), float("inf")
     return values
@@ -261,7 +270,7 @@ def _judged(
     anything: list[Tensor | None] = [None] * len(fused[0])
     # Where an input is itself NaN or infinite, the gradient is what PyTorch's code happens to do, its vectorised one
     # at times something else than its scalar one.
-    finite = [t.isfinite() for t in _differentiable(inputs)]
+    finite = [t.isfinite() for t in _differentiable(inputs, case)]
     worst = [0.0, 0.0]
     for index, factor, where in ((0, FORWARD, anything), (1, BACKWARD, finite)):
         for a, b, c, d, at in zip(fused[index], eager[index], exact[index], nearby[index], where):

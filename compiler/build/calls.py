@@ -197,7 +197,7 @@ def _module(instance: ModuleInstance, values: list[Value], span: Span, frame: Fr
 
 
 def _list(instance: ListInstance, value: Value, span: Span, frame: Frame) -> Value:
-    """A list is run in order: one node, emitted as a loop (`Sequential` as a call, unless kernels join its elements)."""
+    """A list is run in order: one node, emitted as a loop; `Sequential` as a call, unless a kernel joins its layers."""
     result = _chained(instance, value.type, span, frame)
     if instance.sequential and _joins(instance):
         for element in instance.elements:

@@ -18,7 +18,8 @@ class GroupText:
     """One group: `comment` lines, the reference, the kernels with their autograd function, and the public function.
 
     `condition` decides whether the kernels run, `applied` is what the autograd function is given, `arguments` what the
-    reference is. `shared` is text that stands once before all groups that have it.
+    reference is. `prepared` are the function's first statements, `shared` is text that stands once
+    before all groups that have it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class GroupText:
     applied: str
     arguments: str
     draws: bool
+    prepared: tuple[str, ...] = ()
     shared: str = ""
 
 

@@ -40,6 +40,7 @@ def _structured(group: Group) -> GroupText:
     found = frame(group, named, text.rstrip("\n"), template.moved(group))
     return replace(
         found,
+        prepared=tuple(template.prepared(group, naming)),
         condition=template.condition(group, naming) if template.condition is not None else found.condition,
         applied=template.applied(group, naming) if template.applied is not None else found.applied,
         shared=render(f"triton/{template.shared}.py.jinja").rstrip("\n") if template.shared else "",

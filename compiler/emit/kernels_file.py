@@ -18,8 +18,8 @@ def emit_kernels(groups: Sequence[Group], source: str) -> str:
     """All groups of a program, in order."""
     texts = [group_text(group) for group in groups]
     shared = tuple(dict.fromkeys(g.shared for g in texts if g.shared))
-    parts = [[*g.reference, g.kernels, g.condition, g.public_head, *(["random."] if g.draws else [])] for g in texts]
-    code = "\n".join("\n".join(part) for part in [*parts, shared])
+    parts = [part for g in texts for part in (*g.reference, g.kernels, g.public_head, *g.prepared, g.condition)]
+    code = "\n".join([*parts, *shared, *(["random."] if any(g.draws for g in texts) else [])])
     others = ["import torch", *(["import torch.nn.functional as F"] if mentions(code, "F") else [])]
     others += ["import triton", "import triton.language as tl"]
     others += ["from torch import Tensor, nn" if mentions(code, "nn") else "from torch import Tensor"]

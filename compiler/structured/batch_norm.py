@@ -9,7 +9,7 @@ writes the gradient behind the activation, which is the residual's, and the seco
 derivative by the result where it can, which the next layer keeps anyway, and else reads the residual again.
 
 The function is given the layer itself: mode, momentum and statistics are the layer's own, and a layer of another kind,
-such as a synchronised one, computes itself.
+such as a synchronised one, computes itself. That of `batch_norm(x, running_mean, ...)` is given these tensors.
 """
 
 from __future__ import annotations
@@ -78,10 +78,14 @@ class _Parts:
         return "d_y" if self.activation is None else "d_z"
 
 
+# The tensors of `F.batch_norm` beside its input.
+GIVEN = ("running_mean", "running_var", "weight", "bias")
+
+
 def _parts(group: Group, scalars: tuple[str, ...] = ()) -> _Parts:
     assert group.structure is not None
     last = [n for n in group.body.nodes if n.op.name not in ("upcast", "downcast")][-1]
-    node = None if last.op.name in ("batch_norm_layer", "add") else last
+    node = None if last.op.name in ("batch_norm_layer", "batch_norm", "add") else last
     return _Parts(
         residual="residual" in group.structure.roles,
         affine=bool(group.structure.options["affine"]),
@@ -114,8 +118,10 @@ def _variables(group: Group, naming: Naming) -> Mapping[str, object]:
 def _decorator(parts: _Parts, naming: Naming) -> str:
     """The reference has a layer's parameters from the layer, the autograd function is given them apart."""
     reference = f"{naming.name}_reference"
-    if parts.affine:
-        reference = f"lambda {', '.join(_taken(parts))}: {reference}({', '.join(naming.arguments)})"
+    if parts.affine or not naming.layer:
+        held = GIVEN[:2] if not naming.layer else ()
+        given = (f"norm.{name}" if name in held else name for name in naming.arguments)
+        reference = f"lambda {', '.join(_taken(parts))}: {reference}({', '.join(given)})"
     return layout("@launch.falls_back_to", [reference], "", 0)
 
 
@@ -214,6 +220,16 @@ def _gradients(parts: _Parts) -> list[str]:
     return ["d_x", *residual, *["sums[1]", "sums[0]"] * parts.affine, "None", *["None"] * len(parts.scalars)]
 
 
+def _prepared(group: Group, naming: Naming) -> list[str]:
+    """What stands for a layer where there is none."""
+    if naming.layer:
+        return []
+    attrs = next(node.attrs for node in group.body.nodes if node.op.name == "batch_norm")
+    given = [naming.roles.get(name, "None") for name in GIVEN]
+    given += [f"{name}={attrs[name]!r}" for name in ("training", "momentum", "eps")]
+    return layout("norm = batch_norm.Call", given, "", 4).split("\n    ")
+
+
 def _condition(group: Group, naming: Naming) -> str:
     tensors = [naming.roles[role] for role in ("x", "residual") if role in naming.roles]
     return f"batch_norm.takes({', '.join(['norm', *tensors])})"
@@ -221,7 +237,8 @@ def _condition(group: Group, naming: Naming) -> str:
 
 def _applied(group: Group, naming: Naming) -> str:
     parts = _parts(group, tuple(naming.scalars.values()))
-    return ", ".join(f"norm.{name}" if name in ("weight", "bias") else name for name in _taken(parts))
+    held = ("weight", "bias") if naming.layer else ()
+    return ", ".join(f"norm.{name}" if name in held else name for name in _taken(parts))
 
 
 # What it moves, and where it is tried --------------------------------------------------------------------------------
@@ -276,14 +293,30 @@ def _cases(group: Group) -> Iterator[Case]:
     parts = _parts(group)
     x = group.body.inputs[0].type
     numbers = tuple(float(s.value) if isinstance(s.value, (int, float)) else 0.1 for s in group.scalars)
-    layer = _LAYERS[len(x.shape)]
-    options = "" if parts.affine else ":affine=False"
     for shape in _SHAPES[len(x.shape)]:
-        for mode in ("train", "eval"):
+        for mode in _modes(group):
             if mode == "eval" or shape[0] == 0 or _volume(shape) > shape[1]:
-                tensors = (shape,) * len(group.body.inputs)
-                kinds = ("float",) * len(group.body.inputs)
-                yield Case((*tensors, shape[1:2]), (*kinds, f"{layer}:{mode}{options}"), numbers)
+                given = _given(group, shape, f"{_LAYERS[len(x.shape)]}:{mode}{'' if parts.affine else ':affine=False'}")
+                shapes, kinds = zip(*given, strict=True)
+                yield Case(shapes, kinds, numbers)
+
+
+def _modes(group: Group) -> tuple[str, ...]:
+    """Both of a layer; of a call the one that it has."""
+    call = next((node for node in group.body.nodes if node.op.name == "batch_norm"), None)
+    return ("train", "eval") if call is None else ("train" if call.attrs["training"] else "eval",)
+
+
+def _given(group: Group, shape: tuple[int, ...], layer: str) -> Iterator[tuple[tuple[int, ...], str]]:
+    """The shape and the kind of each argument."""
+    assert group.structure is not None
+    roles = {value: role for role, value in group.structure.roles.items()}
+    for value in group.body.inputs:
+        role = roles[value]
+        kind = "state" if role in GIVEN[:2] else "f32" if role in GIVEN else "float"
+        yield (shape if kind == "float" else shape[1:2]), kind
+    if group.structure.layer:
+        yield shape[1:2], layer
 
 
 def _volume(shape: tuple[int, ...]) -> int:
@@ -303,6 +336,7 @@ register(
         keeps=_keeps,
         layer="norm",
         shared="batch_norm_shared",
+        prepared=_prepared,
         condition=_condition,
         applied=_applied,
         by_role=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tdsl.compiler.explain.model import Cost
@@ -40,7 +40,8 @@ class Case:
 
     `dtypes` has for each tensor `float` (the precision in turn), `f32`, `bool`, an integer dtype (drawn from 0 to 7),
     or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`). A layer is `BatchNorm2d:train` or
-    `BatchNorm2d:eval`, options of its constructor after that (`:affine=False`), and its channels are its shape.
+    `BatchNorm2d:eval`, options of its constructor after that (`:affine=False`), and its channels are its shape. `state`
+    is a float32 tensor without a gradient that a call may change, positive.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -63,6 +64,7 @@ class Template:
       they read and write, as generated kernels do.
     - `layer`: what its functions call the layer that they are given.
     - `shared`: the template of a text that stands once in a file, before the groups that use it.
+    - `prepared(group, naming)`: the first statements of the function, where it has some.
     - `condition(group, naming)`: what decides whether the kernels run, where that is more than dtypes and devices.
     - `applied(group, naming)`: what the autograd function is given, where that is not what the function is given.
     - `by_role`: whether its tensors are called by their roles, whatever the program calls them where it is used first.
@@ -79,6 +81,7 @@ class Template:
     native: bool = False
     layer: str = ""
     shared: str = ""
+    prepared: Callable[[Group, Naming], Sequence[str]] = field(default=lambda group, naming: ())
     condition: Callable[[Group, Naming], str] | None = None
     applied: Callable[[Group, Naming], str] | None = None
     by_role: bool = False

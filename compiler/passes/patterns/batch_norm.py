@@ -1,4 +1,4 @@
-"""A batch norm with the residual that is added to it, and the activation after that, in one.
+"""A batch norm, a layer or a call, with the residual that is added to it, and the activation after that, in one.
 
 Before: `%n = batch_norm_layer(%c) layer=norm; %s = add(%x, %n); %y = relu(%s)`.
 After:  `%y = group batch_norm_add_relu(%c, %x)`, which is given the layer `norm`.
@@ -25,7 +25,7 @@ def batch_norm(graph: Graph) -> Graph:
     kept = set(graph.results)
     replaced: dict[Node, Node | None] = {}
     for node in graph.nodes:
-        if node.op.name != "batch_norm_layer" or not node.layer or node in replaced:
+        if not _is_norm(node) or node in replaced:
             continue
         chain = _chain(node, users, kept)
         if len(chain) > 1 and not any(each in replaced for each in chain):
@@ -33,6 +33,17 @@ def batch_norm(graph: Graph) -> Graph:
             replaced[chain[-1]] = _group(chain, graph)
     nodes = (replaced.get(node, node) for node in graph.nodes)
     return replace(graph, nodes=tuple(node for node in nodes if node is not None)) if replaced else graph
+
+
+def _is_norm(node: Node) -> bool:
+    """Whether it is a layer's call; or `batch_norm`, with distinct tensors and what else it has told here."""
+    if node.op.name == "batch_norm_layer":
+        return bool(node.layer)
+    if node.op.name != "batch_norm" or len(set(node.values)) < len(node.values):
+        return False
+    mean, variance, weight, bias = (isinstance(operand, Value) for operand in node.inputs[1:])
+    told = all(isinstance(node.attrs[name], (int, float)) for name in ("momentum", "eps"))
+    return mean == variance and weight == bias and told
 
 
 def _chain(norm: Node, users: dict[Value, list[Node]], kept: set[Value]) -> list[Node]:
@@ -65,13 +76,15 @@ def _adds_residual(node: Node, norm: Node) -> bool:
 
 def _group(chain: list[Node], graph: Graph) -> Node:
     norm, *rest = chain
-    x, *parameters = norm.inputs
-    affine = isinstance(parameters[0], Value)
-    assert isinstance(x, Value)
-    alone = replace(norm, inputs=(x, Scalar(None), Scalar(None)), attrs={"ranks": RANKS})
+    names = [arg.name for arg in norm.op.signature if arg.is_operand]
+    roles = {name: v for name, v in zip(names, norm.inputs, strict=True) if isinstance(v, Value)}
+    affine = "weight" in roles
+    if norm.layer:  # which has its parameters itself
+        norm = replace(norm, inputs=(norm.inputs[0], Scalar(None), Scalar(None)), attrs={"ranks": RANKS})
+        roles = {"input": roles["input"]}
     made = {node.output for node in chain}
     added = [v for node in rest for v in node.values if v not in made]
-    roles = {"x": x, **dict(zip(("residual",), added))}
-    names = [node.op.name for node in rest]
+    roles = {"x": roles.pop("input"), **roles, **dict(zip(["residual"], added))}
     found = Structure("batch_norm", roles, {"affine": affine}, norm.layer)
-    return structured_node("_".join(["batch_norm", *names]), [alone, *rest], chain[-1].outputs, found, graph)
+    name = "_".join(["batch_norm", *(node.op.name for node in rest)])
+    return structured_node(name, [norm, *rest], chain[-1].outputs, found, graph)
