@@ -42,21 +42,19 @@ class Pair:
 def foldable(unit: Unit, models: Mapping[str, ModuleMember]) -> dict[str, list[Pair]]:
     """The pairs of each class that the models are made of, in the order of the program."""
     used = {each.class_name for each in unit.within(*models.values()) if isinstance(each, ModuleMember)}
-    elsewhere = list(_elsewhere(unit))
-    found = {module.class_name: _pairs(module, elsewhere) for module in unit.modules if module.class_name in used}
+    found = {module.class_name: _pairs(module) for module in unit.modules if module.class_name in used}
     return {name: pairs for name, pairs in found.items() if pairs}
 
 
-def _pairs(module: ModuleIR, elsewhere: Iterable[str]) -> list[Pair]:
+def _pairs(module: ModuleIR) -> list[Pair]:
     listed = [pair for name, member in module.members.items() for pair in _in_sequence(name, member)]
-    found = [*_called(module.graph), *listed]
-    own = [*_read(module.graph), *_held(module)]
+    own = [*_read(module.graph), *(path for tie in module.ties for path in tie), *_shared(module.members.values())]
     calls = Counter(path for node in module.graph.walk() for path in _layers(node))
-    return [pair for pair in found if not any(_apart(path, pair, own, calls, elsewhere) for path in _both(pair))]
-
-
-def _both(pair: Pair) -> tuple[str, str]:
-    return pair.layer, pair.norm
+    return [
+        pair
+        for pair in (*_called(module.graph), *listed)
+        if not any(_apart(path, pair, own, calls) for path in (pair.layer, pair.norm))
+    ]
 
 
 # One after the other -------------------------------------------------------------------------------------------------
@@ -110,41 +108,17 @@ def _named(member: Member, names: tuple[str, ...]) -> bool:
 # What else has to do with a layer ------------------------------------------------------------------------------------
 
 
-def _apart(path: str, pair: Pair, own: Iterable[str], calls: Counter[str], elsewhere: Iterable[str]) -> bool:
+def _apart(path: str, pair: Pair, own: Iterable[str], calls: Counter[str]) -> bool:
     """Whether a layer also does something by itself: its parameters are read or shared, or it is called again.
 
-    Where that is from another class, it is told by the end of the path: `stem.conv.weight` is taken for the `conv` of
-    every class.
+    Only the class that has a layer can: a program does not reach into the modules within a module.
     """
-    here = _pattern(path)
-    if any(re.match(here, other) or _is_below(path, other) for other in own):
+    here = re.compile(re.escape(path).replace(r"\*", "[^.]+") + r"(\.|$)")
+    if any(here.match(other) or path.startswith(f"{other}.") for other in own):
         return True
-    if pair.listed:  # the Sequential is called, the layer never
-        called, ends = sum(n for other, n in calls.items() if re.match(here, other)), [path]
-    else:  # the layer is called once, and no list that it is in
-        within = sum(n for other, n in calls.items() if _is_below(path, other))
-        called, ends = calls[path] - 1 + within, [path[: m.start()] for m in re.finditer(r"\.|$", path)]
-    return called > 0 or any(re.search(rf"\.{_pattern(end)}", other) for end in ends for other in elsewhere)
-
-
-def _pattern(path: str) -> str:
-    """Of a path and of all below it; `*` stands for any one name."""
-    return re.escape(path).replace(r"\*", "[^.]+") + r"(\.|$)"
-
-
-def _is_below(path: str, other: str) -> bool:
-    return path.startswith(f"{other}.")
-
-
-def _elsewhere(unit: Unit) -> Iterator[str]:
-    """Every path that a graph or a class has to do with."""
-    runs = [run.loss for run in unit.runs.values()]
-    evaluations = [g for each in unit.evaluations.values() for g in (each.compare, each.predict) if g is not None]
-    for graph in (*(module.graph for module in unit.modules), *runs, *evaluations):
-        yield from (param.path for param in graph.params)
-        yield from (path for node in graph.walk() for path in _layers(node))
-    for module in unit.modules:
-        yield from _held(module)
+    if pair.listed:  # the Sequential calls it
+        return any(map(here.match, calls))
+    return calls[path] > 1 or any(path.startswith(f"{other}.") for other in calls)
 
 
 def _layers(node: Node) -> Iterator[str]:
@@ -152,13 +126,8 @@ def _layers(node: Node) -> Iterator[str]:
     yield from (n.layer for n in _inside(node) if n.layer)
 
 
-def _held(module: ModuleIR) -> Iterator[str]:
-    """What a class shares: parameters, and members under further names."""
-    yield from (path for tie in module.ties for path in tie)
-    yield from _shared(module.members.values())
-
-
 def _shared(members: Iterable[Member]) -> Iterator[str]:
+    """What members are further names of."""
     for member in members:
         if isinstance(member, SharedMember):
             yield member.path

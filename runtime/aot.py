@@ -105,18 +105,21 @@ def _recording(module: ModuleType) -> Iterator[list[Launch]]:
 def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]:
     """The launches of one case, forward and backward."""
     with _recording(module) as found:
-        inputs = [_input(s, d, dtype) for s, d in zip(case.shapes, case.dtypes)]
+        inputs = [_input(s, d, dtype, case.layout) for s, d in zip(case.shapes, case.dtypes)]
         outputs = getattr(module, case.group)(*inputs, *case.scalars)
         floats = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
         torch.autograd.backward(floats, [torch.zeros_like(o) for o in floats])
     return found
 
 
-def _input(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> Input:
+def _input(shape: tuple[int, ...], kind: str, dtype: torch.dtype, layout: str) -> Input:
     if ":" in kind:
         return made_layer(kind, shape[0], torch.Generator())
     if kind in ("float", "f32", "state"):
-        return torch.zeros(shape, dtype=dtype if kind == "float" else torch.float32, requires_grad=kind != "state")
+        made = torch.zeros(shape, dtype=dtype if kind == "float" else torch.float32)
+        last = layout == "channels_last" and len(shape) == 4
+        made = made.contiguous(memory_format=torch.channels_last) if last else made
+        return made.requires_grad_(kind != "state")
     return torch.zeros(shape, dtype=torch.int64)
 
 

@@ -16,12 +16,11 @@ from tdsl.runtime.launch import Tile
 
 # Programs that sum over a batch: enough for any GPU of today, and a constant, so that sums come out the same on each.
 MOST_PROGRAMS = 1024
-# Elements of a tile: each thread of a program holds 16 of every tensor.
-TILE = 2048
-# Channels of a tile where they lie together: two lines of a cache in bfloat16, four in float32.
+# Elements of a tile: where channels lie together, 16 of every tensor in a thread. Of planes fewer, since a thread has
+# several columns there, each with numbers of its own.
+TILE, TILE_OF_PLANES = 2048, 1024
+# Channels of a tile where they lie together: one line of a cache in bfloat16, two in float32.
 CHANNELS = 64
-# Numbers of a plane that a tile has at most.
-PLANE = 1024
 
 
 class Folded(nn.Identity):
@@ -96,8 +95,8 @@ def _columns(batch: int, channels: int, plane: int, channels_last: bool) -> Colu
         wide = min(launch.power_of_two(cols), CHANNELS)
         tile = Tile(min(launch.power_of_two(rows), TILE // wide), wide, 4)
     else:
-        high = min(launch.power_of_two(rows), PLANE)
-        tile = Tile(high, min(launch.power_of_two(cols), TILE // high), 4)
+        high = min(launch.power_of_two(rows), TILE_OF_PLANES)
+        tile = Tile(high, min(launch.power_of_two(cols), TILE_OF_PLANES // high), 4)
     most = max(1, MOST_PROGRAMS // -(-cols // tile.cols))
     blocks = -(-rows // tile.rows)
     part = -(-blocks // min(most, blocks)) * tile.rows

@@ -58,23 +58,22 @@ class _Images:
     def __init__(self, graph: Graph, models: Collection[str]) -> None:
         self.graph = graph
         self.models = models
+        self.users = graph.users()
         self.nodes: list[Node] = []
         self.laid_out: dict[Value, Value] = {}
 
     def run(self) -> Graph:
-        users = self.graph.users()
         for node in self.graph.nodes:
-            if (
-                node.op.name == "downcast"
-                and all(map(self._takes, users.get(node.output, ())))
-                and _is_image(node.output)
-            ):
+            if node.op.name == "downcast" and self._is_for_models(node.output):
                 node = replace(node, attrs={**node.attrs, "channels_last": True})
                 self.laid_out[node.output] = node.output
             elif self._takes(node):
                 node = replace(node, inputs=tuple(self._laid_out(each, node) for each in node.inputs))
             self.nodes.append(node)
         return replace(self.graph, nodes=tuple(self.nodes))
+
+    def _is_for_models(self, value: Value) -> bool:
+        return _is_image(value) and all(map(self._takes, self.users.get(value, ())))
 
     def _takes(self, node: Node) -> bool:
         """Whether it is the call of one of the models, or of a module within one."""
@@ -84,9 +83,10 @@ class _Images:
         if not isinstance(operand, Value) or not _is_image(operand):
             return operand
         if operand not in self.laid_out:
-            self.laid_out[operand] = Value(operand.type)
-            made = Node(OPS["channels_last"], (operand,), {}, (self.laid_out[operand],), node.span)
-            self.nodes.append(made)
+            several = sum(map(self._takes, self.users[operand])) > 1
+            made = Value(operand.type, operand.name.rpartition(".")[2] if several else "")
+            self.nodes.append(Node(OPS["channels_last"], (operand,), {}, (made,), node.span))
+            self.laid_out[operand] = made
         return self.laid_out[operand]
 
 
