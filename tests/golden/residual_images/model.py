@@ -24,7 +24,7 @@ class Residual(nn.Module):
 
 
 class Net(nn.Module):
-    def __init__(self, classes: int, width: int = 16) -> None:
+    def __init__(self, classes: int = 10, width: int = 16) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.blocks = nn.ModuleList([Residual(width) for _ in range(2)])
