@@ -15,7 +15,7 @@ class Inverted(nn.Module):
         self.norm1 = nn.BatchNorm2d(2 * channels)
         self.narrow = nn.Conv2d(2 * channels, channels, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels, affine=False)
-        self.last = nn.Conv2d(channels, channels, 1)
+        self.last = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, channels, H, W] -> [B, channels, H, W]
