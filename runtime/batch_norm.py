@@ -141,9 +141,15 @@ def takes(norm: nn.Module | Call, x: Tensor, *others: Tensor) -> bool:
         return x.numel() > 0 and not torch.is_grad_enabled() and launch.use_kernels(x, *others)
     if not isinstance(norm, (_BatchNorm, Call)) or isinstance(norm, nn.SyncBatchNorm):
         return False
-    if isinstance(norm, _BatchNorm) and x.shape[1] != norm.num_features:
+    if isinstance(norm, _BatchNorm) and (x.shape[1] != norm.num_features or _is_changed(norm)):
         return False
     enough = x.numel() > (x.shape[1] if of_batch(norm) else 0)
     vectors = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     held = tuple(t for t in vectors if t is not None)
     return enough and all(t.is_contiguous() for t in held) and launch.use_kernels(x, *others, float32=held)
+
+
+def _is_changed(norm: _BatchNorm) -> bool:
+    """Whether a layer keeps other things than it was made to keep."""
+    kept = (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    return any((t is not None) != norm.track_running_stats for t in kept)

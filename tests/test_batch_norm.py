@@ -11,6 +11,7 @@ import torch
 from tdsl.compiler import pipeline
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.passes.place_casts import place_casts
+from tests import cnn_by_hand
 from tests.batch_norm_checks import CHECKS
 from tests.helpers import ROOT, built, compiled, disagreements, emitted, graph_of, python, written
 
@@ -105,6 +106,15 @@ def module(body: str, members: str = "norm = BatchNorm2d(c)\n    conv = Conv2d(c
     return f"module M(c: int = 4) {{\n    {members}\n    forward(x: {shape}) -> {result or shape} {{ {body} }}\n}}\n"
 
 
+def test_layers_see_batches_in_the_order_of_the_program() -> None:
+    """What waits for its activation is not overtaken by another call of its layer, nor by a look at its statistics."""
+    found = [
+        "batch_norm_relu" in ops(graph_of(compiled(module(f"a = norm(conv(x))\n b = {b}\n return b * relu(a)")), "M"))
+        for b in ("exp(x)", "norm(conv(-x))", "x + norm.running_mean.sum()")
+    ]
+    assert found == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -196,6 +206,16 @@ def test_kernels_compile_ahead_of_time_without_spills(
 
 
 # Training ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not cnn_by_hand.PROGRAM.exists(), reason="needs the conformance programs beside the repository")
+@pytest.mark.parametrize("how", ["reference", "kernels"])
+def test_the_conformance_network_trains_as_one_by_hand(how: str, tmp_path: Path) -> None:
+    if how == "reference":
+        assert not cnn_by_hand.disagreement(tmp_path, 1e-6)
+        return
+    ran = python("-m", "tests.cnn_by_hand", tmp_path, interpret=True, cwd=ROOT)
+    assert ran.returncode == 0, ran.stdout + ran.stderr[-3000:]
 
 
 def test_built_programs_are_unchanged() -> None:

@@ -26,6 +26,8 @@ from tdsl.compiler.structured.template import Case, Naming, Template, register
 
 # They leave their own results as they are, and have the slope there that they have at the argument.
 IDEMPOTENT = ("relu", "relu6", "hardtanh")
+# The tensors of `F.batch_norm` beside its input.
+GIVEN = ("running_mean", "running_var", "weight", "bias")
 SIZES = ("n_rows", "n_cols")
 TILE = tuple(f"{name}: tl.constexpr" for name in ("ROW_STRIDE", "COL_STRIDE", "BLOCK_ROWS", "BLOCK_COLS"))
 LOAD = "tl.load({0}_ptr + offsets, mask=mask, other=0.0).to(tl.float32)"
@@ -76,10 +78,6 @@ class _Parts:
     def reaching(self) -> str:
         """What the gradient that reaches the norm is called."""
         return "d_y" if self.activation is None else "d_z"
-
-
-# The tensors of `F.batch_norm` beside its input.
-GIVEN = ("running_mean", "running_var", "weight", "bias")
 
 
 def _parts(group: Group, scalars: tuple[str, ...] = ()) -> _Parts:
@@ -259,17 +257,19 @@ def _moved(group: Group) -> str:
 def _cost(group: Group, measure: Measure) -> Cost:
     """In training. Alone, a norm moves 3 tensors forward and 5 backward, a sum 3, an activation 2 and 3."""
     parts = _parts(group)
-    each = measure.bytes(group.body.inputs[0])
+    x = group.body.inputs[0]
+    each = measure.bytes(x)
     forward, _, backward = _passes(parts)
     active = parts.activation is not None
     alone = 8 + 3 * parts.residual + 5 * active
-    flops = measure.elements(group.body.inputs[0])
+    flops = measure.elements(x)
     return Cost(
         forward=forward * each,
         backward=backward * each,
         saved=(alone - forward - backward) * each,
         flops=(8 + parts.residual + active) * flops,
         flops_backward=(10 + active) * flops,
+        kept=8 * measure.count(x.type.shape[1:2]),  # a mean and a variance a channel
     )
 
 

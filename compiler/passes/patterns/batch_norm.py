@@ -28,7 +28,7 @@ def batch_norm(graph: Graph) -> Graph:
         if not _is_norm(node) or node in replaced:
             continue
         chain = _chain(node, users, kept)
-        if len(chain) > 1 and not any(each in replaced for each in chain):
+        if len(chain) > 1 and not any(each in replaced for each in chain) and _may_wait(chain, graph):
             replaced |= dict.fromkeys(chain[:-1])
             replaced[chain[-1]] = _group(chain, graph)
     nodes = (replaced.get(node, node) for node in graph.nodes)
@@ -58,6 +58,16 @@ def _chain(norm: Node, users: dict[Value, list[Node]], kept: set[Value]) -> list
     if follower is not None and is_activation(follower, chain[-1].output):
         chain.append(follower)
     return chain
+
+
+def _may_wait(chain: list[Node], graph: Graph) -> bool:
+    """Whether nothing has to do with what the norm keeps before the end of the chain, where it is computed then."""
+    norm = chain[0]
+    kept = {p.value for p in graph.params if norm.layer and p.path.startswith(f"{norm.layer}.running_")}
+    kept |= set(norm.values[1:]) if not norm.layer else set()
+    between = graph.nodes[graph.nodes.index(norm) + 1 : graph.nodes.index(chain[-1])]
+    inside = [n for node in between for n in (node, *(n for region in node.regions for n in region.walk()))]
+    return not any((norm.layer and n.layer == norm.layer) or kept.intersection(n.values) for n in inside)
 
 
 def _only_reader(value: Value, users: dict[Value, list[Node]], kept: set[Value]) -> Node | None:

@@ -17,7 +17,7 @@ OUT = data.ROOT / "runs" / "digits"
 
 def load(which: str = "best", *, out: Path = OUT, device: str = "cpu") -> Net:
     """The model of a checkpoint: `which` is `best`, `last` or the path of one. Averaged weights, where kept."""
-    model = Net(classes=10)
+    model = Net()
     checkpoint.load_model_weights(checkpoint.find(out / "checkpoints", which), model, "model")
     return model.to(device).eval()
 

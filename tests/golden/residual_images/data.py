@@ -27,7 +27,7 @@ def fields(table: sources.Table) -> dict[str, Tensor]:
         # residual_images.model:29
         "pixels": table.field("pixels", table.columns("p*") / 16, torch.float32, (64,)),
         # residual_images.model:30
-        "label": table.field("label", table.column("label"), torch.int64, (), classes=10),
+        "label": table.field("label", table.column("label"), torch.int64, ()),
     }
 
 

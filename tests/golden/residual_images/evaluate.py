@@ -43,7 +43,7 @@ def compare(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def evaluate(job: Job) -> None:
     """One pass over the split, in which every row counts once."""
-    model = Net(classes=10).to(memory_format=torch.channels_last)
+    model = Net().to(memory_format=torch.channels_last)
     job.load(model=model)
     fold(FOLDED, model)
     batches = replace(data.batches(job.split, BATCH_SIZE, device=job.device), shuffle=False, drop_last=False)

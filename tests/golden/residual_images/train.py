@@ -75,7 +75,7 @@ def train(job: run.Job) -> None:
     held_out = data.batches("val", settings["batch_size"], device=device)
     length = run.Length.of(settings, epoch=len(batches))
 
-    model = Net(classes=10).to(device, memory_format=torch.channels_last)
+    model = Net().to(device, memory_format=torch.channels_last)
     models = {"model": model}
     groups = optim.groups(models)
     optimizer = optim.make(torch.optim.SGD, groups, **settings.under("optimizer"))
