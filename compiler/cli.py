@@ -76,7 +76,7 @@ def _on_insides(commands: Commands) -> None:
     explain = _reading(commands, "explain", "each line's kernel, bytes, FLOPs; why what did not fuse did not")
     explain.add_argument("--module", metavar="NAME", help="this module alone")
     explain.add_argument("--run", metavar="NAME", help="the run whose sizes are meant, where there are several")
-    verify = _reading(commands, "verify", "run every fused kernel against its reference")
+    verify = _reading(commands, "verify", "run every fused kernel against its reference", several=True)
     verify.add_argument("--ahead-of-time", action="store_true", help="compile for sm_80, sm_90, sm_100, gfx942 instead")
 
 

@@ -126,13 +126,16 @@ class Group:
     """Nodes that one kernel computes. `name` is the public function's name in `kernels.py`.
 
     `body` is the source's own operations, `scalars` the numbers with `text` among its operands: arguments of the
-    kernel after the tensors. `twice` where the program differentiates gradients. The kernel is made from the body,
+    kernel after the tensors. `still` are the inputs, by number, that carry no gradient; `names` what those are called
+    that the source does not name; `twice` where the program differentiates gradients. The kernel is made from the body,
     or, where there is a `structure`, by a template.
     """
 
     name: str
     body: Graph
     scalars: tuple[Scalar, ...] = ()
+    still: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
     twice: bool = False
     structure: Structure | None = None
 
@@ -164,7 +167,8 @@ class Graph:
     """`outputs` from `inputs` and `params` by `nodes`.
 
     `tracked` are logged scalars by name; `known` what the module parameters among its sizes are in the program, at
-    most; `assumed` what its writer states of its sizes; `collects` whether modules that it calls track values.
+    most; `assumed` what its writer states of its sizes; `collects` whether modules that it calls track values; `data`
+    whether its inputs are data, which no gradient goes into.
     """
 
     name: str
@@ -176,6 +180,7 @@ class Graph:
     known: Mapping[Symbol, int] = field(default_factory=dict)
     assumed: tuple[Assumption, ...] = ()
     collects: bool = False
+    data: bool = False
 
     @property
     def tracks(self) -> bool:

@@ -110,6 +110,34 @@ def _trial(argument: Any) -> Any:
     return copy.deepcopy(argument) if isinstance(argument, nn.Module) or hasattr(argument, "__deepcopy__") else argument
 
 
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor where its elements lie without gaps, in whatever order; else a contiguous one."""
+    return tensor if tensor.is_contiguous() or _without_gaps(tensor) else tensor.contiguous()
+
+
+def alike(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors of one shape whose elements lie in one order, without gaps: themselves, else contiguous ones.
+
+    So what is laid out with its channels last stays so.
+    """
+    first = tensors[0]
+    same = all(t.shape == first.shape and t.stride() == first.stride() for t in tensors)
+    if same and (first.is_contiguous() or _without_gaps(first)):
+        return tensors
+    return tuple(t.contiguous() for t in tensors)
+
+
+def _without_gaps(tensor: Tensor) -> bool:
+    """Whether the elements fill their memory, each in a place of its own."""
+    extent = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
+        if size != 1:
+            if stride != extent:
+                return False
+            extent *= size
+    return True
+
+
 def power_of_two(n: int) -> int:
     """The least power of two that is `n` or more (1 for 0)."""
     return 1 << max(n - 1, 0).bit_length()
@@ -138,9 +166,9 @@ def column_tile(n_cols: int) -> Tile:
     return Tile(max(1, min(1024 // cols, 64)), cols, 4)
 
 
-def programs(n_rows: int, block_rows: int) -> int:
-    """How many programs share the rows where each sums over those it takes."""
-    return max(1, min(-(-n_rows // block_rows), MOST_PROGRAMS))
+def programs(count: int, block: int) -> int:
+    """How many programs share so many rows (or elements), `block` at once, where each adds up what it takes."""
+    return max(1, min(-(-count // block), MOST_PROGRAMS))
 
 
 def reference_backward(

@@ -24,7 +24,7 @@ from tdsl.compiler.explain.walk import Found, Key, Walk
 from tdsl.compiler.graph.chain import layer_call
 from tdsl.compiler.inspect import bound
 from tdsl.compiler.ir import Graph, Node, Value
-from tdsl.compiler.passes.fuse import unfusible
+from tdsl.compiler.passes.fusible import unfusible
 from tdsl.dsl.diagnostics import Span
 
 

@@ -8,7 +8,9 @@ from functools import reduce
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.explain.model import Unfused
 from tdsl.compiler.ir import Graph, Node
-from tdsl.compiler.passes.fuse import Boundary, Why, boundaries, fuse, unfusible
+from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.passes.fuse import Boundary, boundaries, fuse
+from tdsl.compiler.passes.fusible import Why, unfusible
 from tdsl.compiler.pipeline import Pass, passes_of
 from tdsl.dsl.diagnostics import Span
 
@@ -32,6 +34,12 @@ def _graph(module: str, graph: Graph, before: tuple[Pass, ...]) -> Iterator[Unfu
         for region in node.regions:
             yield from _graph(module, region, before)
     tidied = reduce(lambda found, step: step(found), before, graph)
+    with knowing(graph.known, graph.assumed):
+        found = list(_told(module, tidied))
+    yield from found
+
+
+def _told(module: str, tidied: Graph) -> Iterator[Unfused]:
     found: dict[tuple[str, str], tuple[Span, ...]] = {}
     met = boundaries(tidied)
     for each in (*_boundaries(module, met), *_left_out(module, tidied, {b.culprit for b in met})):

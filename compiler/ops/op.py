@@ -115,6 +115,17 @@ Types = tuple[TensorType, ...]
 
 
 @dataclass(frozen=True)
+class Cut:
+    """How a view cuts a tensor into pieces that lie side by side along dimension `dim` (counted from the left).
+
+    `whole` where the pieces make up all of it; otherwise the view has one piece.
+    """
+
+    dim: int
+    whole: bool
+
+
+@dataclass(frozen=True)
 class Op:
     """One operation of the language.
 
@@ -137,6 +148,11 @@ class Op:
     - `overloads`: the other forms that PyTorch calls by this name: the first one that the arguments fit is called.
     - `results`: the names of several results, `("values", "indices")`.
     - `unfused`: which calls of a fusible op are left to PyTorch all the same.
+    - `cut`: of a view: how it cuts its input, None where a call does not, or by numbers that only a module knows.
+    - `moves`: of a view: the order that it puts dimensions in (dimension i is dimension `order[i]` of the input),
+      where the last one stays in its place; None where a call does something else.
+    - `total`: "sum" or "mean" where a reduction is one: such a reduction may run over more than a row.
+    - `alone`: whether a single call is worth a kernel of ours.
     - `structure`: how a template computes a call; None where none does.
     - `product`: whether it multiplies matrices, which a run in lower precision does in that.
     """
@@ -157,6 +173,10 @@ class Op:
     overloads: tuple[Op, ...] = ()
     results: tuple[str, ...] = ()
     unfused: Callable[[Bound], bool] | None = None
+    cut: Callable[[Bound], Cut | None] | None = None
+    moves: Callable[[Bound], tuple[int, ...] | None] | None = None
+    total: str = ""
+    alone: bool = False
     structure: Callable[[Bound], Structure | None] | None = None
     product: bool = False
     doc: str = ""

@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.passes.patterns.attention import attention
 from tdsl.compiler.passes.patterns.batch_norm import batch_norm
+from tdsl.compiler.passes.patterns.gelu import gelu
 
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = (batch_norm,)
+PATTERNS: tuple[Pattern, ...] = (gelu, attention, batch_norm)
 
 
 def recognise(graph: Graph) -> Graph:

@@ -20,50 +20,50 @@ from tdsl.runtime import triton_math as tm
 # Moves 12 bytes (f32) an element forward, 12 backward.
 
 
-def exp_randn_like_add_reference(mu: Tensor, x: Tensor, seed: int) -> Tensor:
-    return mu + torch.exp(0.5 * x) * random.randn_like(mu, seed)
+def exp_randn_like_add_reference(mu: Tensor, logvar: Tensor, seed: int) -> Tensor:
+    return mu + torch.exp(0.5 * logvar) * random.randn_like(mu, seed)
 
 
 @triton.jit
-def _exp_randn_like_add_forward(mu_ptr, x_ptr, y_ptr, n, seed, BLOCK: tl.constexpr):
+def _exp_randn_like_add_forward(mu_ptr, logvar_ptr, y_ptr, n, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     mu = tl.load(mu_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    y = mu + tl.exp(0.5 * x) * tm.gaussian(seed, offsets)
+    logvar = tl.load(logvar_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    y = mu + tl.exp(0.5 * logvar) * tm.gaussian(seed, offsets)
     tl.store(y_ptr + offsets, y, mask=mask)
 
 
 @triton.jit
-def _exp_randn_like_add_backward(x_ptr, d_y_ptr, d_x_ptr, n, seed, BLOCK: tl.constexpr):
+def _exp_randn_like_add_backward(logvar_ptr, d_y_ptr, d_logvar_ptr, n, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    logvar = tl.load(logvar_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    d_x = d_y * tm.gaussian(seed, offsets) * tl.exp(0.5 * x) * 0.5
-    tl.store(d_x_ptr + offsets, d_x, mask=mask)
+    d_logvar = d_y * tm.gaussian(seed, offsets) * tl.exp(0.5 * logvar) * 0.5
+    tl.store(d_logvar_ptr + offsets, d_logvar, mask=mask)
 
 
 @launch.falls_back_to(exp_randn_like_add_reference)
 class _ExpRandnLikeAdd(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, mu, x, seed):
+    def forward(ctx, mu, logvar, seed):
         shape = mu.shape
-        mu, x = mu.contiguous(), x.contiguous()
-        y = torch.empty_like(mu)
+        mu, logvar = mu.contiguous(), logvar.contiguous()
         n = shape.numel()
+        tile = launch.flat_tile()
+        y = torch.empty_like(mu)
         if n:
-            tile = launch.flat_tile()
             _exp_randn_like_add_forward[(triton.cdiv(n, tile.cols),)](
                 mu,
-                x,
+                logvar,
                 y,
                 n,
                 seed,
                 BLOCK=tile.cols,
                 num_warps=tile.warps,
             )
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(logvar)
         ctx.shape = shape
         ctx.seed = seed
         return y
@@ -71,28 +71,28 @@ class _ExpRandnLikeAdd(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y):
-        (x,) = ctx.saved_tensors
+        (logvar,) = ctx.saved_tensors
         seed = ctx.seed
         shape = ctx.shape
         d_y = d_y.contiguous()
-        d_x = d_y.new_empty(shape)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_logvar = torch.empty_like(logvar)
         if n:
-            tile = launch.flat_tile()
             _exp_randn_like_add_backward[(triton.cdiv(n, tile.cols),)](
-                x,
+                logvar,
                 d_y,
-                d_x,
+                d_logvar,
                 n,
                 seed,
                 BLOCK=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_y, d_x, None
+        return d_y, d_logvar, None
 
 
-def exp_randn_like_add(mu: Tensor, x: Tensor) -> Tensor:
+def exp_randn_like_add(mu: Tensor, logvar: Tensor) -> Tensor:
     seed = random.next_seed()
-    if launch.use_kernels(mu, x):
-        return _ExpRandnLikeAdd.apply(mu, x, seed)
-    return exp_randn_like_add_reference(mu, x, seed)
+    if launch.use_kernels(mu, logvar):
+        return _ExpRandnLikeAdd.apply(mu, logvar, seed)
+    return exp_randn_like_add_reference(mu, logvar, seed)
