@@ -133,7 +133,7 @@ def _statistics(norm, x, at):
     cumulative = tracks and norm.momentum is None
     if cumulative:  # a mean over all batches: the kernel reads how many there are
         norm.num_batches_tracked.add_(1)
-    _channel_statistics[(triton.cdiv(channels, 16),)](
+    _channel_statistics[(triton.cdiv(channels, 8),)](
         part_mean,
         part_m2,
         mean,
@@ -147,8 +147,8 @@ def _statistics(norm, x, at):
         CHANNELS=channels,
         TRACKS=tracks,
         CUMULATIVE=cumulative,
-        BLOCK_ROWS=64,
-        BLOCK_COLS=16,
+        BLOCK_ROWS=256,
+        BLOCK_COLS=8,
     )
     if tracks:
         torch.autograd.graph.increment_version(running)
