@@ -126,14 +126,16 @@ class Group:
     """Nodes that one kernel computes. `name` is the public function's name in `kernels.py`.
 
     `body` is the source's own operations, `scalars` the numbers with `text` among its operands: arguments of the
-    kernel after the tensors. `still` are the inputs, by number, that carry no gradient; `names` what those are called
-    that the source does not name; `twice` where the program differentiates gradients. The kernel is made from the body,
-    or, where there is a `structure`, by a template.
+    kernel after the tensors. `columns` is how many trailing dimensions are its columns, None where that is open;
+    `still` are the inputs, by number, that carry no gradient; `names` what those are called that the source does not
+    name; `twice` where the program differentiates gradients. The kernel is made from the body, or, where there is a
+    `structure`, by a template.
     """
 
     name: str
     body: Graph
     scalars: tuple[Scalar, ...] = ()
+    columns: int | None = None
     still: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     twice: bool = False

@@ -63,7 +63,7 @@ def falls_back_to(reference: Callable[..., Any]) -> Callable[[type[Function]], t
 
         def apply(*arguments: Any) -> Any:
             on_gpu = any(isinstance(a, Tensor) and a.is_cuda for a in arguments)
-            if not on_gpu or torch.cuda.is_current_stream_capturing():
+            if not on_gpu or on_bytes is not None or torch.cuda.is_current_stream_capturing():
                 return kernels(*arguments)
             key = tuple((a.device, a.dtype, a.shape[1:]) if isinstance(a, Tensor) else type(a) for a in arguments)
             if key not in known:
@@ -138,6 +138,19 @@ def _without_gaps(tensor: Tensor) -> bool:
     return True
 
 
+# Set while launches are counted: takes the bytes that the next one moves.
+on_bytes: Callable[[int], None] | None = None
+
+
+def note_bytes(count: Callable[[], int]) -> None:
+    """Tell who counts launches that the next one moves `count()` bytes, instead of its arguments' own.
+
+    For kernels that reach tensors by tables of addresses, or a part of one alone. `count` is called only then.
+    """
+    if on_bytes is not None:
+        on_bytes(count())
+
+
 def power_of_two(n: int) -> int:
     """The least power of two that is `n` or more (1 for 0)."""
     return 1 << max(n - 1, 0).bit_length()
@@ -167,8 +180,8 @@ def column_tile(n_cols: int) -> Tile:
 
 
 def programs(count: int, block: int) -> int:
-    """How many programs share so many rows (or elements), `block` at once, where each adds up what it takes."""
-    return max(1, min(-(-count // block), MOST_PROGRAMS))
+    """How many programs share so many rows (or elements), `block` at once, and add up what each takes; 0 of none."""
+    return min(-(-count // block), MOST_PROGRAMS)
 
 
 def reference_backward(

@@ -231,6 +231,12 @@ ROWS = {
         "return rms_norm(x * silu(g), D, weight, eps=0.001) + g",
         "weight: [D] = ones()",
     ),
+    "OneMoreThanTheWeight": (
+        "x: float[..., D]",
+        "return x * rsqrt(mean(x ** 2, -1, true) + 0.00001) * (1 + weight) + exp(bias) * weight",
+        "weight: [D] = ones();bias: [D] = zeros()",
+        "float[..., D]",
+    ),
     "MeanOfVector": (
         "x: float[B, D]",
         "return x * weight - mean(x * weight, dim=-1, keepdim=true)",
@@ -459,9 +465,9 @@ BATCHES = {
 }
 
 
-# What is computed from a vector or a number a row alone is no part of a group without reductions; nor do two results
-# share a kernel where neither is made from the other.
-SPLIT = {"VectorSquared", "SumOfRowScalar", "TwoReductions"}
+# What is computed from a number a row alone is no part of a group without reductions; nor do two results share a kernel
+# where neither is made from the other.
+SPLIT = {"SumOfRowScalar", "TwoReductions"}
 
 
 @pytest.mark.parametrize("batch", BATCHES)

@@ -120,3 +120,46 @@ def test_attention_to_what_came_before(mask: str) -> None:
 def test_what_is_nearly_attention(body: str) -> None:
     inputs = "q: float[B, 4, 16, 16], k: float[B, 4, 16, 16], v: float[B, 4, 16, 16], m: bool[16, 16]"
     assert attended(body.replace("T, T", "16, 16"), inputs, "float[B, 4, 16, 16]") == {}
+
+
+LAYERS = """module M() {{
+    a = Linear(8, 6{bias})
+    b = Linear(8, 6{bias})
+    c = Linear(8, 4{bias})
+    d = Linear(8, 4{bias}, weight=c.weight)
+    forward(x: float[B, 8], y: float[B, 8]) -> {result} {{
+        {body}
+    }}
+}}
+"""
+
+
+def layered(body: str, bias: str = "", result: str = "float[B, 6]") -> list[str]:
+    text = LAYERS.format(body=body, bias=bias, result=result)
+    return [node.op.name for node in graph_of(compiled(text, (share, prune, recognise)), "M").nodes]
+
+
+@pytest.mark.parametrize("bias", ["", ", bias=false"])
+def test_layers_over_one_input(bias: str) -> None:
+    assert layered("return silu(a(x)) * b(x)", bias) == ["linears", "chunk", "silu", "mul"]
+    assert layered("return a(x), c(x)", bias, "(float[B, 6], float[B, 4])") == ["linears", "split"]
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        ("return a(x) + b(y)", "float[B, 6]"),
+        ("return a(x) + a(x * 2)", "float[B, 6]"),
+        ("return c(x) + d(x)", "float[B, 4]"),
+    ],
+)
+def test_layers_that_stay_apart(body: str, result: str) -> None:
+    assert "linears" not in layered(body, ", bias=false", result)
+
+
+def test_what_layers_yield_is_called_after_them() -> None:
+    text = LAYERS.format(
+        body="g = a(x)\n        return silu(g) * b(x), g", bias="", result="(float[B, 6], float[B, 6])"
+    )
+    graph = graph_of(compiled(text, (share, prune, recognise)), "M")
+    assert [v.name for v in graph.nodes[1].outputs] == ["g", "b"]

@@ -46,14 +46,19 @@ class BufferWriter(GroupNames):
     def _empty(self, port: Port) -> str:
         like = self._like()
         if is_sum(port):
-            width = "n_cols" if port.layout is Layout.COL else "1"
-            return f"{like}.new_zeros(programs, {width}, dtype=torch.float32)"
+            return self._sums(like, port.layout, self.plan.forward)
         dtype = self._dtype_beside(port.type, self._like_port().type)
         if port.layout is Layout.FULL:
             if self._shape_of() == f"{like}.shape" and self._like_port().window is None:
                 return f"torch.empty_like({like}{dtype})"
             return f"{like}.new_empty(shape{dtype})"
         return f"{like}.new_empty({self._row_shape(port)}{dtype})"
+
+    def _sums(self, like: str, layout: Layout, plan_: Schedule) -> str:
+        """What programs leave of a sum: they write all of it, but to walk over long rows they add to what is there."""
+        width = "n_cols" if layout is Layout.COL else "1"
+        made = "new_zeros" if plan_.form is Form.LOOPED and layout is Layout.COL else "new_empty"
+        return f"{like}.{made}(programs, {width}, dtype=torch.float32)"
 
     def _row_shape(self, port: Port) -> str:
         """The shape of a number a row, which keeps its columns as ones or has dropped them."""
@@ -135,7 +140,7 @@ class BufferWriter(GroupNames):
         """The shape of a number a column, or of a single number, which keeps dimensions of 1 or has none."""
         if layout is Layout.SCALAR:
             return ", ".join("1" for _ in shape) or "()"
-        ones = len(shape) - self.cols
+        ones = max(len(shape) - self.cols, 0)
         cols = f"shape[-{self.cols}:]"
         return f"{', '.join(['1'] * ones)}, *{cols}" if ones else cols
 

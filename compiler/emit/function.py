@@ -160,7 +160,8 @@ class FunctionWriter(BufferWriter):
             return f"torch.empty_like({alike})" if alike else f"{like}.new_empty(shape{dtype})"
         if g.layout is Layout.ROW:  # rows' shares of a sum are kept in float32
             return f"{like}.new_empty(n_rows{', dtype=torch.float32' if g.port.runs else dtype})"
-        return f"{like}.new_zeros(programs, {'n_cols' if g.layout is Layout.COL else '1'}, dtype=torch.float32)"
+        assert self.plan.backward is not None
+        return self._sums(like, g.layout, self.plan.backward)
 
     def _alike(self, port: Port) -> str:
         """A tensor of the space's shape, as the kernel takes it, with a port's dtype; empty where none is at hand."""

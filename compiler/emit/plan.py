@@ -25,15 +25,15 @@ class Plan:
 
 def plan(group: Group) -> Plan:
     """Lower, differentiate and schedule a group."""
-    found = _plan(group.body, group.scalars, group.still)
+    found = _plan(group.body, group.scalars, group.columns, group.still)
     return replace(found, kernel=replace(found.kernel, group=group))
 
 
 @cache
-def _plan(body: Graph, scalars: tuple[Scalar, ...], still: tuple[int, ...]) -> Plan:
+def _plan(body: Graph, scalars: tuple[Scalar, ...], columns: int | None, still: tuple[int, ...]) -> Plan:
     """Once for each body, whatever name its group comes to have."""
     with knowing(body.known, body.assumed):
-        kernel = differentiate(lower(Group(body.name, body, scalars, still)))
+        kernel = differentiate(lower(Group(body.name, body, scalars, columns, still)))
         backward = schedule(kernel, kernel.backward) if kernel.backward is not None else None
         return Plan(kernel, schedule(kernel, kernel.forward), backward)
 

@@ -30,7 +30,7 @@ def kernel_use(group: Group, measure: Measure, needed: Collection[Value]) -> Use
     if group.structure is not None:
         return _structured_use(group, group.structure, measure, needed)
     found = _Traffic(plan(group).kernel, measure)
-    flops = sum(node_flops(node, measure) for node in group.body.nodes)
+    flops = sum(node_flops(node, measure) for node in group.body.nodes if node.op.kind is not Kind.VIEW)
     own = found.use(flops, differentiated=any(v in needed for v in group.body.inputs))
     return replace(own, cost=replace(own.cost, saved=_alone(group, measure, needed) - own.cost.moved))
 
@@ -55,7 +55,7 @@ def _alone(group: Group, measure: Measure, needed: Collection[Value]) -> int:
     for node in group.body.nodes:
         if any(v in inner for v in node.values):
             inner.update(v for v in node.outputs if v.type.is_float)
-        if node.op.name not in ("upcast", "downcast"):
+        if node.op.name not in ("upcast", "downcast") and node.op.kind is not Kind.VIEW:
             moved += operation_use(node, group.body, measure, inner).cost.moved
     return moved
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tdsl.compiler.ir import TensorType
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, library, register, signature
+from tdsl.compiler.ops.cost import Keeps
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, movement, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 
 
@@ -45,7 +46,9 @@ def _converted(t: Tracer, x: Expr, dtype: str) -> Expr:
     return x if x.type.is_float else t.real(x)
 
 
-_as_another = Op("cast", Kind.LIBRARY, signature("input: tensor, other: tensor"), _like, ".to")
+_as_another = Op(
+    "cast", Kind.LIBRARY, signature("input: tensor, other: tensor"), _like, ".to", flops=0, keeps=Keeps.NOTHING
+)
 register(
     Op(
         "cast",
@@ -56,10 +59,11 @@ register(
         lower=_converted,
         unfused=_beyond,
         flops=0,
+        keeps=Keeps.NOTHING,
         overloads=(_as_another,),
     )
 )
-library("type_as", "input: tensor, other: tensor", _like, ".type_as")
+movement("type_as", "input: tensor, other: tensor", _like, ".type_as")
 
 
 def _to(name: str, dtype: str) -> None:
@@ -70,7 +74,7 @@ def _to(name: str, dtype: str) -> None:
         return _converted(t, x, dtype)
 
     if dtype not in WITHIN:
-        library(f"to_{name}", "input: tensor", infer, f".{name}")
+        movement(f"to_{name}", "input: tensor", infer, f".{name}")
         return
     register(
         Op(
@@ -82,6 +86,7 @@ def _to(name: str, dtype: str) -> None:
             lower=lower,
             unfused=_beyond,
             flops=0,
+            keeps=Keeps.NOTHING,
         )
     )
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from tdsl.compiler.ir import Attr, Scalar, Shape, TensorType
 from tdsl.compiler.ops.bounds import at_least, at_most
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import ONE, REST, axis, broadcast, known, same
-from tdsl.compiler.ops.op import Bound, Cut, Kind, Op, Types, internal, library, register, signature
+from tdsl.compiler.ops.op import Bound, Cut, Kind, Op, Types, internal, movement, register, signature
 from tdsl.compiler.ops.parts import check_index, with_size
 from tdsl.compiler.ops.rows import N_COLS
 from tdsl.compiler.ops.shape import typed, view
@@ -187,7 +188,7 @@ def _sliced_at(b: Bound) -> Cut | None:
 
 view("index", "input: tensor, items: any", _index, _text, cut=_sliced_at)
 # The first of the tensors is indexed, the others stand among the items.
-library("index_by", "tensors: tensors, items: any", _index, _text)
+movement("index_by", "tensors: tensors, items: any", _index, _text, looks_up=0, keeps=Keeps.PLACES)
 internal("index", "index_by")
 
 # Reading and writing at places ---------------------------------------------------------------------------------------
@@ -294,22 +295,26 @@ def _picked(t: Tracer, x: Expr, index: Expr, dim: int) -> Expr:
     return t.where(t.both(index >= 0, index < N_COLS), found, float("nan"))
 
 
+_SELECT = "input: tensor, dim: int, index: tensor"
 register(
     Op(
         "gather",
         Kind.REDUCTION,
-        signature("input: tensor, dim: int, index: tensor"),
+        signature(_SELECT),
         _gather,
         ".gather",
         lower=_picked,
         unfused=lambda b: not _picks(b),
         flops=0,
+        looks_up=0,
+        keeps=Keeps.PLACES,
     )
 )
-library(
+movement(
     "scatter",
     "input: tensor, dim: int, index: tensor, src: operand? = none, *, value: operand? = none, reduce: str? = none",
     _scatter,
     _scatter_text,
+    keeps=Keeps.PLACES,
 )
-library("index_select", "input: tensor, dim: int, index: tensor", _index_select, ".index_select")
+movement("index_select", _SELECT, _index_select, ".index_select", looks_up=0, keeps=Keeps.PLACES)

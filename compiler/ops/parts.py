@@ -7,7 +7,7 @@ from typing import Any
 from tdsl.compiler.ir import Scalar, Shape, TensorType, Value
 from tdsl.compiler.ops.bounds import at_least, at_most
 from tdsl.compiler.ops.infer import ONE, axis, known, promote, quotient, same, stated
-from tdsl.compiler.ops.op import Bound, Cut, Types, library
+from tdsl.compiler.ops.op import Bound, Cut, Types, movement
 from tdsl.compiler.ops.shape import need_rank, several, typed, view
 from tdsl.compiler.size import Size, product
 from tdsl.dsl.diagnostics import fail
@@ -69,8 +69,8 @@ def _joined(name: str) -> Any:
     return text
 
 
-library("cat", "tensors: tensors, dim: int = 0", _cat, _joined("cat"))
-library("stack", "tensors: tensors, dim: int = 0", _stack, _joined("stack"))
+movement("cat", "tensors: tensors, dim: int = 0", _cat, _joined("cat"))
+movement("stack", "tensors: tensors, dim: int = 0", _stack, _joined("stack"))
 
 # Cutting -------------------------------------------------------------------------------------------------------------
 
@@ -295,9 +295,9 @@ def _times(b: Bound, repeats: Scalar) -> Size:
     return Size.of(value)
 
 
-library("tile", "input: tensor, *dims: size", _tile, ".tile")
-library("repeat", "input: tensor, *repeats: size", _repeat, ".repeat")
-library(
+movement("tile", "input: tensor, *dims: size", _tile, ".tile")
+movement("repeat", "input: tensor, *repeats: size", _repeat, ".repeat")
+movement(
     "repeat_interleave",
     "input: tensor, repeats: operand, dim: int? = none, *, output_size: size? = none",
     _repeat_interleave,
@@ -367,4 +367,4 @@ def _padded(b: Bound, size: Size, low: Size, high: Size) -> Size:
     return total
 
 
-library("pad", 'input: tensor, pad: shape, mode: str = "constant", value: float? = none', _pad)
+movement("pad", 'input: tensor, pad: shape, mode: str = "constant", value: float? = none', _pad)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tdsl.compiler.ir import TensorType
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, library, register, signature
+from tdsl.compiler.ops.cost import Keeps
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, movement, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 
 
@@ -36,6 +37,7 @@ register(
         lambda texts, attrs: f"{texts[0]}.float()",
         lower=_unchanged,
         flops=0,
+        keeps=Keeps.NOTHING,
         doc="To float32, from `dtype`.",
     )
 )
@@ -48,10 +50,11 @@ register(
         _to,
         lower=_unchanged,
         flops=0,
+        keeps=Keeps.NOTHING,
         doc="From float32 to `dtype`, a scalar with PyTorch's name of it; in another order in memory if asked.",
     )
 )
-library(
+movement(
     "channels_last",
     "input: tensor",
     lambda b: (b.type(0),),

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import (
     ONE,
     axes,
@@ -223,8 +224,8 @@ def _logsumexp_type(b: Bound) -> Types:
     return reduced(b, None if b.type(0).is_float else "float")
 
 
-register(_reduction("sum", lambda t, x, **_: t.row_sum(x), reduced_sum, DIM + DTYPE, total="sum"))
-register(_reduction("mean", _mean, arguments=DIM + DTYPE, total="mean"))
+register(_reduction("sum", lambda t, x, **_: t.row_sum(x), reduced_sum, DIM + DTYPE, total="sum", keeps=Keeps.NOTHING))
+register(_reduction("mean", _mean, arguments=DIM + DTYPE, total="mean", keeps=Keeps.NOTHING))
 register(_reduction("amax", lambda t, x, **_: t.row_max(x), extreme))
 register(_reduction("amin", lambda t, x, **_: t.row_min(x), extreme))
 _deviation("var", _var)
@@ -304,6 +305,7 @@ for _name, _lower in (("softmax", _softmax), ("log_softmax", _log_softmax)):
             f"F.{_name}",
             lower=_lower,
             flops=5,
+            keeps=Keeps.RESULT,
             unfused=_in_a_dtype,
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import axis, given_dtype, known
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, library, register, signature
 from tdsl.compiler.ops.rows import DTYPE
@@ -37,6 +38,7 @@ register(
         ".cumsum",
         lower=lambda t, x, **_: t.scan_sum(x),
         unfused=_long,
+        keeps=Keeps.NOTHING,
     )
 )
-library("cumprod", "input: tensor, dim: int" + DTYPE, _running, ".cumprod")
+library("cumprod", "input: tensor, dim: int" + DTYPE, _running, ".cumprod", keeps=Keeps.INPUTS)

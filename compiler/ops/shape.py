@@ -7,7 +7,7 @@ from typing import Any
 
 from tdsl.compiler.ir import Attr, Shape, TensorType
 from tdsl.compiler.ops.infer import ONE, REST, axis, known, quotient, same, stated
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, library, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, movement, register, signature
 from tdsl.compiler.size import Quotient, Size, product
 from tdsl.dsl.diagnostics import fail
 
@@ -179,7 +179,7 @@ view("squeeze", "input: tensor, dim: sizes? = none", _squeeze)
 view("unsqueeze", "input: tensor, dim: int", _unsqueeze)
 view("expand", "input: tensor, *size: size", _expand)
 view("expand_as", "input: tensor, other: tensor", _expand_as)
-library("contiguous", "input: tensor", lambda b: typed(b, b.type(0).shape), ".contiguous")
+movement("contiguous", "input: tensor", lambda b: typed(b, b.type(0).shape), ".contiguous")
 
 # Another order -------------------------------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ view("permute", "input: tensor, *dims: int", _permute, moves=_in_place(_given_or
 view("movedim", "input: tensor, source: sizes, destination: sizes", _movedim, moves=_in_place(_moved_order))
 view("t", "input: tensor", _t)
 view("swap_last", "input: tensor", _swap_last, lambda texts, attrs: f"{texts[0]}.mT")
-library("flip", "input: tensor, *dims: int", _flip, ".flip")
-library("roll", "input: tensor, shifts: sizes, dims: sizes? = none", _roll, ".roll")
+movement("flip", "input: tensor, *dims: int", _flip, ".flip")
+movement("roll", "input: tensor, shifts: sizes, dims: sizes? = none", _roll, ".roll")
 
 internal("swap_last")

@@ -22,11 +22,11 @@ from tdsl.compiler.passes.fusible import (
     MOST_OPERATIONS,
     MOST_TENSORS,
     Why,
+    is_staged,
     iterated,
     operands_fit,
     result_layout,
     scalars_of,
-    staged,
     trailing,
     unfusible,
 )
@@ -173,14 +173,17 @@ class _Fuser:
         return self.cluster[index].members if index in self.cluster else [index]
 
     def _joined(self, a: Cluster, b: Cluster) -> Cluster | Why:
-        if any(staged(v, a.layouts) for i in b.members for v in self.nodes[i].values):
+        if any(is_staged(self.nodes[j]) for i in b.members for j in self.sources(i) if self.cluster.get(j) is a):
             return Why.STAGE
         if a.trailing is not None and b.trailing is not None and a.trailing != b.trailing:
             return Why.COLUMNS
         trailing = a.trailing if a.trailing is not None else b.trailing
         shape = a.shape if len(a.shape) >= len(b.shape) else b.shape
+        least = min(len(a.shape), len(b.shape))
+        if trailing is None and 0 < least < len(shape):  # what is made of vectors alone is a number a column
+            trailing = least
         joined = Cluster(shape, trailing, sorted(a.members + b.members), dict(a.layouts))
-        if not self._layouts(joined, a, b):
+        if not self._layouts(joined, a, b) or self._leaves_columns(joined):
             return Why.SPACE
         return joined if len(self._operands(joined)) <= MOST_TENSORS else Why.TENSORS
 
@@ -202,6 +205,16 @@ class _Fuser:
                 return False
         return True
 
+    def _leaves_columns(self, joined: Cluster) -> bool:
+        """Whether a number a column, which each program computes for itself, would be a result."""
+        for i in joined.members:
+            (value,) = self.nodes[i].outputs
+            if joined.layouts[value] is Layout.COL and not is_staged(self.nodes[i]):
+                readers = (self.index[user] for user in self.users.get(value, ()))
+                if value in self.kept or any(j not in joined.members for j in readers):
+                    return True
+        return False
+
     def pays(self, cluster: Cluster) -> bool:
         """Two operations or more make a group: most single ones PyTorch computes as well."""
         return len(cluster.members) > 1 or self.nodes[cluster.members[0]].op.alone
@@ -220,13 +233,16 @@ def _rebuild(graph: Graph, clusters: list[Cluster]) -> Graph:
     kept = set(graph.results)
     replaced: dict[int, Node] = {}
     for cluster in clusters:
-        node = _group_node([graph.nodes[i] for i in cluster.members], users, kept, graph)
+        members = [graph.nodes[i] for i in cluster.members]
+        node = _group_node(members, users, kept, graph, cluster.trailing)
         replaced.update(dict.fromkeys(cluster.members, node))
     nodes = list(dict.fromkeys(replaced.get(i, node) for i, node in enumerate(graph.nodes)))
     return replace(graph, nodes=_sorted(nodes))
 
 
-def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Value], graph: Graph) -> Node:
+def _group_node(
+    nodes: list[Node], users: dict[Value, list[Node]], kept: set[Value], graph: Graph, columns: int | None
+) -> Node:
     made = {v for n in nodes for v in n.outputs}
     inside = set(nodes)
     inputs = _in_order(graph, {v for n in nodes for v in n.values if v not in made})
@@ -236,7 +252,7 @@ def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Val
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known, assumed=graph.assumed)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
     still = tuple(i for i, v in enumerate(inputs) if v in still_values(graph))
-    group = Group(name, body, scalars, still, names=input_names(graph, inputs))
+    group = Group(name, body, scalars, columns, still, input_names(graph, inputs))
     return Node(GROUP, operands, {}, outputs, nodes[0].span, group=group)
 
 
@@ -282,8 +298,9 @@ def _name(nodes: list[Node]) -> str:
     """What a person would call it: the modules and functions it was written as, else its operations."""
     computing = [n for n in nodes if n.op.kind is not Kind.VIEW] or nodes
     words = list(dict.fromkeys(snake(n.origin) if n.origin else n.op.name for n in computing))
-    telling = [w for w in words if w not in _ARITHMETIC] or words
-    return "_".join(telling[:4])
+    telling = [w for w in words if w not in _ARITHMETIC]
+    # `silu` alone would say too little of `silu(x) * y`.
+    return "_".join((telling if len(telling) > 1 else words)[:4])
 
 
 def _sorted(nodes: list[Node]) -> tuple[Node, ...]:

@@ -125,7 +125,15 @@ def result_layout(node: Node, space: Space) -> Layout | None:
         return Layout.FULL
     if space.flat or node.op.kind is Kind.RANDOM:
         return None
-    return Layout.ROW if _is_row(shape, space) else None
+    if _is_row(shape, space):
+        return Layout.ROW
+    return Layout.COL if node.op.kind is Kind.POINTWISE and _is_column(shape, space) else None
+
+
+def _is_column(shape: Shape, space: Space) -> bool:
+    """Whether it is a number a column, whatever the row."""
+    place = space.place(shape)
+    return place is not None and place.layout is Layout.COL and not place.runs
 
 
 def _is_row(shape: Shape, space: Space) -> bool:
@@ -154,14 +162,14 @@ def operands_fit(node: Node, space: Space, at: Layout, layouts: dict[Value, Layo
         place = space.place(value.type.shape, aligned)
         if place is None or layouts.get(value, place.layout) is not place.layout:
             return False
-        if at is Layout.ROW and not reduces(node) and place.layout not in (Layout.ROW, Layout.SCALAR):
+        if at in (Layout.ROW, Layout.COL) and not reduces(node) and place.layout not in (at, Layout.SCALAR):
             return False
     return True
 
 
-def staged(value: Value, layouts: dict[Value, Layout]) -> bool:
-    """Whether a value that a group makes is only there when the kernel is done."""
-    return layouts.get(value) in (Layout.COL, Layout.SCALAR)
+def is_staged(node: Node) -> bool:
+    """Whether a result is only there when the kernel is done."""
+    return node.op.kind is Kind.REDUCTION and reach_of(node) is not Reach.TRAIL
 
 
 def scalars_of(node: Node) -> list[Scalar]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Shape, TensorType, Value
-from tdsl.compiler.kernel import Kernel, Layout, Place, Port, Space, Window
+from tdsl.compiler.kernel import Kernel, Layout, Place, Port, Space, Window, layout_of
 from tdsl.compiler.ops.infer import ONE, same_shape
 from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.ops.rows import N_ALL, N_ROWS
 from tdsl.compiler.ops.trace import Expr, Tracer
-from tdsl.compiler.passes.fusible import Reach, iterated, reach_of, reduces, trailing
-from tdsl.compiler.passes.windows import is_view, view_of
+from tdsl.compiler.passes.fusible import Reach, iterated, reach_of, reduces, result_layout, trailing
+from tdsl.compiler.passes.windows import is_view
 
 
 def lower(group: Group) -> Kernel:
@@ -29,11 +29,11 @@ class _Lowering:
         self.space = _space(group)
         self.tracer = Tracer()
         self.values: dict[Value, Value] = {}
-        self.makers = group.body.producers()
         self.ports: dict[tuple[Value, Place], Port] = {}
         self.read: dict[Value, Value] = {}
         self.windows: dict[Value, Window] = {}
-        self.counts: dict[Value, Scalar] = {}
+        # Sums over more than a row, with what divides those that are means.
+        self.totals: dict[Value, Scalar | None] = {}
         self.draws = 0
 
     def run(self) -> Kernel:
@@ -73,28 +73,33 @@ class _Lowering:
             result = node.op.lower(self.tracer, *operands, **attrs)
         else:
             result = self.tracer(node.op.name, *operands, **attrs)
+        if node.op.name == "downcast" and node.values[0] in self.totals:
+            self.totals[node.output] = self.totals[node.values[0]]
         # An operation that changes nothing (`x * 1`) yields what another has made, under the other's name.
         folded = result.value in self.values.values()
         name = "" if folded else node.output.name
         self.values[node.output] = _named(result.value, name, self.tracer)
 
     def _layout_of_operands(self, node: Node) -> Layout:
-        """What the operands of a node are aligned with: its result, or what it reduces."""
-        shape = iterated(node)
-        return Layout.FULL if same_shape(shape, self.space.shape) else Layout.ROW
+        """What the operands of a node are aligned with: rows alone, where it is of those, else the whole space."""
+        if reduces(node):
+            return Layout.FULL if same_shape(iterated(node), self.space.shape) else Layout.ROW
+        return Layout.ROW if result_layout(node, self.space) is Layout.ROW else Layout.FULL
 
     def _total(self, node: Node, x: Expr, at: Layout) -> Expr:
         """A sum that runs over more than a row: each program's share of it, which a second step adds up."""
         t, reach = self.tracer, reach_of(node)
         if x.type.shape != at.shape():
             x = t.spread(x, rows_only=at is Layout.ROW)
-        if node.op.total == "mean":
-            self.counts[node.output] = N_ROWS if reach is Reach.LEAD or at is Layout.ROW else N_ALL
         if reach is Reach.LEAD:
-            return t.col_sum(x)
-        if self.space.flat:
-            return t.all_sum(x)
-        return t.col_sum(x if at is Layout.ROW else t.row_sum(x))
+            total = t.col_sum(x)
+        elif self.space.flat:
+            total = t.all_sum(x)
+        else:
+            total = t.col_sum(x if at is Layout.ROW else t.row_sum(x))
+        count = N_ROWS if reach is Reach.LEAD or at is Layout.ROW else N_ALL
+        self.totals[node.output] = count if node.op.total == "mean" else None
+        return total
 
     def _operand(self, operand: Operand, node: Node, at: Layout) -> Expr:
         if isinstance(operand, Scalar):
@@ -115,16 +120,11 @@ class _Lowering:
 
     def _output(self, value: Value) -> Port:
         made = self.values[value]
-        layout = self._layout_of_output(value)
+        full = same_shape(value.type.shape, self.space.shape)
+        layout = layout_of(made.type.shape) if value in self.totals else Layout.FULL if full else Layout.ROW
         if made.type.shape != layout.shape():
             made = self.tracer.spread(self.tracer.wrap(made), rows_only=layout is Layout.ROW).value
-        return Port(value.name, value, made, layout, count=self.counts.get(value))
-
-    def _layout_of_output(self, value: Value) -> Layout:
-        maker = self.makers[value]
-        if reduces(maker) and maker.op.kind is Kind.REDUCTION and reach_of(maker) is not Reach.TRAIL:
-            return Layout.COL if reach_of(maker) is Reach.LEAD else Layout.SCALAR
-        return Layout.FULL if same_shape(value.type.shape, self.space.shape) else Layout.ROW
+        return Port(value.name, value, made, layout, count=self.totals.get(value))
 
 
 def _named(value: Value, name: str, tracer: Tracer) -> Value:
@@ -153,22 +153,19 @@ def live(graph: Graph) -> Graph:
 
 
 def _space(group: Group) -> Space:
-    """Rows and columns: as the reductions say; else the columns are those of a vector that is broadcast over rows."""
-    reducing = [n for n in group.body.nodes if reduces(n)]
-    telling = [n for n in reducing if trailing(n) is not None]
-    views = [found for n in group.body.nodes if is_view(n) and (found := view_of(n)) is not None]
-    fixed = next((v for v in views if v.fixed), None)
-    if fixed is not None and not telling:  # what lies together of the pieces
-        shape, k = fixed.node.outputs[0].type.shape, fixed.columns
-    elif telling:  # what is made from numbers a row alone may come before, and is of less than the space
-        shape, columns = iterated(telling[0]), trailing(telling[0])
-        assert columns is not None
-        k = columns
-    else:  # casts of what is read come first, and may be of less
-        computing = [n for n in group.body.nodes if n.op.name != "upcast" and not is_view(n)]
-        shape = max(map(iterated, computing), key=len)
-        k = min([_broadcast_columns(group, shape), *(v.columns for v in views)])
+    """Rows and columns: as `fuse` has found, or as a single reduction says; else as suits what is broadcast."""
+    computing = [n for n in group.body.nodes if n.op.name != "upcast" and not is_view(n)]
+    telling = next((n for n in computing if trailing(n) is not None), None)
+    # What is made of vectors, or of numbers a row, is of less than the space.
+    shape = iterated(telling) if telling is not None else max(map(iterated, computing), key=_extent)
+    k = group.columns if group.columns is not None or telling is None else trailing(telling)
+    if k is None:
+        k = _broadcast_columns(group, shape)
     return Space(shape[: len(shape) - k], shape[len(shape) - k :])
+
+
+def _extent(shape: Shape) -> tuple[int, int]:
+    return len(shape), sum(size != ONE for size in shape)
 
 
 def _broadcast_columns(group: Group, shape: Shape) -> int:

@@ -13,11 +13,12 @@ from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.patterns.attention import attention
 from tdsl.compiler.passes.patterns.batch_norm import batch_norm
 from tdsl.compiler.passes.patterns.gelu import gelu
+from tdsl.compiler.passes.patterns.linears import linears
 
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = (gelu, attention, batch_norm)
+PATTERNS: tuple[Pattern, ...] = (gelu, attention, linears, batch_norm)
 
 
 def recognise(graph: Graph) -> Graph:

@@ -93,18 +93,18 @@ def silu_add(x: Tensor, steps: Tensor) -> Tensor:
 # Moves 16 bytes (f32) an element forward, 28 backward.
 
 
-def silu_add_sigmoid_reference(h: Tensor, steps: Tensor, gate: Tensor) -> Tensor:
+def silu_add_sigmoid_reference(gate: Tensor, h: Tensor, steps: Tensor) -> Tensor:
     h = h + F.silu(steps)
     return h * torch.sigmoid(gate)
 
 
 @triton.jit
-def _silu_add_sigmoid_forward(h_ptr, steps_ptr, gate_ptr, h_2_ptr, n, BLOCK: tl.constexpr):
+def _silu_add_sigmoid_forward(gate_ptr, h_ptr, steps_ptr, h_2_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
+    gate = tl.load(gate_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     h = tl.load(h_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     steps = tl.load(steps_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    gate = tl.load(gate_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     h_2 = h + steps * tl.sigmoid(steps)
     h_3 = h_2 * tl.sigmoid(gate)
     tl.store(h_2_ptr + offsets, h_3, mask=mask)
@@ -112,21 +112,21 @@ def _silu_add_sigmoid_forward(h_ptr, steps_ptr, gate_ptr, h_2_ptr, n, BLOCK: tl.
 
 @triton.jit
 def _silu_add_sigmoid_backward(
+    gate_ptr,
     h_ptr,
     steps_ptr,
-    gate_ptr,
     d_h_2_ptr,
+    d_gate_ptr,
     d_h_ptr,
     d_steps_ptr,
-    d_gate_ptr,
     n,
     BLOCK: tl.constexpr,
 ):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
+    gate = tl.load(gate_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     h = tl.load(h_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     steps = tl.load(steps_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    gate = tl.load(gate_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_h_2 = tl.load(d_h_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     sigmoid = tl.sigmoid(steps)
     h_2 = h + steps * sigmoid
@@ -134,62 +134,62 @@ def _silu_add_sigmoid_backward(
     d_h = d_h_2 * sigmoid_2
     d_gate = d_h_2 * h_2 * sigmoid_2 * (1.0 - sigmoid_2)
     d_steps = d_h * sigmoid + d_h * steps * sigmoid * (1.0 - sigmoid)
+    tl.store(d_gate_ptr + offsets, d_gate, mask=mask)
     tl.store(d_h_ptr + offsets, d_h, mask=mask)
     tl.store(d_steps_ptr + offsets, d_steps, mask=mask)
-    tl.store(d_gate_ptr + offsets, d_gate, mask=mask)
 
 
 @launch.falls_back_to(silu_add_sigmoid_reference)
 class _SiluAddSigmoid(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, h, steps, gate):
-        shape = h.shape
-        h, steps, gate = launch.alike(h, steps, gate)
+    def forward(ctx, gate, h, steps):
+        shape = gate.shape
+        gate, h, steps = launch.alike(gate, h, steps)
         n = shape.numel()
         tile = launch.flat_tile()
-        h_2 = torch.empty_like(h)
+        h_2 = torch.empty_like(gate)
         if n:
             _silu_add_sigmoid_forward[(triton.cdiv(n, tile.cols),)](
+                gate,
                 h,
                 steps,
-                gate,
                 h_2,
                 n,
                 BLOCK=tile.cols,
                 num_warps=tile.warps,
             )
-        ctx.save_for_backward(h, steps, gate)
+        ctx.save_for_backward(gate, h, steps)
         ctx.shape = shape
         return h_2
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_h_2):
-        h, steps, gate = ctx.saved_tensors
+        gate, h, steps = ctx.saved_tensors
         shape = ctx.shape
-        h, steps, gate, d_h_2 = launch.alike(h, steps, gate, d_h_2)
+        gate, h, steps, d_h_2 = launch.alike(gate, h, steps, d_h_2)
         n = shape.numel()
         tile = launch.flat_tile()
-        d_h = torch.empty_like(h)
-        d_steps = torch.empty_like(h)
-        d_gate = torch.empty_like(h)
+        d_gate = torch.empty_like(gate)
+        d_h = torch.empty_like(gate)
+        d_steps = torch.empty_like(gate)
         if n:
             _silu_add_sigmoid_backward[(triton.cdiv(n, tile.cols),)](
+                gate,
                 h,
                 steps,
-                gate,
                 d_h_2,
+                d_gate,
                 d_h,
                 d_steps,
-                d_gate,
                 n,
                 BLOCK=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_h, d_steps, d_gate
+        return d_gate, d_h, d_steps
 
 
-def silu_add_sigmoid(h: Tensor, steps: Tensor, gate: Tensor) -> Tensor:
-    if launch.use_kernels(h, steps, gate):
-        return _SiluAddSigmoid.apply(h, steps, gate)
-    return silu_add_sigmoid_reference(h, steps, gate)
+def silu_add_sigmoid(gate: Tensor, h: Tensor, steps: Tensor) -> Tensor:
+    if launch.use_kernels(gate, h, steps):
+        return _SiluAddSigmoid.apply(gate, h, steps)
+    return silu_add_sigmoid_reference(gate, h, steps)

@@ -126,7 +126,7 @@ class _RmsNorm(torch.autograd.Function):
         tile = launch.row_tile(n_cols, live=6)
         programs = launch.programs(n_rows, tile.rows)
         d_x = torch.empty_like(x)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _rms_norm_backward[(programs,)](
                 x,

@@ -149,8 +149,8 @@ class _Norm(torch.autograd.Function):
         tile = launch.row_tile(n_cols, live=8)
         programs = launch.programs(n_rows, tile.rows)
         d_x = torch.empty_like(x)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
-        d_bias = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
+        d_bias = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _norm_backward[(programs,)](
                 x,

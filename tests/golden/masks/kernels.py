@@ -16,19 +16,19 @@ from torch.autograd.function import once_differentiable
 from tdsl.runtime import launch
 from tdsl.runtime import triton_math as tm
 
-# softmax: masks.model:5, masks.model:6
+# div_where_softmax: masks.model:5, masks.model:6
 #     scores = query(x) @ key(x).T / 4
 #     return softmax(where(keep, scores, -1e9), dim=-1)
 # Moves 12 bytes (f32) an element forward, 16 backward.
 
 
-def softmax_reference(keep: Tensor, x: Tensor) -> Tensor:
+def div_where_softmax_reference(keep: Tensor, x: Tensor) -> Tensor:
     scores = x / 4
     return F.softmax(torch.where(keep, scores, -1000000000.0), dim=-1)
 
 
 @triton.jit
-def _softmax_forward(
+def _div_where_softmax_forward(
     keep_ptr,
     x_ptr,
     y_ptr,
@@ -84,7 +84,7 @@ def _softmax_forward(
 
 
 @triton.jit
-def _softmax_backward(
+def _div_where_softmax_backward(
     keep_ptr,
     x_ptr,
     stop_ptr,
@@ -128,8 +128,8 @@ def _softmax_backward(
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
 
 
-@launch.falls_back_to(softmax_reference)
-class _Softmax(torch.autograd.Function):
+@launch.falls_back_to(div_where_softmax_reference)
+class _DivWhereSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx, keep, x):
         shape = x.shape
@@ -141,7 +141,7 @@ class _Softmax(torch.autograd.Function):
         stop = x.new_empty(n_rows, dtype=torch.float32)
         total = x.new_empty(n_rows, dtype=torch.float32)
         if shape.numel():
-            _softmax_forward[(triton.cdiv(n_rows, tile.rows),)](
+            _div_where_softmax_forward[(triton.cdiv(n_rows, tile.rows),)](
                 keep,
                 x,
                 y,
@@ -169,7 +169,7 @@ class _Softmax(torch.autograd.Function):
         tile = launch.row_tile(n_cols, live=6, longest=launch.CHUNK)
         d_x = torch.empty_like(x)
         if shape.numel():
-            _softmax_backward[(triton.cdiv(n_rows, tile.rows),)](
+            _div_where_softmax_backward[(triton.cdiv(n_rows, tile.rows),)](
                 keep,
                 x,
                 stop,
@@ -186,7 +186,7 @@ class _Softmax(torch.autograd.Function):
         return None, d_x
 
 
-def softmax(keep: Tensor, x: Tensor) -> Tensor:
+def div_where_softmax(keep: Tensor, x: Tensor) -> Tensor:
     if launch.use_kernels(keep, x):
-        return _Softmax.apply(keep, x)
-    return softmax_reference(keep, x)
+        return _DivWhereSoftmax.apply(keep, x)
+    return div_where_softmax_reference(keep, x)

@@ -78,7 +78,7 @@ def train(job: run.Job) -> None:
     model = Net().to(device, memory_format=torch.channels_last)
     models = {"model": model}
     groups = optim.groups(models)
-    optimizer = optim.make(torch.optim.SGD, groups, **settings.under("optimizer"))
+    optimizer = optim.make(optim.SGD, groups, **settings.under("optimizer"))
     schedule = Schedule(optimizer, length)
     state = Training(job, models, optimizer, schedule)
     log = state.start()

@@ -143,8 +143,8 @@ class _LayerNorm(torch.autograd.Function):
         tile = launch.row_tile(n_cols, live=8)
         programs = launch.programs(n_rows, tile.rows)
         d_x = torch.empty_like(x)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
-        d_bias = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
+        d_bias = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _layer_norm_backward[(programs,)](
                 x,
@@ -291,7 +291,7 @@ class _AddRmsNorm(torch.autograd.Function):
         tile = launch.row_tile(n_cols, live=7)
         programs = launch.programs(n_rows, tile.rows)
         d_x = torch.empty_like(x)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _add_rms_norm_backward[(programs,)](
                 x,

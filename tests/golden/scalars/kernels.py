@@ -128,8 +128,8 @@ class _TanhAdd(torch.autograd.Function):
         tile = launch.row_tile(n_cols, live=7)
         programs = launch.programs(n_rows, tile.rows)
         d_net = torch.empty_like(net)
-        d_scale = d_y.new_zeros(programs, 1, dtype=torch.float32)
-        d_shift = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_scale = d_y.new_empty(programs, 1, dtype=torch.float32)
+        d_shift = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _tanh_add_backward[(programs,)](
                 net,

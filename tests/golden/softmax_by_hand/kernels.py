@@ -15,20 +15,20 @@ from torch.autograd.function import once_differentiable
 from tdsl.runtime import launch
 from tdsl.runtime import triton_math as tm
 
-# soft: softmax_by_hand.model:2, softmax_by_hand.model:3, softmax_by_hand.model:8
+# soft_mul: softmax_by_hand.model:2, softmax_by_hand.model:3, softmax_by_hand.model:8
 #     e = exp(x - amax(x, dim=-1, keepdim=true))
 #     return e / sum(e, dim=-1, keepdim=true)
 #     forward(x: float[B, dim]) -> float[B, dim] { return soft(score(x)) * x }
 # Moves 12 bytes (f32) an element forward, 20 backward.
 
 
-def soft_reference(x: Tensor, score: Tensor) -> Tensor:
+def soft_mul_reference(x: Tensor, score: Tensor) -> Tensor:
     e = torch.exp(score - score.amax(dim=-1, keepdim=True))
     return e / e.sum(dim=-1, keepdim=True) * x
 
 
 @triton.jit
-def _soft_forward(
+def _soft_mul_forward(
     x_ptr,
     score_ptr,
     y_ptr,
@@ -57,7 +57,7 @@ def _soft_forward(
 
 
 @triton.jit
-def _soft_backward(
+def _soft_mul_backward(
     x_ptr,
     score_ptr,
     top_ptr,
@@ -95,8 +95,8 @@ def _soft_backward(
     tl.store(d_score_ptr + offsets, d_score, mask=mask)
 
 
-@launch.falls_back_to(soft_reference)
-class _Soft(torch.autograd.Function):
+@launch.falls_back_to(soft_mul_reference)
+class _SoftMul(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, score):
         shape = x.shape
@@ -108,7 +108,7 @@ class _Soft(torch.autograd.Function):
         top = x.new_empty(n_rows, dtype=torch.float32)
         total = x.new_empty(n_rows, dtype=torch.float32)
         if shape.numel():
-            _soft_forward[(triton.cdiv(n_rows, tile.rows),)](
+            _soft_mul_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
                 score,
                 y,
@@ -136,7 +136,7 @@ class _Soft(torch.autograd.Function):
         d_x = torch.empty_like(x)
         d_score = torch.empty_like(x)
         if shape.numel():
-            _soft_backward[(triton.cdiv(n_rows, tile.rows),)](
+            _soft_mul_backward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
                 score,
                 top,
@@ -153,7 +153,7 @@ class _Soft(torch.autograd.Function):
         return d_x, d_score
 
 
-def soft(x: Tensor, score: Tensor) -> Tensor:
+def soft_mul(x: Tensor, score: Tensor) -> Tensor:
     if launch.use_kernels(x, score):
-        return _Soft.apply(x, score)
-    return soft_reference(x, score)
+        return _SoftMul.apply(x, score)
+    return soft_mul_reference(x, score)

@@ -151,8 +151,8 @@ class _LayerNormGelu(torch.autograd.Function):
         tile = launch.row_tile(n_cols, live=9)
         programs = launch.programs(n_rows, tile.rows)
         d_embed = torch.empty_like(embed)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
-        d_bias = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
+        d_bias = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _layer_norm_gelu_backward[(programs,)](
                 embed,
