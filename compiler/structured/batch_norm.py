@@ -14,8 +14,9 @@ such as a synchronised one, computes itself. That of `batch_norm(x, running_mean
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from tdsl.compiler.emit.render import layout
 from tdsl.compiler.explain.model import Cost
@@ -290,15 +291,17 @@ _LAYERS = {2: "BatchNorm1d", 3: "BatchNorm1d", 4: "BatchNorm2d", 5: "BatchNorm3d
 
 
 def _cases(group: Group) -> Iterator[Case]:
-    parts = _parts(group)
-    x = group.body.inputs[0].type
-    numbers = tuple(float(s.value) if isinstance(s.value, (int, float)) else 0.1 for s in group.scalars)
-    for shape in _SHAPES[len(x.shape)]:
+    for shape in _SHAPES[len(group.body.inputs[0].type.shape)]:
         for mode in _modes(group):
-            if mode == "eval" or shape[0] == 0 or _volume(shape) > shape[1]:
-                given = _given(group, shape, f"{_LAYERS[len(x.shape)]}:{mode}{'' if parts.affine else ':affine=False'}")
-                shapes, kinds = zip(*given, strict=True)
-                yield Case(shapes, kinds, numbers)
+            if mode == "eval" or shape[0] == 0 or prod(shape) > shape[1]:
+                yield _case(group, [shape], mode)
+
+
+def _case(group: Group, shapes: Sequence[Sequence[int]], mode: str = "train") -> Case:
+    """A call with `x` of the first shape; all else goes by that."""
+    given, scalars = _given(group, tuple(shapes[0]), mode), group.scalars
+    tensors, kinds = zip(*given, strict=True)
+    return Case(tensors, kinds, tuple(float(s.value) if isinstance(s.value, (int, float)) else 0.1 for s in scalars))
 
 
 def _modes(group: Group) -> tuple[str, ...]:
@@ -307,7 +310,7 @@ def _modes(group: Group) -> tuple[str, ...]:
     return ("train", "eval") if call is None else ("train" if call.attrs["training"] else "eval",)
 
 
-def _given(group: Group, shape: tuple[int, ...], layer: str) -> Iterator[tuple[tuple[int, ...], str]]:
+def _given(group: Group, shape: tuple[int, ...], mode: str) -> Iterator[tuple[tuple[int, ...], str]]:
     """The shape and the kind of each argument."""
     assert group.structure is not None
     roles = {value: role for role, value in group.structure.roles.items()}
@@ -316,14 +319,7 @@ def _given(group: Group, shape: tuple[int, ...], layer: str) -> Iterator[tuple[t
         kind = "state" if role in GIVEN[:2] else "f32" if role in GIVEN else "float"
         yield (shape if kind == "float" else shape[1:2]), kind
     if group.structure.layer:
-        yield shape[1:2], layer
-
-
-def _volume(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
+        yield shape[1:2], f"{_LAYERS[len(shape)]}:{mode}{'' if _parts(group).affine else ':affine=False'}"
 
 
 register(
@@ -332,6 +328,7 @@ register(
         variables=_variables,
         moved=_moved,
         cases=_cases,
+        case=_case,
         cost=_cost,
         keeps=_keeps,
         layer="norm",

@@ -56,7 +56,8 @@ class Template:
     - `variables(group, naming)`: what its text shows. The text holds the kernels and one autograd function,
       `_{{ class_name }}`, whose `forward(ctx, ...)` takes `naming.arguments`, and the seed of its draws where it draws.
     - `moved(group)`: the comment's last clause, on the bytes it moves.
-    - `cases(group)`: the sizes at which it is verified.
+    - `cases(group)`: the sizes at which it is verified; `case(group, shapes)`: a case of tensors of these shapes, where
+      the types of the group do not tell it.
     - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads, or a
       function from the group to the tensors themselves, results among them.
     - `draws(structure)`: whether it draws random numbers.
@@ -79,6 +80,7 @@ class Template:
     keeps: tuple[str, ...] | Callable[[Group], tuple[Value, ...]] = ()
     draws: Callable[[Structure], bool] = field(default=lambda structure: False)
     native: bool = False
+    case: Callable[[Group, Sequence[Sequence[int]]], Case] | None = None
     layer: str = ""
     shared: str = ""
     prepared: Callable[[Group, Naming], Sequence[str]] = field(default=lambda group, naming: ())
