@@ -27,6 +27,9 @@ def cases(groups: Sequence[Group]) -> str:
 
 def case(group: Group, shapes: Sequence[Sequence[int]]) -> dict[str, object]:
     """A case of tensors of these shapes."""
+    made = template_of(group).case if group.structure is not None else None
+    if made is not None:
+        return {"group": group.name, **asdict(made(group, shapes))}
     mixed = low_precision(group) is not None
     return {
         "group": group.name,

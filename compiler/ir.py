@@ -111,12 +111,14 @@ class Structure:
     """How a template of `compiler/structured` computes a group.
 
     `template` names it, `roles` has the inputs of the group's body by what they are to it (`weight`), `options` what
-    varies otherwise.
+    varies otherwise. `layer` is the path of a layer that the group's function is given, which has parameters and state
+    of its own: what the body calls by that path.
     """
 
     template: str
     roles: Mapping[str, Value]
     options: Mapping[str, Attr] = field(default_factory=dict)
+    layer: str = ""
 
 
 @dataclass(frozen=True, eq=False)

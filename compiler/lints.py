@@ -225,14 +225,15 @@ def in_parts(unit: Unit) -> Iterator[Diagnostic]:
 
 
 def _listed_norms(unit: Unit, run: RunIR, why: tuple[str, ...]) -> Iterator[Diagnostic]:
-    """Batch norms that a `Sequential` or a list calls."""
+    """Batch norms that a `Sequential` or a list calls, none of whose elements is called by itself."""
     graphs = list(_graphs(unit, run))
     for module in unit.modules:
         if isinstance(module.source, ast.ExternModule) or not any(module.graph is graph for graph in graphs):
             continue
         for declared in module.source.members:
             member = module.members.get(declared.name)
-            if not isinstance(member, LayerMember) and _has_batch_norm(member):
+            called = any(node.layer.startswith(f"{declared.name}.") for node in module.graph.walk())
+            if not isinstance(member, LayerMember) and _has_batch_norm(member) and not called:
                 help = "use `GroupNorm` or `LayerNorm`, which do not depend on the batch, or `# tdsl: allow W207`"
                 message = "batch statistics are those of each part"
                 yield Diagnostic("W207", message, declared.name_span, notes=why, help=help)

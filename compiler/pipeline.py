@@ -13,6 +13,7 @@ from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.ir import Graph, Group, Node
 from tdsl.compiler.passes.fuse import fuse
 from tdsl.compiler.passes.place_casts import place_casts
+from tdsl.compiler.passes.place_layouts import place_layouts
 from tdsl.compiler.passes.recognise import recognise
 from tdsl.compiler.passes.structure import structure
 from tdsl.compiler.passes.tidy import prune, share
@@ -32,9 +33,7 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
     Casts are placed for the run of that name; without one for the precision that all runs have, else for f32.
     """
     called = after or _dump_and_verify()
-    if any(graph.differentiates for graph in unit.graphs()):
-        passes = tuple(step for step in passes if step not in ONCE)
-    for number, step in enumerate(passes):
+    for number, step in enumerate(passes_of(unit, passes)):
 
         def apply(graph: Graph, number: int = number, step: Pass = step) -> Graph:
             start = time.perf_counter()
@@ -43,7 +42,13 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
             return changed
 
         unit = unit.map_graphs(apply)
-    return distinct(place_casts(unit, _precision(unit, name)))
+    return distinct(place_layouts(place_casts(unit, _precision(unit, name))))
+
+
+def passes_of(unit: Unit, passes: tuple[Pass, ...] = PASSES) -> tuple[Pass, ...]:
+    """Those of `passes` that a program can have."""
+    twice = any(graph.differentiates for graph in unit.graphs())
+    return tuple(step for step in passes if step not in ONCE) if twice else passes
 
 
 def _precision(unit: Unit, name: str | None) -> str:

@@ -24,7 +24,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tdsl.runtime import launch
-from tdsl.runtime.verify import Case, cases, load
+from tdsl.runtime.verify import Case, Input, cases, is_layer, learns, load, made_layer
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -115,17 +115,23 @@ def recording(module: ModuleType, target: str = "") -> Iterator[list[Launch]]:
 def launches(module: ModuleType, case: Case, dtype: torch.dtype, target: str = "") -> list[Launch]:
     """The launches of one case, forward and backward, as they are on a target."""
     with recording(module, target) as found:
-        tensors = [
-            torch.zeros(s, dtype=dtype if d == "float" else torch.float32, device="meta", requires_grad=True)
-            if d in ("float", "f32")
-            else torch.zeros(s, dtype=torch.int64, device="meta")
-            for s, d in zip(case.shapes, case.dtypes)
-        ]
-        outputs = getattr(module, case.group)(*tensors, *case.scalars)
+        inputs = [_input(s, d, dtype, case.layout) for s, d in zip(case.shapes, case.dtypes)]
+        outputs = getattr(module, case.group)(*inputs, *case.scalars)
         forward = len(found)
         floats = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
         torch.autograd.backward(floats, [torch.zeros_like(o) for o in floats])
     return [replace(each, backward=i >= forward) for i, each in enumerate(found)]
+
+
+def _input(shape: tuple[int, ...], kind: str, dtype: torch.dtype, layout: str) -> Input:
+    if is_layer(kind):
+        return made_layer(kind, shape[0], torch.Generator()).to("meta")
+    if kind.endswith(("float", "f32")) or kind == "state":
+        made = torch.zeros(shape, dtype=dtype if kind.endswith("float") else torch.float32, device="meta")
+        last = layout == "channels_last" and len(shape) == 4
+        made = made.contiguous(memory_format=torch.channels_last) if last else made
+        return made.requires_grad_(learns(kind))
+    return torch.zeros(shape, dtype=torch.int64, device="meta")
 
 
 def _kind(arg: object) -> Any:

@@ -269,6 +269,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         name, _, slot = key.rpartition(".")
         slots.setdefault(indices[name], {})[slot] = value
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            # In files all is in PyTorch's own order; an optimizer has its tensors in that of their parameter.
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _names(groups: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:

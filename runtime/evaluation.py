@@ -31,7 +31,10 @@ from tdsl.runtime.table import DataError
 
 @dataclass(frozen=True)
 class Job:
-    """One evaluation: of which run (`out` is its folder), with which checkpoint, over which split, and where."""
+    """One evaluation: of which run (`out` is its folder), with which checkpoint, over which split, and where.
+
+    `parameters` counts those of each model that is loaded.
+    """
 
     name: str
     out: Path
@@ -40,12 +43,14 @@ class Job:
     device: torch.device
     predictions: Path | None
     began: float = field(default_factory=time.perf_counter)
+    parameters: dict[str, int] = field(default_factory=dict)
 
     def load(self, **models: nn.Module) -> None:
         """Puts the checkpoint's weights into the models of the run, by name, and them on the device, to evaluate."""
         for name, model in models.items():
             checkpoint.load_model_weights(self.checkpoint, model, name)
             model.to(self.device).eval()
+            self.parameters[name] = sum(p.numel() for p in model.parameters())
 
     def progress(self, batches: Batches) -> Iterator[Batch]:
         """The batches, with a bar in a terminal."""
@@ -54,7 +59,7 @@ class Job:
             batches, f"{self.name}, {self.split}", len(batches), console=console, disable=not console.is_terminal
         )
 
-    def report(self, results: Results, model: nn.Module) -> None:
+    def report(self, results: Results) -> None:
         """Prints the results, and writes `metrics.json` and `report.html` into the run's folder."""
         found = {"run": self.name, "split": self.split} | results.summary()
         found["checkpoint"] = {
@@ -62,7 +67,7 @@ class Job:
             "step": self.checkpoint.step,
             "sha256": sha256(self.checkpoint.path / MANIFEST),
         }
-        found["environment"] = report.environment(self.device, model)
+        found["environment"] = report.environment(self.device, self.parameters.get(checkpoint.MODEL, 0))
         found["evaluated"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         found["seconds"] = round(time.perf_counter() - self.began, 3)
         report.write(self.out, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -81,7 +82,7 @@ def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) ->
     """Whether kernels run in both directions: they are tried on the arguments themselves, whose gradients stay."""
     try:
         with torch.enable_grad():
-            tried = [_trial(a) if isinstance(a, Tensor) else a for a in arguments]
+            tried = [_trial(a) for a in arguments]
             found = kernels(*tried)
             results = [r for r in (found if isinstance(found, tuple) else (found,)) if r.requires_grad]
             leaves = [t for t in tried if isinstance(t, Tensor) and t.requires_grad]
@@ -104,8 +105,11 @@ def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) ->
     return True
 
 
-def _trial(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_(tensor.requires_grad)
+def _trial(argument: Any) -> Any:
+    """A tensor whose gradient stays with it; a copy of a layer or its like, whose state a call may change."""
+    if isinstance(argument, Tensor):
+        return argument.detach().requires_grad_(argument.requires_grad)
+    return copy.deepcopy(argument) if isinstance(argument, nn.Module) or hasattr(argument, "__deepcopy__") else argument
 
 
 def dense(tensor: Tensor) -> Tensor:

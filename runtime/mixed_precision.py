@@ -91,6 +91,21 @@ class PReLU(nn.PReLU):
         return F.prelu(input, cast(self.weight, input.dtype))
 
 
+# PyTorch's own, which take a lower precision beside float32 parameters, and compute in float32 ------------------------
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """x: [B, num_features] or [B, num_features, L] -> the same, of x's dtype."""
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """x: [B, num_features, H, W] -> the same, of x's dtype."""
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """x: [B, num_features, D, H, W] -> the same, of x's dtype."""
+
+
 # In float32 ----------------------------------------------------------------------------------------------------------
 
 
@@ -124,18 +139,6 @@ class RMSNorm(_InFloat32, nn.RMSNorm):  # type: ignore[misc]
 
 class GroupNorm(_InFloat32, nn.GroupNorm):
     """x: [B, num_channels, ...] -> the same, of x's dtype."""
-
-
-class BatchNorm1d(_InFloat32, nn.BatchNorm1d):
-    """x: [B, num_features] or [B, num_features, L] -> the same, of x's dtype."""
-
-
-class BatchNorm2d(_InFloat32, nn.BatchNorm2d):
-    """x: [B, num_features, H, W] -> the same, of x's dtype."""
-
-
-class BatchNorm3d(_InFloat32, nn.BatchNorm3d):
-    """x: [B, num_features, D, H, W] -> the same, of x's dtype."""
 
 
 class InstanceNorm1d(_InFloat32, nn.InstanceNorm1d):

@@ -16,7 +16,6 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from tdsl.runtime import metrics, plots
 
@@ -69,15 +68,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict) and "step" in row]
 
 
-def environment(device: torch.device, model: nn.Module | None) -> dict[str, Any]:
+def environment(device: torch.device, parameters: int) -> dict[str, Any]:
     """What the numbers were made with: hardware, versions and the size of the model."""
-    parameters = [] if model is None else list(model.parameters())
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: version for name in PACKAGES if (version := _version(name))},
-        "parameters": sum(p.numel() for p in parameters),
+        "parameters": parameters,
     }
 
 

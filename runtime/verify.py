@@ -9,6 +9,8 @@ Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must c
 
 from __future__ import annotations
 
+import ast
+import copy
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.overrides import TorchFunctionMode
 
 from tdsl.runtime import random
@@ -41,6 +44,9 @@ class Case:
 
     A dtype is `float` (the precision in turn), one of `DTYPES`, or says what the tensor holds: `below:N` labels of N
     classes, and L among them as `below:N:L`; `positive float` and `positive f32` weights, which have no gradient.
+
+    A layer is among the tensors as `BatchNorm2d:train` or `BatchNorm2d:eval`, then options of its constructor, such as
+    `:affine=False`; its shape is how many channels it has. A `state` is a tensor that a call may change.
     """
 
     group: str
@@ -79,38 +85,40 @@ def load(path: Path) -> ModuleType:
 def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> Outcome:
     """Run one case in both directions."""
     generator = torch.Generator().manual_seed(len(case.group) + sum(map(sum, case.shapes)))
-    tensors = [_tensor(s, d, dtype, case, generator, device) for s, d in zip(case.shapes, case.dtypes)]
+    inputs = [_input(s, d, dtype, case, generator, device) for s, d in zip(case.shapes, case.dtypes)]
     function, reference = getattr(kernels, case.group), getattr(kernels, f"{case.group}_reference")
     seeds = _seeds(reference, generator)
     seed = generator.initial_seed()
-    fused = _run(lambda *a: _seeded(function, a, seed), tensors, case, dtype)
+    fused = _run(lambda *a: _seeded(function, a, seed), inputs, case, dtype)
     with _same_seed(seed):
         drawn = [random.next_seed()] if seeds else []
-    eager = _run(lambda *a: reference(*a, *drawn), tensors, case, dtype)
+    eager = _run(lambda *a: reference(*a, *drawn), inputs, case, dtype)
     with _Exact():
-        exact = _run(lambda *a: reference(*a, *drawn), tensors, case, dtype, torch.float64)
-        shaken = [_shaken(t, dtype, generator) for t in tensors]
+        exact = _run(lambda *a: reference(*a, *drawn), inputs, case, dtype, torch.float64)
+        shaken = [_shaken(each, dtype, generator) for each in inputs]
         nearby = _run(lambda *a: reference(*a, *drawn), shaken, case, dtype, torch.float64)
     pairs = [(eager, exact)]
-    if max(t.numel() for t in tensors) < SMALLEST:
+    if max(t.numel() for t in inputs if isinstance(t, Tensor)) < SMALLEST:
         pairs += [
-            _neighbour(lambda *a: reference(*a, *drawn), tensors, case, dtype, generator) for _ in range(NEIGHBOURS)
+            _neighbour(lambda *a: reference(*a, *drawn), inputs, case, dtype, generator) for _ in range(NEIGHBOURS)
         ]
-    return _judged(case, dtype, tensors, fused, pairs, nearby)
+    return _judged(case, dtype, inputs, fused, pairs, nearby)
 
 
+Input = Tensor | Module
 Results = tuple[list[Tensor], list[Tensor | None]]
 
 
 def _neighbour(
     reference: Callable[..., Any],
-    tensors: Sequence[Tensor],
+    inputs: Sequence[Input],
     case: Case,
     dtype: torch.dtype,
     generator: torch.Generator,
 ) -> tuple[Results, Results]:
     """Plain PyTorch in `dtype` and in float64 on inputs that differ from these in their last place."""
-    moved = [_shaken(t, dtype, generator).to(t.dtype) for t in tensors]
+    full = torch.float32  # of layers, which keep it
+    moved = [_shaken(each, dtype, generator).to(getattr(each, "dtype", full)) for each in inputs]
     with _Exact():
         exact = _run(reference, moved, case, dtype, torch.float64)
     return _run(reference, moved, case, dtype), exact
@@ -118,28 +126,56 @@ def _neighbour(
 
 def _run(
     function: Callable[..., Any],
-    tensors: Sequence[Tensor],
+    inputs: Sequence[Input],
     case: Case,
     dtype: torch.dtype,
     computed: torch.dtype | None = None,
 ) -> Results:
-    """Results and gradients of inputs of `dtype`, `computed` in it or another one.
+    """Results and gradients of inputs of `dtype`, `computed` in it or another one; what layers keep is a result, too.
 
     The gradients of the results are the same numbers whatever they are computed in.
     """
-    inputs = [_leaf(t, computed, learns(kind)) for t, kind in zip(tensors, case.dtypes)]
-    found = function(*inputs, *case.scalars)
+    given = [_leaf(each, kind, computed) for each, kind in zip(inputs, case.dtypes, strict=True)]
+    found = function(*given, *case.scalars)
     outputs = list(found) if isinstance(found, tuple) else [found]
     floats = [o for o in outputs if o.is_floating_point() and o.requires_grad]
-    leaves = [t for t in inputs if t.requires_grad]
+    leaves = [t for t in _differentiable(given, case) if t.requires_grad]
+    results = [o.detach() for o in (*outputs, *_states(given, case))]
     if not floats or not leaves:
-        return [o.detach() for o in outputs], []
+        return results, []
     grads = [_output_grad(o, case, dtype) for o in floats]
-    return [o.detach() for o in outputs], list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
+    return results, list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
 
 
-def _shaken(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+def _differentiable(inputs: Sequence[Input], case: Case) -> Iterator[Tensor]:
+    """The tensors, and the parameters of layers."""
+    for each, kind in zip(inputs, case.dtypes, strict=True):
+        if isinstance(each, Module):
+            yield from each.parameters()
+        elif learns(kind):
+            yield each
+
+
+def _states(inputs: Sequence[Input], case: Case) -> Iterator[Tensor]:
+    """What a call may have changed. PyTorch's code for the CPU and for GPUs keep other things of what is not finite."""
+    for each, kind in zip(inputs, () if case.special else case.dtypes):
+        if isinstance(each, Module):
+            yield from each.buffers()
+        elif kind == "state":
+            yield each
+
+
+def _shaken(each: Input, dtype: torch.dtype, generator: torch.Generator) -> Input:
     """In float64, each number changed by about a unit in the last place of `dtype`."""
+    if isinstance(each, Module):
+        copied = copy.deepcopy(each).double()
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            tensor.data = _shaken_tensor(tensor.data, dtype, generator)
+        return copied
+    return _shaken_tensor(each, dtype, generator)
+
+
+def _shaken_tensor(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     change = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
@@ -151,10 +187,18 @@ def learns(kind: str) -> bool:
     return kind in ("float", "f32")
 
 
-def _leaf(tensor: Tensor, dtype: torch.dtype | None, learns: bool) -> Tensor:
+def is_layer(kind: str) -> bool:
+    """Whether this stands for a layer among the tensors of a case."""
+    return ":" in kind and not kind.startswith("below:")
+
+
+def _leaf(tensor: Input, kind: str, dtype: torch.dtype | None) -> Input:
+    """What a run is given, which it may change where it is a layer or a state."""
+    if isinstance(tensor, Module) or kind == "state":
+        return copy.deepcopy(tensor).to(dtype)
     if not tensor.is_floating_point():
         return tensor
-    return (tensor.to(dtype) if dtype else tensor).detach().requires_grad_(learns)
+    return (tensor.to(dtype) if dtype else tensor).detach().requires_grad_(learns(kind))
 
 
 def _output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
@@ -167,10 +211,26 @@ def _output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
     return torch.randn(shape, generator=generator).to(dtype).to(output).expand(output.shape)
 
 
-def _tensor(
+def made_layer(kind: str, channels: int, generator: torch.Generator) -> Module:
+    """A layer as a case names it, its parameters and statistics random."""
+    name, mode, *options = kind.split(":")
+    given = {key: ast.literal_eval(value) for key, _, value in (option.partition("=") for option in options)}
+    layer: Module = getattr(torch.nn, name)(channels, **given).train(mode == "train")
+    for key, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+        if tensor.is_floating_point():
+            draw = torch.randn(tensor.shape, generator=generator)
+            tensor.data = draw.abs() + 0.5 if key == "running_var" else draw
+    return layer
+
+
+def _input(
     shape: tuple[int, ...], kind: str, dtype: torch.dtype, case: Case, generator: torch.Generator, device: str
-) -> Tensor:
+) -> Input:
     """Random values in the case's memory layout, which they are given on the device: a copy would be contiguous."""
+    if is_layer(kind):
+        return made_layer(kind, shape[0], generator).to(device)
+    if kind == "state":
+        return (torch.rand(shape, generator=generator) + 0.5).to(device)
     if kind == "bool":
         return (torch.rand(shape, generator=generator) < 0.5).to(device)
     if kind.startswith("below:"):
@@ -181,6 +241,9 @@ def _tensor(
         return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind]).to(device)
     if not learns(kind):
         return (torch.rand(shape, generator=generator) + 0.5).to(device, dtype)
+    if case.layout == "channels_last" and len(shape) > 2:
+        moved = (shape[0], *shape[2:], shape[1])
+        return torch.randn(moved, generator=generator).to(device, dtype).movedim(-1, 1)
     if case.layout == "transposed" and len(shape) > 1:
         swapped = (*shape[:-2], shape[-1], shape[-2])
         return torch.randn(swapped, generator=generator).to(device, dtype).transpose(-1, -2)
@@ -190,7 +253,7 @@ def _tensor(
     if case.layout == "expanded" and len(shape) > 1:
         return torch.randn((1, *shape[1:]), generator=generator).to(device, dtype).expand(shape)
     values = torch.randn(shape, generator=generator).to(device, dtype)
-    if case.special and values.numel() > 2:
+    if case.special and kind == "float" and values.numel() > 2:  # parameters are finite
         flat = values.view(-1)
         flat[0], flat[values.numel() // 2] = float("nan"), float("inf")
     return values
@@ -241,7 +304,7 @@ def _seeded(function: Callable[..., Any], args: Sequence[Any], seed: int) -> Any
 def _judged(
     case: Case,
     dtype: torch.dtype,
-    tensors: Sequence[Tensor],
+    inputs: Sequence[Input],
     fused: Results,
     pairs: Sequence[tuple[Results, Results]],
     nearby: Results,
@@ -253,7 +316,7 @@ def _judged(
     anything: list[Tensor | None] = [None] * len(fused[0])
     # Where an input is itself NaN or infinite, the gradient is what PyTorch's code happens to do, its vectorised one
     # at times something else than its scalar one.
-    finite = [t.isfinite() for t, kind in zip(tensors, case.dtypes) if learns(kind)]
+    finite = [t.isfinite() for t in _differentiable(inputs, case)]
     worst = [0.0, 0.0]
     (eager, exact), *others = pairs
     for index, factor, where in ((0, FORWARD, anything), (1, BACKWARD, finite)):
@@ -346,6 +409,7 @@ def _variants(shapes: Sequence[Sequence[int]]) -> Iterator[tuple[str, bool]]:
     yield "contiguous", False
     if all(0 < n <= 64 for shape in shapes for n in shape):
         yield from (("transposed", False), ("sliced", False), ("expanded", False), ("contiguous", True))
+        yield from (("channels_last", False) for _ in range(any(len(shape) > 3 for shape in shapes)))
 
 
 def dtypes(device: str) -> list[torch.dtype]:

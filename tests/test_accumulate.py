@@ -200,7 +200,9 @@ def test_a_part_whose_labels_and_rows_have_other_shares_ends_the_run(tmp_path: P
         trained(tmp_path, program(loss, 4))
 
 
-@pytest.mark.parametrize("member", ["BatchNorm1d(8)", "Sequential(Linear(8, 8), BatchNorm1d(8))"])
+@pytest.mark.parametrize(
+    "member", ["BatchNorm1d(8)", "Sequential(Linear(8, 8), BatchNorm1d(8))", "Sequential(BatchNorm1d(8), ReLU())"]
+)
 def test_batch_norm_in_parts_is_told(member: str) -> None:
     text = program(CROSS, 4, "n(h)", f"    n = {member}")
     _, told = read(EXAMPLES / "program.model", text=text)

@@ -79,6 +79,17 @@ def test_bytes_of_softmax() -> None:
     assert found.kept == 2 * ROWS
 
 
+def test_bytes_of_a_batch_norm_with_what_follows_it() -> None:
+    layers, image = "norm = BatchNorm2d(4)\n    conv = Conv2d(4, 4, 1)", "float[2, 4, 3, 3]"
+    found = explained(module("return relu(x + norm(conv(x)))", layers, f"x: {image}", image))
+    cost, tensor = the_kernel(found).cost, 2 * 4 * 3 * 3 * 4
+    assert cost.forward == 4 * tensor  # x for its statistics, x, the residual; y
+    assert cost.backward == 7 * tensor  # x, y, dy; dz; x, dz; dx
+    assert cost.saved == 5 * tensor  # the sum written and read, its gradient by relu read and written, y once
+    assert cost.kept == tensor + 2 * 4 * 4  # y, a mean and a variance a channel
+    assert found.unfused == ()
+
+
 def test_in_low_precision_tensors_take_half_and_parameters_do_not(tmp_path: Path) -> None:
     full, low = (explain(built(run(precision=p), tmp_path / "p.model"), "r").tables for p in ("f32", "bf16"))
     kernels = [[p.cost for t in tables for p in t.parts if p.name == "rms_norm"] for tables in (full, low)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from tdsl.compiler.build import arithmetic
 from tdsl.compiler.build.bind import Given, attribute, bind, match
@@ -31,7 +32,7 @@ from tdsl.compiler.build.values import (
 )
 from tdsl.compiler.ir import Attr, Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import same_shape
-from tdsl.compiler.ops.op import OPS, Arg, Bound, Op
+from tdsl.compiler.ops.op import OPS, Arg, Bound, Kind, Op
 from tdsl.compiler.size import Size
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import ProgramError, Span, fail
@@ -196,10 +197,26 @@ def _module(instance: ModuleInstance, values: list[Value], span: Span, frame: Fr
 
 
 def _list(instance: ListInstance, value: Value, span: Span, frame: Frame) -> Value:
-    """A list is run in order: one node, emitted as a loop (`Sequential` as a call)."""
+    """A list is run in order: one node, emitted as a loop; `Sequential` as a call, unless a kernel joins its layers."""
     result = _chained(instance, value.type, span, frame)
+    if instance.sequential and _joins(instance):
+        for element in instance.elements:
+            found = _run(element, [value], span, frame)
+            assert isinstance(found, Value)
+            value = found
+        return value
     op = OPS["call_module" if instance.sequential else "call_list"]
     return frame.builder.add(Bound(op, (value,), {}, span), (result,), inner_path(frame, instance.path))[0]
+
+
+def _joins(instance: ListInstance) -> bool:
+    """Whether a layer of a Sequential is computed with the activation after it."""
+    for first, second in pairwise(instance.elements):
+        if isinstance(first, LayerInstance) and isinstance(second, LayerInstance) and first.layer.joins:
+            op = OPS[second.layer.op]
+            if op.kind is Kind.POINTWISE and op.fusible:
+                return True
+    return any(isinstance(each, ListInstance) and each.sequential and _joins(each) for each in instance.elements)
 
 
 _BY_ITSELF = "call it by itself, outside a list: `y, state = layer(x)`"

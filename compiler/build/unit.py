@@ -6,7 +6,7 @@ Arguments of constructors are `Attr`s: numbers, strings, sizes, or scalars whose
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tdsl.compiler.ir import Attr, Graph, Shape
@@ -169,6 +169,18 @@ class Unit:
                 n: replace(e, compare=maybe(e.compare), predict=maybe(e.predict)) for n, e in self.evaluations.items()
             },
         )
+
+    def within(self, *members: Member) -> Iterator[Member]:
+        """The members, and all that they are made of."""
+        for member in members:
+            yield member
+            if isinstance(member, ModuleMember):
+                module = next(each for each in self.modules if each.class_name == member.class_name)
+                yield from self.within(*module.members.values())
+            elif isinstance(member, RepeatMember):
+                yield from self.within(member.element)
+            elif isinstance(member, (SequentialMember, ListMember)):
+                yield from self.within(*member.elements)
 
     def graphs(self) -> list[Graph]:
         """Every graph, modules first, and each after its regions."""

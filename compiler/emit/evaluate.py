@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import EvaluationIR, ModuleIR, ModuleMember, RunIR, Unit
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.python import block_lines, shape_comment
-from tdsl.compiler.emit.render import layout, plain, render
+from tdsl.compiler.emit.render import WIDTH, import_from, layout, plain, render
 from tdsl.compiler.emit.text import arguments, identifier, mentions
+from tdsl.compiler.folding import Pair, foldable
 from tdsl.compiler.ir import Graph, Node, TensorType, Value
+from tdsl.compiler.passes.place_layouts import channels_last
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call
@@ -51,12 +53,14 @@ class FunctionText:
 class EvaluateText:
     """All that varies in `evaluate.py`: Python text, but for `program`, `name`, `split` and the functions' names.
 
-    `models` are the statements that make the run's models, by name; `standard`, `others` and `own` the imports.
+    `models` are the statements that make the run's models, by name; `folded` are the classes with the batch norms that
+    are folded in them; `standard`, `others` and `own` the imports.
     """
 
     program: str
     name: str
     models: Mapping[str, str]
+    folded: Mapping[str, str]
     metrics: tuple[str, ...]
     compare: FunctionText | None
     predict: FunctionText | None
@@ -84,7 +88,8 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
     text = EvaluateText(
         program=plain(PurePath(unit.program.source.name).name),
         name=run.spec.name,
-        models={identifier(name): _model(name, member) for name, member in run.models.items()},
+        models={identifier(name): _model(name, member, unit, run) for name, member in run.models.items()},
+        folded={identifier(name): _folded(name, pairs) for name, pairs in foldable(unit, run.models).items()},
         # The same metric twice tells nothing more.
         metrics=tuple(dict.fromkeys(metric_texts(unit, run, evaluation))),
         compare=_function(evaluation.compare if evaluation else None),
@@ -103,8 +108,16 @@ def _integer(value: object) -> int:
     return value
 
 
-def _model(name: str, member: ModuleMember) -> str:
-    return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments(member.args), "", 4)
+def _model(name: str, member: ModuleMember, unit: Unit, run: RunIR) -> str:
+    laid_out = ".to(memory_format=torch.channels_last)" if name in channels_last(unit, run) else ""
+    return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments(member.args), laid_out, 4)
+
+
+def _folded(name: str, pairs: Sequence[Pair]) -> str:
+    """An entry of a dictionary."""
+    texts = [f"({constant(pair.layer)}, {constant(pair.norm)})" for pair in pairs]
+    line = f"    {identifier(name)}: [{', '.join(texts)}],"
+    return line if len(line) <= WIDTH else "\n".join([f"    {name}: [", *(f"        {t}," for t in texts), "    ],"])
 
 
 def _function(graph: Graph | None) -> FunctionText | None:
@@ -130,15 +143,16 @@ def _imports(text: EvaluateText, run: RunIR) -> tuple[list[str], list[str], list
     """The imports of the standard library, of others' packages and of the project, those that are used."""
     functions = [each for each in (text.compare, text.predict) if each is not None]
     body = "\n".join(line.partition("  # ")[0] for each in functions for line in each.lines)
-    classes = ", ".join(sorted({identifier(member.class_name) for member in run.models.values()}))
+    classes = [*(identifier(member.class_name) for member in run.models.values()), *text.folded]
     standard = (["import math"] if mentions(body, "math") else []) + ["import sys", "from dataclasses import replace"]
     others = ["import torch"] + (["import torch.nn.functional as F"] if mentions(body, "F") else [])
     others += ["from torch import Tensor, nn"] if functions else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
-    own += [f"from model import {classes}"]
+    own += [import_from("model", classes)]
     runtime = ["metrics"] * bool(text.metrics) + ["nn_functions"] * mentions(body, "nn_functions")
     own += [f"from tdsl.runtime import {', '.join(runtime)}"] if runtime else []
     own += ["from tdsl.runtime.evaluation import Job, main"]
+    own += ["from tdsl.runtime.folding import fold"] if text.folded else []
     own += ["from tdsl.runtime.loader import Batch"] if functions else []
     own += ["from tdsl.runtime.results import Results", "from train import loss"]
     return standard, others, own

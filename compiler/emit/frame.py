@@ -15,7 +15,12 @@ from tdsl.dsl.diagnostics import Span
 
 @dataclass(frozen=True)
 class GroupText:
-    """One group: `comment` lines, the reference, the kernels with their autograd function, and the public function."""
+    """One group: `comment` lines, the reference, the kernels with their autograd function, and the public function.
+
+    `condition` decides whether the kernels run, `applied` is what the autograd function is given, `arguments` what the
+    reference is. `prepared` are the function's first statements, `shared` is text that stands once
+    before all groups that have it.
+    """
 
     name: str
     class_name: str
@@ -24,23 +29,28 @@ class GroupText:
     reference: tuple[str, ...]
     kernels: str
     public_head: str
-    tensors: str
+    condition: str
+    applied: str
     arguments: str
     draws: bool
+    prepared: tuple[str, ...] = ()
+    shared: str = ""
 
 
 @dataclass(frozen=True)
 class Named:
-    """The names of a group's tensors and numbers in its functions."""
+    """The names of a group's tensors and numbers in its functions, and of the layer that they are given, if any."""
 
     inputs: Mapping[Value, str]
     scalars: Mapping[Scalar, str]
     draws: bool
+    layer: str = ""
 
     @property
     def arguments(self) -> str:
         """What the reference and the autograd function take."""
-        return ", ".join([*self.inputs.values(), *self.scalars.values(), *(["seed"] if self.draws else [])])
+        layer, seed = [self.layer] * bool(self.layer), ["seed"] * self.draws
+        return ", ".join([*self.inputs.values(), *layer, *self.scalars.values(), *seed])
 
 
 def class_name(group: str) -> str:
@@ -51,6 +61,7 @@ def class_name(group: str) -> str:
 def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
     """The whole text of a group around that of its kernels; `moved` says what they move."""
     parameters = [f"{name}: Tensor" for name in named.inputs.values()]
+    parameters += [f"{named.layer}: nn.Module"] if named.layer else []
     parameters += [f"{name}: {_annotation(scalar)}" for scalar, name in named.scalars.items()]
     count = len(group.body.outputs)
     returns = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
@@ -60,13 +71,19 @@ def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
         class_name=class_name(group.name),
         comment=tuple(_comment(group, moved)),
         reference_head=layout(f"def {group.name}_reference", parameters + seed, f" -> {returns}:", 0),
-        reference=tuple(reference_lines(group.body, named.inputs, _reference_scalars(group, named))),
+        reference=tuple(_reference(group, named)),
         kernels=kernels,
         public_head=layout(f"def {group.name}", parameters, f" -> {returns}:", 0),
-        tensors=_tensors(group, named),
+        condition=f"launch.use_kernels({_tensors(group, named)})",
+        applied=named.arguments,
         arguments=named.arguments,
         draws=named.draws,
     )
+
+
+def _reference(group: Group, named: Named) -> list[str]:
+    layer = (group.structure.layer, named.layer) if group.structure is not None and named.layer else None
+    return reference_lines(group.body, named.inputs, _reference_scalars(group, named), layer)
 
 
 def _annotation(scalar: Scalar) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tdsl.compiler.emit.frame import GroupText, Named, class_name, frame
 from tdsl.compiler.emit.function import FunctionWriter
@@ -35,8 +36,15 @@ def _structured(group: Group) -> GroupText:
         twice=group.twice,
         **template.variables(group, naming),
     )
-    named = Named(naming.inputs, naming.scalars, template.draws(group.structure))
-    return frame(group, named, text.rstrip("\n"), template.moved(group))
+    named = Named(naming.inputs, naming.scalars, template.draws(group.structure), naming.layer)
+    found = frame(group, named, text.rstrip("\n"), template.moved(group))
+    return replace(
+        found,
+        prepared=tuple(template.prepared(group, naming)),
+        condition=template.condition(group, naming) if template.condition is not None else found.condition,
+        applied=template.applied(group, naming) if template.applied is not None else found.applied,
+        shared=render(f"triton/{template.shared}.py.jinja").rstrip("\n") if template.shared else "",
+    )
 
 
 def _naming(group: Group) -> Naming:
@@ -45,11 +53,14 @@ def _naming(group: Group) -> Naming:
     names = Names()
     names.taken.update(template_of(group).names)
     roles = {value: role for role, value in group.structure.roles.items()}
+    template = template_of(group)
+    told = {} if template.by_role else {v: v.name for v in (*group.body.inputs, *group.body.outputs)}
     wishes = dict(zip(group.body.inputs, group.names))
-    inputs = {v: names.new(v.name or roles.get(v) or wishes.get(v) or "x") for v in group.body.inputs}
+    inputs = {v: names.new(told.get(v) or roles.get(v) or wishes.get(v) or "x") for v in group.body.inputs}
+    layer = names.new(template.layer) if group.structure.layer else ""
     options = {number: name for name, number in group.structure.options.items() if isinstance(number, Scalar)}
     scalars = scalar_names(group.scalars, names, options)
-    outputs = {v: names.new(v.name or "y") for v in group.body.outputs}
+    outputs = {v: names.new(told.get(v) or "y") for v in group.body.outputs}
     low = low_precision(group)
     return Naming(
         group.name,
@@ -59,6 +70,7 @@ def _naming(group: Group) -> Naming:
         scalars,
         {role: inputs[value] for role, value in group.structure.roles.items()},
         low.text if low is not None else "",
+        layer,
     )
 
 

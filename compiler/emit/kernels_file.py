@@ -11,15 +11,18 @@ from tdsl.compiler.emit.text import mentions
 from tdsl.compiler.ir import Group
 
 # The run-time modules that functions of `kernels.py` may name.
-OWN = ("attention_tiles", "launch", "mixed_precision", "nn_functions", "random", "rotary")
+OWN = ("attention_tiles", "batch_norm", "launch", "mixed_precision", "nn_functions", "random", "rotary")
 
 
 def emit_kernels(groups: Sequence[Group], source: str) -> str:
     """All groups of a program, in order."""
     texts = [group_text(group) for group in groups]
-    code = "\n".join("\n".join([*g.reference, g.kernels, *(["random."] if g.draws else [])]) for g in texts)
+    shared = tuple(dict.fromkeys(g.shared for g in texts if g.shared))
+    parts = [part for g in texts for part in (*g.reference, g.kernels, g.public_head, *g.prepared, g.condition)]
+    code = "\n".join([*parts, *shared, *(["random."] if any(g.draws for g in texts) else [])])
     others = ["import torch", *(["import torch.nn.functional as F"] if mentions(code, "F") else [])]
-    others += ["import triton", "import triton.language as tl", "from torch import Tensor"]
+    others += ["import triton", "import triton.language as tl"]
+    others += ["from torch import Tensor, nn" if mentions(code, "nn") else "from torch import Tensor"]
     once = mentions(code, "once_differentiable")
     others += ["from torch.autograd.function import once_differentiable"] if once else []
     own = [f"from tdsl.runtime import {', '.join(name for name in OWN if mentions(code, name))}"]
@@ -31,5 +34,6 @@ def emit_kernels(groups: Sequence[Group], source: str) -> str:
         standard=["import math"] if mentions(code, "math") else [],
         others=others,
         own=own,
+        shared=shared,
         groups=texts,
     )

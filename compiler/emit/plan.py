@@ -12,6 +12,7 @@ from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
 from tdsl.compiler.passes.schedule import Schedule, schedule
 from tdsl.compiler.size import Size
+from tdsl.compiler.structured.template import template_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,8 @@ def _same_structure(group: Group, structure: Structure) -> object:
 
     nodes = tuple(map(told, group.body.nodes))
     roles = tuple((role, numbers[value]) for role, value in structure.roles.items())
-    types = tuple((v.type.dtype, len(v.type.shape)) for v in group.body.inputs)
+    any_rank = template_of(group).any_rank
+    types = tuple((v.type.dtype, 0 if any_rank else len(v.type.shape)) for v in group.body.inputs)
     options = tuple((name, option(attr)) for name, attr in structure.options.items())
     return (structure.template, roles, options, types, nodes)
 

@@ -182,7 +182,7 @@ class Writer:
     def _text(self, node: Node) -> Text:
         operands = [self.operand(o) for o in node.inputs]
         if node.group is not None:
-            return call(f"kernels.{identifier(node.group.name)}", [o.text for o in operands], ordered=True)
+            return call(f"kernels.{identifier(node.group.name)}", self._given_group(node, operands), ordered=True)
         if self._is_call(node):
             return call(path_text(self.owner, node.layer), self._given(node, operands), ordered=True)
         if node.op.kind is Kind.RANDOM:
@@ -191,6 +191,15 @@ class Writer:
 
     def _is_call(self, node: Node) -> bool:
         return node.op.name == MODULE or (self.layers and bool(node.layer))
+
+    def _given_group(self, node: Node, operands: list[Text]) -> list[str]:
+        """Tensors, the layer that the group is given, numbers."""
+        assert node.group is not None
+        texts = [o.text for o in operands]
+        structure = node.group.structure
+        if structure is not None and structure.layer:
+            texts.insert(len(node.values), path_text(self.owner, structure.layer))
+        return texts
 
     def _given(self, node: Node, operands: list[Text]) -> list[str]:
         """What a call is given: the layer has its own parameters, and its own numbers."""

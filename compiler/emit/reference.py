@@ -11,17 +11,34 @@ from tdsl.compiler.ir import Graph, Node, Scalar, Value
 from tdsl.compiler.size import Size
 
 
-def reference_lines(graph: Graph, names: Mapping[Value, str], scalars: Mapping[Scalar, str]) -> list[str]:
-    """Statements that compute `graph` from the named inputs, ending in a `return`."""
-    return _Reference(graph, names, scalars).lines()
+def reference_lines(
+    graph: Graph, names: Mapping[Value, str], scalars: Mapping[Scalar, str], layer: tuple[str, str] | None = None
+) -> list[str]:
+    """Statements that compute `graph` from the named inputs, ending in a `return`.
+
+    `layer` is the path of a layer that is given as an argument, and the argument's name.
+    """
+    return _Reference(graph, names, scalars, layer).lines()
 
 
 class _Reference(Writer):
-    def __init__(self, graph: Graph, names: Mapping[Value, str], scalars: Mapping[Scalar, str]) -> None:
-        reserved = RESERVED | {"random", "seed", *scalars.values()}
+    def __init__(
+        self,
+        graph: Graph,
+        names: Mapping[Value, str],
+        scalars: Mapping[Scalar, str],
+        layer: tuple[str, str] | None,
+    ) -> None:
+        self.path, self.layer = layer or ("", "")
+        reserved = RESERVED | {"random", "seed", *scalars.values(), *filter(None, [self.layer])}
         self.scalars = scalars
         super().__init__(graph, indent=4, layers=False, comments=False, names=names, reserved=reserved)
         self.draws = 0
+
+    def _text(self, node: Node) -> Text:
+        if self.layer and node.layer == self.path:
+            return call(self.layer, [self.operand(v).text for v in node.values], ordered=True)
+        return super()._text(node)
 
     def scalar(self, scalar: Scalar) -> str:
         return self.scalars[scalar]

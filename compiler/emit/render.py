@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,17 @@ def layout(head: str, arguments: Sequence[str], tail: str, indent: int) -> str:
         return line
     inner = " " * (indent + 4)
     return "\n".join([f"{head}(", *(f"{inner}{argument}," for argument in arguments), f"{' ' * indent}){tail}"])
+
+
+def import_from(module: str, names: Iterable[str]) -> str:
+    """`from module import A, B` in the order that isort has: constants, then classes, each as people count."""
+    ordered = sorted(set(names), key=lambda name: (not (name.isupper() and name[1:]), _natural(name)))
+    line = f"from {module} import {', '.join(ordered)}"
+    return line if len(line) <= WIDTH else layout(f"from {module} import ", ordered, "", 0)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name.lower())]
 
 
 @cache

@@ -10,9 +10,10 @@ from pathlib import PurePath
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
 from tdsl.compiler.emit.evaluate import metric_texts
 from tdsl.compiler.emit.python import block_lines
-from tdsl.compiler.emit.render import layout, plain, render
+from tdsl.compiler.emit.render import import_from, layout, plain, render
 from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
 from tdsl.compiler.inspect import parameters
+from tdsl.compiler.passes.place_layouts import channels_last
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
@@ -134,6 +135,11 @@ def _model(name: str, member: ModuleMember, tail: str) -> str:
     return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments(member.args), tail, 4)
 
 
+def _placed(name: str, unit: Unit, run: RunIR) -> str:
+    """A model goes to the device, one that is to be so laid out in memory."""
+    return ".to(device, memory_format=torch.channels_last)" if name in channels_last(unit, run) else ".to(device)"
+
+
 def train_text(unit: Unit, run: RunIR) -> TrainText:
     """What the template shows."""
     spec = run.spec
@@ -147,7 +153,9 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         doc=spec.doc,
         batch_size=literal(spec.settings["batch_size"]),
         settings=_settings(run),
-        models={identifier(name): _model(name, member, ".to(device)") for name, member in run.models.items()},
+        models={
+            identifier(name): _model(name, member, _placed(name, unit, run)) for name, member in run.models.items()
+        },
         loss=tuple(block_lines(run.loss)),
         tracks=run.loss.tracks,
         differentiates=run.loss.differentiates,
@@ -185,7 +193,7 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     others += ["from torch import Tensor, nn"]
     others += [f"from torch.optim.lr_scheduler import {schedulers}"] if schedulers else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
-    own += [f"from model import {', '.join(_classes(run))}"]
+    own += [import_from("model", _classes(run))]
     modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "run": True}
     modules |= {name: mentions(body, name) for name in ("nn_functions", "random", "tracking")}
     modules |= {"streams": text.validates}
@@ -207,7 +215,7 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
 def _uses_torch(text: TrainText, body: str) -> bool:
     """Whether `torch` itself is named: by what the program says, or by what the template does for it."""
     decorated = text.validates or text.differentiates or text.compare_differentiates
-    return decorated or text.scaled or mentions(f"{text.optimizer}\n{body}", "torch")
+    return decorated or text.scaled or mentions("\n".join([text.optimizer, body, *text.models.values()]), "torch")
 
 
 # Settings -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ WIDTH = 108  # of a line of a kernel's body, less its indentation
 RESERVED = {"rows", "cols", "mask", "row_mask", "col_mask", "offsets", "seed", "n", "n_rows", "tl", "tm", "program"}
 RESERVED |= {"start", "first", "triton", "torch", "grid", "ctx", "shape", "tile", "launch", "random", "kernels"}
 RESERVED |= {"n_cols", "N_COLS", "BLOCK", "BLOCK_ROWS", "BLOCK_COLS", "programs", "Tensor", "float", "max", "range"}
-RESERVED |= {"attention_tiles", "nn_functions"}
+RESERVED |= {"attention_tiles", "batch_norm", "nn", "nn_functions"}
 
 # What must not count what lies outside the tensor.
 MASKED = ("row_sum", "row_max", "row_min", "col_sum", "all_sum", "scan_sum", "scan_back")
@@ -39,6 +39,7 @@ NOUNS: Mapping[str, str] = {
     "any": "some",
     "round": "rounded",
     "where": "chosen",
+    "batch_norm_layer": "normalised",
     "row_sum": "total",
     "scan_sum": "running",
     "scan_back": "rest",

@@ -41,6 +41,8 @@ def _structured_use(group: Group, structure: Structure, measure: Measure, needed
     cost = template.cost(group, measure)
     if not any(v in needed for v in group.body.inputs):
         return Use(replace(cost, backward=0, flops_backward=0, kept=0))
+    if callable(template.keeps):
+        return Use(cost, template.keeps(group))
     keeps = tuple(structure.roles[role] for role in template.keeps if role in structure.roles)
     keeps += group.body.outputs if "results" in template.keeps else ()
     return Use(cost, keeps)

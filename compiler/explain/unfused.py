@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
 
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.explain.model import Unfused
@@ -10,7 +11,7 @@ from tdsl.compiler.ir import Graph, Node
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.fuse import Boundary, boundaries, fuse
 from tdsl.compiler.passes.fusible import Why, unfusible
-from tdsl.compiler.passes.tidy import prune, share
+from tdsl.compiler.pipeline import Pass, passes_of
 from tdsl.dsl.diagnostics import Span
 
 ALONE = "a single operation, which PyTorch computes as well"
@@ -20,17 +21,19 @@ ARROW = "\u2192"
 
 def unfused(unit: Unit, run: str | None) -> Iterator[Unfused]:
     """Of a program before its passes: of each module, then of the run's loss (as the module '')."""
+    before = passes_of(unit)
+    before = before[: before.index(fuse)]
     for ir in unit.modules:
-        yield from _graph(ir.class_name, ir.graph)
+        yield from _graph(ir.class_name, ir.graph, before)
     if run is not None:
-        yield from _graph("", unit.runs[run].loss)
+        yield from _graph("", unit.runs[run].loss, before)
 
 
-def _graph(module: str, graph: Graph) -> Iterator[Unfused]:
+def _graph(module: str, graph: Graph, before: tuple[Pass, ...]) -> Iterator[Unfused]:
     for node in graph.nodes:
         for region in node.regions:
-            yield from _graph(module, region)
-    tidied = prune(share(graph))
+            yield from _graph(module, region, before)
+    tidied = reduce(lambda found, step: step(found), before, graph)
     with knowing(graph.known, graph.assumed):
         found = list(_told(module, tidied))
     yield from found
@@ -75,6 +78,8 @@ def _why(boundary: Boundary) -> str:
     culprit, why = boundary.culprit, boundary.why
     if culprit is None:
         return why.value
+    if culprit.group is not None:
+        return f"{culprit.group.name} has kernels of its own"
     if culprit.regions:
         return f"{culprit.op.name} is a block of its own"
     if culprit.op.name in CALLS:
@@ -92,6 +97,8 @@ def _names(nodes: list[Node]) -> str:
 
 
 def _name(node: Node) -> str:
+    if node.group is not None:
+        return node.group.name
     if node.op.name in CALLS:
         return node.layer
     return f"{node.layer}: {node.op.name}" if node.layer else node.op.name

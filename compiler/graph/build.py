@@ -214,6 +214,8 @@ class _Maker:
         assert node.group is not None
         self.kernels[node.group.name] = None
         read = [params[v] for v in dict.fromkeys(node.values) if v in params]
+        layer = node.group.structure.layer if node.group.structure is not None else ""
+        read += [p for p in params.values() if layer and p.path.startswith(f"{layer}.")]
         lines = list(self.rows(node.group.body.nodes, ir, [p.path for p in read]))
         total = sum(self.counts.get(f"{path}{p.path}", 0) for p in read)
         lines += [words.count(total)] if total else []

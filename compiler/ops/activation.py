@@ -38,8 +38,14 @@ def _softplus(t: Tracer, x: Expr, beta: float, threshold: float) -> Expr:
 
 
 def _hardtanh(t: Tracer, x: Expr, min_val: float, max_val: float) -> Expr:
-    """Unlike `clamp`, without a gradient at the bounds, as in PyTorch."""
-    return t.where(x <= min_val, min_val, t.where(x >= max_val, max_val, x))
+    """Unlike `clamp`, without a gradient at the bounds, nor of NaN, as in PyTorch."""
+    return _within(t, x, min_val, max_val, x, min_val, max_val)
+
+
+def _within(t: Tracer, x: Expr, low: float, high: float, middle: Expr, below: float, above: float) -> Expr:
+    """`middle` between two bounds, the one number up to the lower, the other from the upper on."""
+    outside = t.where(x <= low, below, t.where(x >= high, above, x))
+    return t.where(t.both(x > low, x < high), middle, t.stop(outside))
 
 
 def _between(t: Tracer, x: Expr, low: float, high: Expr | float, middle: Expr) -> Expr:
@@ -114,7 +120,7 @@ composite("gelu", 'input: tensor, *, approximate: str = "none"', _gelu, _gelu_ty
 composite("silu", "input: tensor", lambda t, x: x * t.sigmoid(x), flops=4)
 composite("mish", "input: tensor", lambda t, x: x * t.tanh(_softplus(t, x, 1.0, 20.0)), flops=8)
 composite("hardtanh", "input: tensor, min_val: float = -1.0, max_val: float = 1.0", _hardtanh, _hardtanh_type)
-composite("hardsigmoid", "input: tensor", lambda t, x: _between(t, x, 0.0, 1.0, (x + 3.0) / 6.0))
+composite("hardsigmoid", "input: tensor", lambda t, x: _within(t, x, -3.0, 3.0, (x + 3.0) / 6.0, 0.0, 1.0))
 composite("hardswish", "input: tensor", lambda t, x: _between(t, x, 0.0, x, x * (x + 3.0) / 6.0))
 composite("softplus", "input: tensor, beta: float = 1.0, threshold: float = 20.0", _softplus, flops=4)
 composite("softsign", "input: tensor", lambda t, x: x / (1.0 + t.abs(x)), _softsign_type)

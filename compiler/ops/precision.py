@@ -6,7 +6,7 @@ from typing import Any
 
 from tdsl.compiler.ir import TensorType
 from tdsl.compiler.ops.cost import Keeps
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, movement, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 
 
@@ -24,7 +24,8 @@ def _unchanged(t: Tracer, x: Expr, **attrs: object) -> Expr:
 
 
 def _to(texts: list[str], attrs: dict[str, Any]) -> str:
-    return f"{texts[0]}.to({attrs['dtype'].text})"
+    layout = ", memory_format=torch.channels_last" if attrs.get("channels_last") else ""
+    return f"{texts[0]}.to({attrs['dtype'].text}{layout})"
 
 
 register(
@@ -44,13 +45,19 @@ register(
     Op(
         "downcast",
         Kind.POINTWISE,
-        signature("input: tensor, dtype: any"),
+        signature("input: tensor, dtype: any, channels_last: bool = false"),
         _narrowed,
         _to,
         lower=_unchanged,
         flops=0,
         keeps=Keeps.NOTHING,
-        doc="From float32 to `dtype`, which is a scalar with PyTorch's name of it.",
+        doc="From float32 to `dtype`, a scalar with PyTorch's name of it; in another order in memory if asked.",
     )
 )
-internal("upcast", "downcast")
+movement(
+    "channels_last",
+    "input: tensor",
+    lambda b: (b.type(0),),
+    lambda texts, attrs: f"{texts[0]}.contiguous(memory_format=torch.channels_last)",
+)
+internal("upcast", "downcast", "channels_last")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from tdsl.compiler.ir import Graph, Group, Node, Scalar, TensorType, Value
+from tdsl.compiler.ir import Attr, Graph, Group, Node, Scalar, TensorType, Value
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.ops.op import OPS, Bound, Kind
 from tdsl.compiler.structured.template import template_of
@@ -21,7 +21,7 @@ class Casts:
         self.of: dict[Value, Value] = {}
 
     def cast(self, op: str, value: Value, node: Node | None, output: Value | None = None) -> Value:
-        attrs = {"dtype": self.low}
+        attrs: dict[str, Attr] = {"dtype": self.low, **({"channels_last": False} if op == "downcast" else {})}
         span = node.span if node is not None else None
         # What a value is called after is what made it, not the cast.
         origin = "" if node is None else node.origin or node.op.name

@@ -12,6 +12,7 @@ from tdsl.compiler.ir import Graph
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.patterns.attention import attention
 from tdsl.compiler.passes.patterns.attention_kernel import attention_kernel
+from tdsl.compiler.passes.patterns.batch_norm import batch_norm
 from tdsl.compiler.passes.patterns.gelu import gelu
 from tdsl.compiler.passes.patterns.linears import linears
 from tdsl.compiler.passes.patterns.ropes import ropes
@@ -20,7 +21,7 @@ from tdsl.compiler.passes.patterns.split_rope import split_rope
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = (gelu, attention, attention_kernel, linears, split_rope, ropes)
+PATTERNS: tuple[Pattern, ...] = (gelu, attention, attention_kernel, linears, split_rope, ropes, batch_norm)
 
 
 def recognise(graph: Graph) -> Graph:

@@ -150,15 +150,23 @@ def _step(scaler: Any, optimizer: Any, state: Mapping[str, Any], *args: Any, **k
     return optimizer.step(*args, **kwargs)
 
 
-def _moved(module: nn.Module, device: torch.device) -> nn.Module:
+def _moved(
+    module: nn.Module, device: torch.device | None = None, *, memory_format: torch.memory_format | None = None
+) -> nn.Module:
     """The module on another device, what it shares still shared, as PyTorch has it between CPUs and GPUs alone."""
     moved: dict[int, Tensor] = {}
+
+    def placed(tensor: Tensor) -> Tensor:
+        value = tensor.detach() if device is None else tensor.detach().to(device)
+        wanted = memory_format if memory_format is not None and tensor.dim() == 4 else None
+        return value if wanted is None else value.contiguous(memory_format=wanted)
+
     for each in module.modules():
         parameters: dict[str, Any] = each._parameters
         for held in (parameters, each._buffers):
             for name, tensor in held.items():
                 if tensor is not None:
-                    held[name] = moved.setdefault(id(tensor), _held_as(tensor, tensor.detach().to(device)))
+                    held[name] = moved.setdefault(id(tensor), _held_as(tensor, placed(tensor)))
     return module
 
 

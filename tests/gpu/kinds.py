@@ -35,7 +35,11 @@ class Kind:
         """The module, its kernels in `folder`."""
         torch.manual_seed(0)
         made: torch.nn.Module = executed(self.text, folder).M(*(self.small_args if small else self.args))
-        return made.to(DEVICE, dtype)
+        made = made.to(DEVICE, dtype)
+        for norm in made.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.float()  # as in a run in lower precision
+        return made
 
     def inputs(self, dtype: torch.dtype, small: bool = False) -> list[Tensor]:
         """Drawn on the host: nothing but the kernels is to run on the GPU."""
@@ -131,6 +135,19 @@ KINDS = {
 }""",
         ((8, 16, 32, 32),),
         ((2, 16, 5, 7),),
+        args=(16,),
+        small_args=(16,),
+    ),
+    "batch norm": Kind(
+        """module M(channels: int) {
+    norm1 = BatchNorm2d(channels)
+    norm2 = BatchNorm2d(channels)
+    forward(x: float[B, channels, H, W], r: float[B, channels, H, W]) -> float[B, channels, H, W] {
+        return relu(r + norm2(silu(norm1(x))))
+    }
+}""",
+        ((8, 16, 32, 32),) * 2,
+        ((2, 16, 5, 7),) * 2,
         args=(16,),
         small_args=(16,),
     ),

@@ -32,6 +32,8 @@ class Layer:
     - `parts`: layers within this one, by name, and their arguments.
     - `buffers`: name to shape of what a layer keeps beside its parameters.
     - `check`: refuses constructor's arguments that do not fit together.
+    - `joins`: whether a kernel computes it with an activation that follows it: the elements of a `Sequential` that has
+      both are called one by one.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Layer:
     parts: Mapping[str, tuple[str, Callable[[Args], Args]]] = field(default_factory=dict)
     buffers: Shapes = field(default_factory=dict)
     check: Callable[[Args, Span], None] | None = None
+    joins: bool = False
 
     @property
     def path(self) -> str:

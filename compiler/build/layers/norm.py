@@ -79,6 +79,7 @@ for _n, _ranks in ((1, (2, 3)), (2, (4,)), (3, (5,))):
         attrs=_running(_ranks),
         infer={"num_features": (0, 1)},
         buffers=_RUNNING,
+        joins=True,
     )
     layer(
         f"InstanceNorm{_n}d",

@@ -1,0 +1,26 @@
+"""The checkpoints of the run `digits` of residual_images.model.
+
+Started as `python checkpoint.py list`, `verify` or `convert FILE.safetensors`; `--help` tells the options.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import data
+from model import Net
+from tdsl.runtime import checkpoint, checkpoint_tool
+
+OUT = data.ROOT / "runs" / "digits"
+
+
+def load(which: str = "best", *, out: Path = OUT, device: str = "cpu") -> Net:
+    """The model of a checkpoint: `which` is `best`, `last` or the path of one. Averaged weights, where kept."""
+    model = Net()
+    checkpoint.load_model_weights(checkpoint.find(out / "checkpoints", which), model, "model")
+    return model.to(device).eval()
+
+
+if __name__ == "__main__":
+    sys.exit(checkpoint_tool.main("digits", OUT))
