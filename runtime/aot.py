@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tdsl.runtime import launch
-from tdsl.runtime.verify import Case, cases, load
+from tdsl.runtime.verify import Case, cases, learns, load
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -59,7 +59,8 @@ class Launch:
         return str(self.kernel.__name__)
 
     def key(self) -> object:
-        return (self.name, tuple(map(_kind, self.args)), self.constants, self.warps)
+        kinds = tuple((_kind(a), _is_aligned(a)) for a in self.args)
+        return (self.name, kinds, self.constants, self.warps)
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,18 @@ def _recording(module: ModuleType) -> Iterator[list[Launch]]:
 def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]:
     """The launches of one case, forward and backward."""
     with _recording(module) as found:
-        tensors = [
-            torch.zeros(s, dtype=dtype if d == "float" else torch.float32, requires_grad=True)
-            if d in ("float", "f32")
-            else torch.zeros(s, dtype=torch.int64)
-            for s, d in zip(case.shapes, case.dtypes)
-        ]
+        tensors = [_zeros(s, kind, dtype) for s, kind in zip(case.shapes, case.dtypes)]
         outputs = getattr(module, case.group)(*tensors, *case.scalars)
         floats = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
         torch.autograd.backward(floats, [torch.zeros_like(o) for o in floats])
     return found
+
+
+def _zeros(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> Tensor:
+    if not kind.endswith(("float", "f32")):
+        return torch.zeros(shape, dtype=torch.int64)
+    found = torch.zeros(shape, dtype=dtype if kind.endswith("float") else torch.float32)
+    return found.requires_grad_(learns(kind))
 
 
 def _kind(arg: object) -> str:
@@ -126,16 +129,26 @@ def _kind(arg: object) -> str:
 
 
 def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
-    """Compile a launch for a target; pointers are taken to be aligned to 16 bytes, as PyTorch's are."""
+    """Compile a launch for a target; addresses are taken to be aligned to 16 bytes, as PyTorch's are."""
     names = [n for n in each.kernel.arg_names if n not in dict(each.constants)]
     kinds = dict(zip(names, map(_kind, each.args)))
     signature = {n: kinds.get(n, "constexpr") for n in each.kernel.arg_names}
     constants = {(each.kernel.arg_names.index(n),): v for n, v in each.constants}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(each.kernel.arg_names) if signature[n][0] == "*"}
+    values = dict(zip(names, each.args))
+    aligned = {
+        (i,): [["tt.divisibility", 16]] for i, n in enumerate(each.kernel.arg_names) if _is_aligned(values.get(n))
+    }
     source = ASTSource(each.kernel, signature, constants, aligned)
-    binary = triton.compile(source, target=TARGETS[target], options={"num_warps": each.warps})
+    # A program has 1,024 threads at most.
+    warps = min(each.warps, 1024 // TARGETS[target].warp_size)
+    binary = triton.compile(source, target=TARGETS[target], options={"num_warps": warps})
     registers, spilled = _resources(binary)
     return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled)
+
+
+def _is_aligned(arg: object) -> bool:
+    """Whether a launch tells the compiler that 16 divides an address or a number."""
+    return isinstance(arg, Tensor) or (type(arg) is int and arg % 16 == 0)
 
 
 def _resources(binary: Any) -> tuple[int, int]:

@@ -17,6 +17,10 @@ KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MOST_PROGRAMS = 264
 # Rows that do not fit in registers are walked over in blocks of this many columns.
 CHUNK = 2048
+# How many programs count what a loss is a mean over; a power of two.
+COUNTS = 32
+# Threads of a program: 1,024 at most, in warps of 32 or, on AMD's GPUs, of 64.
+MOST_WARPS = 16 if torch.version.hip else 32
 
 
 class Tile(NamedTuple):
@@ -132,6 +136,30 @@ def column_tile(n_cols: int) -> Tile:
     """For kernels without sums over a row: columns are split among programs."""
     cols = min(power_of_two(n_cols), 1024)
     return Tile(max(1, min(1024 // cols, 64)), cols, 4)
+
+
+def class_tile(rows: Tensor) -> Tile:
+    """For rows of class scores: those that fit in one program all go to one, of short rows a program takes several.
+
+    Long rows are walked in blocks, twice, and the second walk is to find them in the L2 cache, of which an H100 has
+    50 MB: up to 128 KB three or two programs share a multiprocessor, each with half its threads; of longer rows there
+    is one. Rows that do not begin at multiples of 16 bytes are read number by number, which takes more registers.
+    """
+    n_rows, n_classes = rows.shape
+    size = rows.element_size()
+    aligned = rows.stride(0) * size % 16 == 0
+    long = n_classes * size > 1 << 17
+    cols = min(max(power_of_two(n_classes), 8), 16384 if aligned and long else 8192)
+    alone = power_of_two(n_rows) * cols <= 8192
+    together = power_of_two(n_rows) if alone else max(4096 // cols, 1)
+    warps = together * cols // 512 if aligned or cols < 8192 else 32
+    return Tile(together, cols, max(1, min(warps, MOST_WARPS)))
+
+
+def matrix(x: Tensor, n_rows: int, n_cols: int) -> Tensor:
+    """`x` as [n_rows, n_cols], each row in one piece of memory; copied only where it does not lie so."""
+    found = x.reshape(n_rows, n_cols)
+    return found if found.stride(1) == 1 or n_cols < 2 else found.contiguous()
 
 
 def programs(n_rows: int, block_rows: int) -> int:

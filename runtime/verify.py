@@ -38,7 +38,11 @@ DTYPES = {"float": None, "f32": torch.float32, "i64": torch.int64, "i32": torch.
 
 @dataclass(frozen=True)
 class Case:
-    """One call: `shapes` and `dtypes` of the tensors, `scalars` after them, how inputs are laid out."""
+    """One call: `shapes` and `dtypes` of the tensors, `scalars` after them, how inputs are laid out.
+
+    A dtype is `float` (the precision in turn), one of `DTYPES`, or says what the tensor holds: `below:N` labels of N
+    classes, and L among them as `below:N:L`; `positive float` and `positive f32` weights, which have no gradient.
+    """
 
     group: str
     shapes: tuple[tuple[int, ...], ...]
@@ -105,7 +109,7 @@ def _run(
 
     The gradients of the results are the same numbers whatever they are computed in.
     """
-    inputs = [_leaf(t, computed) for t in tensors]
+    inputs = [_leaf(t, computed, learns(kind)) for t, kind in zip(tensors, case.dtypes)]
     found = function(*inputs, *case.scalars)
     outputs = list(found) if isinstance(found, tuple) else [found]
     floats = [o for o in outputs if o.is_floating_point() and o.requires_grad]
@@ -124,10 +128,15 @@ def _shaken(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> T
     return tensor.double() * (1 + torch.finfo(dtype).eps * change.to(tensor.device))
 
 
-def _leaf(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+def learns(kind: str) -> bool:
+    """Whether a tensor of this dtype of a case has a gradient."""
+    return kind in ("float", "f32")
+
+
+def _leaf(tensor: Tensor, dtype: torch.dtype | None, learns: bool) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
-    return (tensor.to(dtype) if dtype else tensor).detach().requires_grad_()
+    return (tensor.to(dtype) if dtype else tensor).detach().requires_grad_(learns)
 
 
 def _output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
@@ -146,10 +155,14 @@ def _tensor(
     """Random values in the case's memory layout, which they are given on the device: a copy would be contiguous."""
     if kind == "bool":
         return (torch.rand(shape, generator=generator) < 0.5).to(device)
-    if kind == "f32":
+    if kind.startswith("below:"):
+        return _labels(kind, shape, generator).to(device)
+    if kind.endswith("f32"):
         dtype = torch.float32
-    elif kind != "float":
+    elif not kind.endswith("float"):
         return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind]).to(device)
+    if not learns(kind):
+        return (torch.rand(shape, generator=generator) + 0.5).to(device, dtype)
     if case.layout == "transposed" and len(shape) > 1:
         swapped = (*shape[:-2], shape[-1], shape[-2])
         return torch.randn(swapped, generator=generator).to(device, dtype).transpose(-1, -2)
@@ -163,6 +176,14 @@ def _tensor(
         flat = values.view(-1)
         flat[0], flat[values.numel() // 2] = float("nan"), float("inf")
     return values
+
+
+def _labels(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Labels of as many classes as `below:N` says; of `below:N:L` every fourth or so is L."""
+    _, classes, *other = kind.split(":")
+    labels = torch.randint(0, max(int(classes), 1), shape, generator=generator)
+    replaced = torch.rand(shape, generator=generator) < 0.25
+    return torch.where(replaced, int(other[0]), labels) if other else labels
 
 
 def _seeds(reference: Callable[..., Any], generator: torch.Generator) -> bool:
@@ -212,7 +233,7 @@ def _judged(
     anything: list[Tensor | None] = [None] * len(fused[0])
     # Where an input is itself NaN or infinite, the gradient is what PyTorch's code happens to do, its vectorised one
     # at times something else than its scalar one.
-    finite = [t.isfinite() for t in tensors if t.is_floating_point()]
+    finite = [t.isfinite() for t, kind in zip(tensors, case.dtypes) if learns(kind)]
     worst = [0.0, 0.0]
     for index, factor, where in ((0, FORWARD, anything), (1, BACKWARD, finite)):
         for a, b, c, d, at in zip(fused[index], eager[index], exact[index], nearby[index], where):

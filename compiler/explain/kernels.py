@@ -41,7 +41,8 @@ def _structured_use(group: Group, structure: Structure, measure: Measure, needed
     cost = template.cost(group, measure)
     if not any(v in needed for v in group.body.inputs):
         return Use(replace(cost, backward=0, flops_backward=0, kept=0))
-    keeps = tuple(structure.roles[role] for role in template.keeps if role in structure.roles)
+    kept = template.keeping(group) if template.keeping is not None else template.keeps
+    keeps = tuple(structure.roles[role] for role in kept if role in structure.roles)
     return Use(cost, keeps)
 
 

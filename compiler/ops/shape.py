@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from tdsl.compiler.ir import Attr, Shape, TensorType
+from tdsl.compiler.ir import Attr, Shape, TensorType, Value
 from tdsl.compiler.ops.infer import ONE, REST, axis, known, quotient, same, stated
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, library, register, signature
 from tdsl.compiler.size import Quotient, Size, product
@@ -189,6 +190,16 @@ def _transpose(b: Bound) -> Types:
     if shape:
         shape[i], shape[j] = shape[j], shape[i]
     return typed(b, tuple(shape))
+
+
+def permutation(b: Bound) -> tuple[int, ...]:
+    """Where each dimension of the result of an op of these comes from."""
+    shape = b.type(0).shape
+    if b.op.name == "permute":
+        return tuple(axis(d, len(shape), b) for d in several(b.attrs["dims"]))
+    # As the op's own rule does it to a shape of numbers.
+    (found,) = b.op.infer(replace(b, inputs=(Value(TensorType("float", tuple(map(Size.of, range(len(shape)))))),)))
+    return tuple(size.constant or 0 for size in found.shape)
 
 
 def _permute(b: Bound) -> Types:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.passes.patterns.cross_entropy import cross_entropy
 
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = ()
+PATTERNS: tuple[Pattern, ...] = (cross_entropy,)
 
 
 def recognise(graph: Graph) -> Graph:

@@ -37,7 +37,8 @@ class Case:
     """Sizes at which `tdsl verify` runs a group: the shapes of its tensors, and what fills those of integers.
 
     `dtypes` has for each tensor `float` (the precision in turn), `f32`, `bool`, an integer dtype (drawn from 0 to 7),
-    or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`).
+    or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`). `positive float` and
+    `positive f32` are numbers greater than 0 without a gradient.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -53,7 +54,8 @@ class Template:
       `_{{ class_name }}`, whose `forward(ctx, ...)` takes `naming.arguments`, and the seed of its draws where it draws.
     - `moved(group)`: the comment's last clause, on the bytes it moves.
     - `cases(group)`: the sizes at which it is verified.
-    - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads.
+    - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads,
+      `keeping(group)` where these vary.
     - `draws(structure)`: whether it draws random numbers.
     - `native`: whether it multiplies matrices in the precision of what it is given. Others compute in float32 whatever
       they read and write, as generated kernels do.
@@ -67,6 +69,7 @@ class Template:
     keeps: tuple[str, ...] = ()
     draws: Callable[[Structure], bool] = field(default=lambda structure: False)
     native: bool = False
+    keeping: Callable[[Group], tuple[str, ...]] | None = None
 
 
 TEMPLATES: dict[str, Template] = {}
