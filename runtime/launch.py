@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +23,10 @@ CHUNK = 2048
 COUNTS = 32
 # Threads of a program: 1,024 at most, in warps of 32 or, on AMD's GPUs, of 64.
 MOST_WARPS = 16 if torch.version.hip else 32
+
+
+# Whether kernels may be used here and now.
+_KERNELS = ContextVar("_KERNELS", default=True)
 
 
 class Tile(NamedTuple):
@@ -42,7 +48,7 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = ()) -> bool:
     Those of `float32` are parameters, which stay in that beside activations of a lower precision. The interpreter
     computes bfloat16 wrongly, so there it goes to the reference.
     """
-    if any(t.dtype != torch.float32 for t in float32):
+    if not _KERNELS.get() or any(t.dtype != torch.float32 for t in float32):
         return False
     floats = {t.dtype for t in tensors if t.is_floating_point()}
     if not floats and float32:
@@ -54,14 +60,16 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = ()) -> bool:
     return all(t.is_cuda for t in (*tensors, *float32))
 
 
-def falls_back_to(reference: Callable[..., Any]) -> Callable[[type[Function]], type[Function]]:
+def falls_back_to(reference: Callable[..., Any] | None) -> Callable[[type[Function]], type[Function]]:
     """A decorator: where the kernels of an autograd function do not build on a device, `reference` computes instead.
 
+    None is the function itself, to which `use_kernels` then says no.
     A warning tells it, once for each device and kind of arguments; with `TDSL_STRICT=1` the kernel's error is raised.
     """
 
     def decorated(function: type[Function]) -> type[Function]:
         kernels: Callable[..., Any] = function.apply
+        instead = reference or partial(_without_kernels, kernels)
         known: dict[object, bool] = {}
 
         def apply(*arguments: Any) -> Any:
@@ -71,12 +79,20 @@ def falls_back_to(reference: Callable[..., Any]) -> Callable[[type[Function]], t
             key = tuple((a.device, a.dtype, a.shape[1:]) if isinstance(a, Tensor) else type(a) for a in arguments)
             if key not in known:
                 known[key] = _builds(kernels, function.__name__, arguments)
-            return kernels(*arguments) if known[key] else reference(*arguments)
+            return kernels(*arguments) if known[key] else instead(*arguments)
 
         function.apply = staticmethod(apply)  # type: ignore[method-assign]
         return function
 
     return decorated
+
+
+def _without_kernels(function: Callable[..., Any], *arguments: Any) -> Any:
+    token = _KERNELS.set(False)
+    try:
+        return function(*arguments)
+    finally:
+        _KERNELS.reset(token)
 
 
 def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) -> bool:
@@ -138,21 +154,22 @@ def column_tile(n_cols: int) -> Tile:
     return Tile(max(1, min(1024 // cols, 64)), cols, 4)
 
 
-def class_tile(rows: Tensor) -> Tile:
+def class_tile(rows: Tensor, blocks: int = 1) -> Tile:
     """For rows of class scores: those that fit in one program all go to one, of short rows a program takes several.
 
     Long rows are walked in blocks, twice, and the second walk is to find them in the L2 cache, of which an H100 has
     50 MB: up to 128 KB three or two programs share a multiprocessor, each with half its threads; of longer rows there
-    is one. Rows that do not begin at multiples of 16 bytes are read number by number, which takes more registers.
+    is one. Rows that do not begin at multiples of 16 bytes are read number by number, which takes more registers, as
+    does more than one block at a time.
     """
     n_rows, n_classes = rows.shape
     size = rows.element_size()
     aligned = rows.stride(0) * size % 16 == 0
     long = n_classes * size > 1 << 17
-    cols = min(max(power_of_two(n_classes), 8), 16384 if aligned and long else 8192)
+    cols = min(max(power_of_two(n_classes), 8), (16384 if aligned and long else 8192) // blocks)
     alone = power_of_two(n_rows) * cols <= 8192
     together = power_of_two(n_rows) if alone else max(4096 // cols, 1)
-    warps = together * cols // 512 if aligned or cols < 8192 else 32
+    warps = together * cols * blocks // 512 if aligned or n_classes <= cols else 32
     return Tile(together, cols, max(1, min(warps, MOST_WARPS)))
 
 

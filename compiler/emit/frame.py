@@ -27,6 +27,7 @@ class GroupText:
     tensors: str
     arguments: str
     draws: bool
+    everywhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,11 @@ def class_name(group: str) -> str:
     return "".join(word.capitalize() for word in group.split("_"))
 
 
-def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
-    """The whole text of a group around that of its kernels; `moved` says what they move."""
+def frame(group: Group, named: Named, kernels: str, moved: str, everywhere: bool = False) -> GroupText:
+    """The whole text of a group around that of its kernels; `moved` says what they move.
+
+    `everywhere`: the autograd function is called whether kernels can run or not.
+    """
     parameters = [f"{name}: Tensor" for name in named.inputs.values()]
     parameters += [f"{name}: {_annotation(scalar)}" for scalar, name in named.scalars.items()]
     count = len(group.body.outputs)
@@ -66,6 +70,7 @@ def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
         tensors=_tensors(group, named),
         arguments=named.arguments,
         draws=named.draws,
+        everywhere=everywhere,
     )
 
 

@@ -36,7 +36,7 @@ def _structured(group: Group) -> GroupText:
         **template.variables(group, naming),
     )
     named = Named(naming.inputs, naming.scalars, template.draws(group.structure))
-    return frame(group, named, text.rstrip("\n"), template.moved(group))
+    return frame(group, named, text.rstrip("\n"), template.moved(group), template.everywhere)
 
 
 def _naming(group: Group) -> Naming:

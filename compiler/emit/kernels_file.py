@@ -11,7 +11,7 @@ from tdsl.compiler.emit.text import mentions
 from tdsl.compiler.ir import Group
 
 # The run-time modules that functions of `kernels.py` may name.
-OWN = ("launch", "mixed_precision", "nn_functions", "random")
+OWN = ("chunks", "launch", "mixed_precision", "nn_functions", "random")
 
 
 def emit_kernels(groups: Sequence[Group], source: str) -> str:

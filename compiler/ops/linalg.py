@@ -59,7 +59,7 @@ def _matmul(b: Bound) -> Types:
     return (TensorType(promote(b.inputs), (*batch, *rows, *cols)),)
 
 
-library("linear", "input: tensor, weight: tensor, bias: tensor? = none", _linear)
+library("linear", "input: tensor, weight: tensor, bias: tensor? = none", _linear, product=True)
 library("matmul", "input: tensor, other: tensor", _matmul, "@")
 
 

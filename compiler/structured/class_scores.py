@@ -2,10 +2,12 @@
 
 The loss of a row with scores x, label t, class weights w and label smoothing e over C classes is PyTorch's
 
-    (1 - e) * w[t] * (lse - x[t]) + e / C * sum_c w[c] * (lse - x[c]),    lse = log sum_c exp(x[c]),
+    (1 - e) * w[t] * -p[t] + e / C * sum_c w[c] * -p[c],    p[c] = (x[c] - top) - log sum_c exp(x[c] - top),
 
-and its gradient `whole * exp(x - lse) - wanted`, where `wanted` is (1 - e) * w[t] at the label plus e / C * w[c] at each
-class, and `whole` the sum of that over the classes. A mean divides by the sum of w[t] over the rows that count.
+and its gradient `whole * exp(p) - wanted`, where `wanted` is (1 - e) * w[t] at the label plus e / C * w[c] at each class,
+and `whole` the sum of that over the classes. The two parts of the log of the sum, `top` and `log_sum`, stay apart:
+added, they would be rounded as the scores are, not as the distances between them. A mean divides by the sum of w[t] over
+the rows that count.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from tdsl.compiler.ir import Structure
 class ScoreKernels:
     """The kernels of one group, their names beginning with `name`.
 
-    `ignored` is the label that counts for nothing, None where each counts. `at_once`: the gradient is written as the
-    scores are read; `magnified` times what it is of the sum of the losses, where that is not 0. `infinite`: an infinite
-    score makes the loss infinite, as `logsumexp` does, not NaN.
+    `ignored` is the label that counts for nothing, None where each counts. `infinite`: an infinite score makes the loss
+    infinite, as `logsumexp` does, not NaN. `at_once`: the gradient is written as the scores are read. `chunked`: the
+    rows are some of all; what all count for comes as one number, by which a mean's gradient alone is divided.
+    `magnified`: that gradient is as many times the one of the sum of the losses instead.
     """
 
     name: str
@@ -33,6 +36,7 @@ class ScoreKernels:
     ignored: int | None
     infinite: bool
     at_once: bool
+    chunked: bool = False
     magnified: int = 0
 
     # Which lines there are
@@ -48,13 +52,18 @@ class ScoreKernels:
 
     @property
     def counts(self) -> bool:
-        """Whether what the mean divides by has to be counted."""
-        return self.reduction == "mean" and (self.weighted or self.ignored is not None)
+        """Whether what the mean divides by is counted by a kernel of its own."""
+        return self.reduction == "mean" and not self.chunked and (self.weighted or self.ignored is not None)
+
+    @property
+    def divides(self) -> bool:
+        """Whether the gradient is divided by what all rows count for."""
+        return self.reduction == "mean" and self.chunked and not self.magnified
 
     @property
     def alone(self) -> bool:
         """Whether a program that has all rows adds their losses itself."""
-        return self.reduction != "none"
+        return self.reduction != "none" and not self.chunked
 
     # Texts
 
@@ -99,14 +108,14 @@ class ScoreKernels:
     @property
     def per(self) -> str:
         """What a loss is divided by."""
-        if self.reduction != "mean":
+        if self.reduction != "mean" or self.chunked:
             return ""
         return " / count" if self.counts else " / n_rows"
 
     @property
     def loss(self) -> str:
         """The loss of a row, as above; `spread` is its second sum."""
-        distance = "share * (lse - score)" if self.weighted else "lse - score"
+        distance = "share * (log_sum - (score - top))" if self.weighted else "log_sum - (score - top)"
         if not self.smoothed:
             return distance
         distance = distance if self.weighted else f"({distance})"
@@ -115,7 +124,7 @@ class ScoreKernels:
     @property
     def distance(self) -> str:
         """What a class adds to `spread`."""
-        return "weight * (lse - x)" if self.weighted else "lse - x"
+        return "weight * (log_sum - (x - top))" if self.weighted else "log_sum - (x - top)"
 
     @property
     def _each(self) -> str:
@@ -124,7 +133,7 @@ class ScoreKernels:
     @property
     def found(self) -> str:
         """What the gradient is less what is wanted."""
-        return "whole * tl.exp(x - lse)" if self.totals else "tl.exp(x - lse)"
+        return "whole * tl.exp(x - top - log_sum)" if self.totals else "tl.exp(x - top - log_sum)"
 
     @property
     def wanted(self) -> str:
@@ -146,13 +155,15 @@ class ScoreKernels:
         by = "d_loss" if not self.at_once else literal(float(self.magnified or 1))
         if self.weighted and not self.smoothed:
             by = "share" if by == "1.0" else f"{by} * share"
-        by += "" if self.magnified else self.per
+        by += " / tl.load(count_ptr)" if self.divides else self.per
         if not self.weighted:
             by = f'tl.where(known, {by}, float("nan"))'
         return by if self.ignored is None else f"tl.where(counted, {by}, 0.0)"
 
 
-def score_kernels(name: str, structure: Structure, at_once: bool, magnified: int = 0) -> ScoreKernels:
+def score_kernels(
+    name: str, structure: Structure, at_once: bool, chunked: bool = False, magnified: int = 0
+) -> ScoreKernels:
     """The kernels of a structure with the options that `passes/patterns/cross_entropy.py` gives."""
     options = structure.options
     ignored, smoothing = options["ignore_index"], options["label_smoothing"]
@@ -166,5 +177,6 @@ def score_kernels(name: str, structure: Structure, at_once: bool, magnified: int
         ignored,
         bool(options["infinite"]),
         at_once,
+        chunked,
         magnified,
     )

@@ -4,7 +4,7 @@ Where there are many classes, the forward writes the gradient as it reads the sc
 once: the sum or mean that follows divides by what is counted beforehand, and the backward multiplies by the gradient of
 the loss only where that is not 1. The gradient has memory of its own: the scores may be read again, by whatever else
 the program does with them. Elsewhere, where losses are not added up, and in float16, whose gradients need the scale
-that the loss is given later, the backward computes the gradient from the scores and a number a row.
+that the loss is given later, the backward computes the gradient from the scores and two numbers a row.
 
 A label that is no class gives the loss NaN. An ignored row reads its scores all the same: where PyTorch's gradient is
 NaN, because a score is, so is this one.
@@ -47,7 +47,7 @@ def variables(group: Group, naming: Naming) -> Mapping[str, object]:
         "count_arguments": count_arguments(k, "labels", "counts"),
         "forward_arguments": _forward_arguments(k),
         "backward_arguments": _backward_arguments(k),
-        "saved": ", ".join(["rows", "labels", "lse", *_optional(k)]),
+        "saved": ", ".join(["rows", "labels", "tops", "logs", *_optional(k)]),
         "shape": "(*target.shape, 1)" if trailing else "target.shape",
         "as_input": "" if naming.low and output.type.dtype == "f32" else ".to(scores.dtype)",
         "gradients": ", ".join("d_scores.view(ctx.shape)" if a == "scores" else "None" for a in arguments),
@@ -67,14 +67,14 @@ def count_arguments(k: ScoreKernels, labels: str, counts: str) -> list[str]:
 
 
 def _forward_arguments(k: ScoreKernels) -> list[str]:
-    results = ["losses", "d_scores" if k.at_once else "lse"]
+    results = ["losses", *(["d_scores"] if k.at_once else ["tops", "logs"])]
     sizes = ["n_rows", "rows.stride(0)", *(["d_scores.stride(0)"] if k.at_once else [])]
     flags = [*(["ALONE=alone"] if k.alone else []), *(["WITH_GRADIENT=trains"] if k.at_once else [])]
     return ["rows", "labels", *_optional(k), *results, *sizes, *_constants(k), *flags, "num_warps=tile.warps"]
 
 
 def _backward_arguments(k: ScoreKernels) -> list[str]:
-    results = ["lse", "d_loss", "d_scores", "n_rows", "rows.stride(0)"]
+    results = ["tops", "logs", "d_loss", "d_scores", "n_rows", "rows.stride(0)"]
     return ["rows", "labels", *_optional(k), *results, *_constants(k), "num_warps=tile.warps"]
 
 
@@ -98,7 +98,7 @@ def _cost(group: Group, measure: Measure) -> Cost:
     assert group.structure is not None
     roles = group.structure.roles
     scores, labels = measure.bytes(roles["scores"]), measure.bytes(roles["target"])
-    numbers = 4 * measure.elements(roles["target"])
+    numbers = 8 * measure.elements(roles["target"])
     count = measure.elements(roles["scores"])
     early = bool(group.structure.options["at_once"])
     forward = scores + labels + numbers + (scores if early else 0)

@@ -57,6 +57,8 @@ class Template:
     - `cost(group, measure)`: what a step costs; `keeps` are the roles of the tensors that its backward reads,
       `keeping(group)` where these vary.
     - `draws(structure)`: whether it draws random numbers.
+    - `everywhere`: whether its autograd function also runs where no kernel can, so that it is always the one called. It
+      is told last whether gradients are wanted.
     - `native`: whether it multiplies matrices in the precision of what it is given. Others compute in float32 whatever
       they read and write, as generated kernels do.
     """
@@ -70,6 +72,7 @@ class Template:
     draws: Callable[[Structure], bool] = field(default=lambda structure: False)
     native: bool = False
     keeping: Callable[[Group], tuple[str, ...]] | None = None
+    everywhere: bool = False
 
 
 TEMPLATES: dict[str, Template] = {}
