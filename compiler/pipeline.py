@@ -12,6 +12,7 @@ from pathlib import Path
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.ir import Graph, Group, Node
 from tdsl.compiler.passes.fuse import fuse
+from tdsl.compiler.passes.lift_head import lift_head
 from tdsl.compiler.passes.place_casts import place_casts
 from tdsl.compiler.passes.recognise import recognise
 from tdsl.compiler.passes.structure import structure
@@ -34,6 +35,8 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
     called = after or _dump_and_verify()
     if any(graph.differentiates for graph in unit.graphs()):
         passes = tuple(step for step in passes if step not in ONCE)
+    if recognise in passes:
+        unit = lift_head(unit)
     for number, step in enumerate(passes):
 
         def apply(graph: Graph, number: int = number, step: Pass = step) -> Graph:

@@ -83,7 +83,8 @@ def _tensors(group: Group, named: Named) -> str:
     low = low_precision(group) is not None
     full = [n for v, n in named.inputs.items() if low and v.type.dtype == "f32"]
     others = [n for n in named.inputs.values() if n not in full]
-    return ", ".join([*others, f"float32=({', '.join(full)},)"] if full else others)
+    listed = f"{full[0]}," if len(full) == 1 else ", ".join(full)
+    return ", ".join([*others, f"float32=({listed})"] if full else others)
 
 
 def _reference_scalars(group: Group, named: Named) -> dict[Scalar, str]:
