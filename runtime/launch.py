@@ -159,18 +159,19 @@ def class_tile(rows: Tensor, blocks: int = 1) -> Tile:
 
     Long rows are walked in blocks, twice, and the second walk is to find them in the L2 cache, of which an H100 has
     50 MB: up to 128 KB three or two programs share a multiprocessor, each with half its threads; of longer rows there
-    is one. Rows that do not begin at multiples of 16 bytes are read number by number, which takes more registers, as
-    does more than one block at a time.
+    is one. A thread has 16 scores of a block, half as many where registers are few: with all threads at work on
+    float32, and where rows do not begin at multiples of 16 bytes and are read number by number. `blocks` says how many
+    such tensors a program has.
     """
     n_rows, n_classes = rows.shape
     size = rows.element_size()
     aligned = rows.stride(0) * size % 16 == 0
     long = n_classes * size > 1 << 17
-    cols = min(max(power_of_two(n_classes), 8), (16384 if aligned and long else 8192) // blocks)
-    alone = power_of_two(n_rows) * cols <= 8192
-    together = power_of_two(n_rows) if alone else max(4096 // cols, 1)
-    warps = together * cols * blocks // 512 if aligned or n_classes <= cols else 32
-    return Tile(together, cols, max(1, min(warps, MOST_WARPS)))
+    each = 16 if aligned and not (long and size > 2) else 8
+    cols = min(max(power_of_two(n_classes), 8), (16384 if aligned and long and size < 4 else 8192) // blocks)
+    alone = power_of_two(n_rows) * cols * blocks <= 8192
+    together = power_of_two(n_rows) if alone else max(4096 // (cols * blocks), 1)
+    return Tile(together, cols, max(1, min(together * cols * blocks // (32 * each), MOST_WARPS)))
 
 
 def matrix(x: Tensor, n_rows: int, n_cols: int) -> Tensor:

@@ -25,8 +25,8 @@ class ScoreKernels:
 
     `ignored` is the label that counts for nothing, None where each counts. `infinite`: an infinite score makes the loss
     infinite, as `logsumexp` does, not NaN. `at_once`: the gradient is written as the scores are read. `chunked`: the
-    rows are some of all; what all count for comes as one number, by which a mean's gradient alone is divided.
-    `magnified`: that gradient is as many times the one of the sum of the losses instead.
+    rows are some of all, in a buffer where their gradient takes their place; what all count for comes as one number, by
+    which a mean's gradient alone is divided. `magnified`: that gradient is as many times the one of the sum instead.
     """
 
     name: str
@@ -100,10 +100,9 @@ class ScoreKernels:
             yield "share = tl.where(counted, share, 0.0)"
 
     @property
-    def first_read(self) -> str:
-        """The arguments of the first load of scores; those that are read again stay in the cache."""
-        kept = ', eviction_policy="evict_last"' if self.at_once else ""
-        return f'start + first + cols, mask=mask, other=float("-inf"){kept}'
+    def kept(self) -> str:
+        """What the first load of scores says of the cache, where they are read again."""
+        return ', eviction_policy="evict_last"' if self.at_once else ""
 
     @property
     def per(self) -> str:
@@ -148,8 +147,8 @@ class ScoreKernels:
         if self.totals:
             yield f"whole = {literal(1 - self.smoothing)} * share + {self._each} * tl.load(total_weight_ptr)"
         yield f"scale = {self._scale()}"
-        if self.at_once:
-            yield "d_start = d_scores_ptr + rows * d_row_stride"
+        if self.at_once and not self.chunked:
+            yield "d_start = d_scores_ptr + rows * D_ROW_STRIDE"
 
     def _scale(self) -> str:
         by = "d_loss" if not self.at_once else literal(float(self.magnified or 1))

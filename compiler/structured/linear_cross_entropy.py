@@ -80,9 +80,9 @@ def _in_pytorch(k: ScoreKernels) -> str:
 
 
 def _forward_arguments(k: ScoreKernels) -> list[str]:
-    sizes = ["n_rows", "scores.stride(0)", "scores.stride(0)", "N_COLS=n_cols"]
+    sizes = ["n_rows", "N_COLS=n_cols", "ROW_STRIDE=scores.stride(0)"]
     tile = ["BLOCK_ROWS=tile.rows", "BLOCK_COLS=tile.cols", "WITH_GRADIENT=trains", "num_warps=tile.warps"]
-    return ["scores", "labels", *_beside(k), "losses", "scores", *sizes, *tile]
+    return ["scores", "labels", *_beside(k), "losses", *sizes, *tile]
 
 
 def _result(k: ScoreKernels, group: Group, naming: Naming) -> str:
@@ -123,7 +123,7 @@ def _cases(group: Group) -> Iterator[Case]:
     declared = group.structure.roles["weight"].type.shape[0].substitute(group.body.known).constant
     yield _case(group, 5, declared if declared is not None else 13)
     yield from (_case(group, rows, 13) for rows in ROWS)
-    yield from (_case(group, 3, classes) for classes in CLASSES)
+    yield from (_case(group, 2, classes) for classes in CLASSES)
 
 
 def _case(group: Group, rows: int, classes: int) -> Case:
