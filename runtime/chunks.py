@@ -1,4 +1,4 @@
-"""Products with too many columns to store: a chunk of their rows at a time, and what the chunks' gradients add up to."""
+"""Products with too many columns to store: a chunk of rows at a time, and what the chunks' gradients add up to."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ def rows_at_once(n_rows: int, n_cols: int, element_size: int) -> int:
 
 
 def buffer(rows: int, cols: int, like: Tensor) -> Tensor:
-    """Memory for [rows, cols] numbers, each row beginning at a multiple of 128 bytes, as products are fastest."""
+    """Memory for [rows, cols] numbers, each row beginning at a multiple of 128 bytes, as products are fastest.
+
+    What lies between the rows is 0: on the CPU, products of a low precision read it, and multiply it by 0.
+    """
     step = max(128 // like.element_size(), 1)
-    return like.new_empty(rows, -(-cols // step) * step)[:, :cols]
+    made = like.new_empty(rows, -(-cols // step) * step)
+    made[:, cols:].zero_()
+    return made[:, :cols]
 
 
 def narrow(parameter: Tensor, like: Tensor) -> Tensor:
@@ -39,7 +44,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def total(like: Tensor, dtype: torch.dtype, n_rows: int) -> Tensor:
-    """Memory for what is added up over `n_rows` rows in the dtype that their own calls for; zeros where there are none."""
+    """Memory like a tensor's for what is added up over `n_rows` rows of `dtype`; zeros where there are none."""
     made = torch.empty_like if n_rows else torch.zeros_like
     return made(like, dtype=wide(dtype), memory_format=torch.contiguous_format)
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tdsl.compiler import pipeline
 from tdsl.runtime import chunks
 from tests.helpers import ROOT, UNFUSED, compiled, disagreements, emitted, graph_of, python, written
-from tests.vocabularies import EXAMPLES, imported, project
+from tests.vocabularies import EXAMPLES, imported, program, project
 
 Option = tuple[str, bool, float, int | None, bool]
 OPTIONS: list[Option] = [
@@ -96,6 +96,14 @@ def test_joined_losses_agree_with_float64(tmp_path: Path) -> None:
     assert disagreements(written(emitted(compiled(text)), tmp_path)) == []
 
 
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_parameters_may_be_in_float32(precision: str, tmp_path: Path) -> None:
+    """Beside activations of a lower precision; in float16 the gradients are magnified until the loss is scaled."""
+    files = emitted(compiled(program(precision=precision)))
+    assert ("64.0" in files["kernels.py"]) is (precision == "f16")
+    assert disagreements(written(files, tmp_path)) == []
+
+
 # The parts -----------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +140,7 @@ def test_rows_of_the_buffer_begin_where_products_are_fastest() -> None:
             made = chunks.buffer(3, cols, torch.empty(0, dtype=dtype))
             assert made.shape == (3, cols)
             assert made.stride(0) * made.element_size() % 128 == 0
+            assert not made.as_strided((3, made.stride(0)), made.stride())[:, cols:].any()
 
 
 @pytest.mark.parametrize("ignored", [-100, 3, None])

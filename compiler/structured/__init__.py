@@ -5,4 +5,13 @@ from __future__ import annotations
 from tdsl.compiler.structured import cross_entropy, linear_cross_entropy
 from tdsl.compiler.structured.template import TEMPLATES, Case, Naming, Template, register, template_of
 
-__all__ = ["TEMPLATES", "Case", "Naming", "Template", "cross_entropy", "linear_cross_entropy", "register", "template_of"]
+__all__ = [
+    "TEMPLATES",
+    "Case",
+    "Naming",
+    "Template",
+    "cross_entropy",
+    "linear_cross_entropy",
+    "register",
+    "template_of",
+]

@@ -21,7 +21,7 @@ from tdsl.compiler.structured.class_scores import ScoreKernels, score_kernels
 from tdsl.compiler.structured.template import Case, Naming, Template, register
 
 FLOAT16 = "torch.float16"
-# Rows, and classes, at which a kernel is verified: few; around a power of two; primes; more than a program takes at once.
+# Rows, and classes, at which a kernel is verified: few, around a power of two, primes, more than a program has at once.
 ROWS = (0, 1, 7, 8, 9, 601)
 CLASSES = (1, 2, 7, 8, 9, 31, 8209)
 

@@ -55,9 +55,14 @@ def variables(group: Group, naming: Naming) -> Mapping[str, object]:
         "summed": [f"d_{role}" for role in learned],
         "saved": [*(f"d_{role}" for role in learned), *(["count"] if mean and magnified else [])],
         "returned": [f"d_{role}" if role in learned else "None" for role in arguments],
-        "by": f"d_loss / ({magnified} * count)" if mean and magnified else f"d_loss / {magnified}" if magnified else "",
+        "by": _by(mean, magnified) if magnified else "",
         "result": _result(k, group, naming),
     }
+
+
+def _by(mean: bool, magnified: int) -> str:
+    """The gradient of the loss for gradients that are magnified. Where nothing counts these are 0, and stay so."""
+    return f"d_loss / ({magnified} * count.masked_fill(count == 0, 1.0))" if mean else f"d_loss / {magnified}"
 
 
 def _beside(k: ScoreKernels) -> list[str]:

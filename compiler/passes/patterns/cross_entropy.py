@@ -4,14 +4,14 @@ Before: `%p = log_softmax(%x, dim=-1); %i = unsqueeze(%t, dim=-1); %l = gather(%
         %y = mean(%n)`.
 After:  `%y = group cross_entropy(%x, %t)`, its body these operations.
 
-Also `cross_entropy` and `nll_loss(log_softmax(...))` themselves, and `logsumexp(x) - x.gather(...)`. The classes are the
-last dimension of what the kernel reads: where the last dimension of scores was moved to the second place for PyTorch,
-they are read as they were. Probabilities as targets, and classes in other places, are left to PyTorch.
+Also `cross_entropy` and `nll_loss(log_softmax(...))` themselves, and `logsumexp(x) - x.gather(...)`. The classes are
+the last dimension of what the kernel reads: where it was moved to the second place for PyTorch, the scores are read as
+they were. Probabilities as targets, and classes in other places, are left to PyTorch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tdsl.compiler.ir import INTS, Attr, Graph, Node, Structure, Value
@@ -96,13 +96,13 @@ def _of_log_softmax(node: Node, uses: Uses) -> Found | None:
 
 def _with_arguments(node: Node, before: Sequence[Node], scores: Value, uses: Uses) -> Found | None:
     """The loss with PyTorch's arguments, where they are numbers and the targets labels."""
-    target, weight = node.inputs[1:3]
+    target, given = node.inputs[1:3]
     ignored, smoothing = node.attrs["ignore_index"], node.attrs.get("label_smoothing", 0.0)
     if not isinstance(target, Value) or target.type.dtype not in INTS:
         return None
     if not isinstance(ignored, int) or not isinstance(smoothing, (int, float)):
         return None
-    weight = weight if isinstance(weight, Value) else None
+    weight = given if isinstance(given, Value) else None
     # What can be learned is refused by PyTorch: let it.
     if weight is not None and _is_learned(weight, uses):
         return None
