@@ -68,15 +68,16 @@ _WIDELY: dict[torch.device, bool] = {}
 
 
 def _multiplies_widely(device: torch.device) -> bool:
-    """Whether float32 sums of low-precision products are there: tried once, on one number."""
+    """Whether float32 sums of low-precision products are there, and right: tried once, on few numbers."""
     if device not in _WIDELY:
-        one = torch.ones(1, 1, dtype=torch.bfloat16, device=device)
+        one = torch.eye(16, dtype=torch.bfloat16, device=device)
+        total = torch.ones(16, 16, device=device)
         try:
-            torch.addmm(one.float(), one, one, out_dtype=torch.float32)
+            torch.addmm(total, one, one, out_dtype=torch.float32, out=total)
         except (RuntimeError, TypeError):
             _WIDELY[device] = False
         else:
-            _WIDELY[device] = True
+            _WIDELY[device] = torch.equal(total, 1.0 + one.float())
     return _WIDELY[device]
 
 

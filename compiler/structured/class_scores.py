@@ -5,9 +5,9 @@ The loss of a row with scores x, label t, class weights w and label smoothing e 
     (1 - e) * w[t] * -p[t] + e / C * sum_c w[c] * -p[c],    p[c] = (x[c] - top) - log sum_c exp(x[c] - top),
 
 and its gradient `whole * exp(p) - wanted`, where `wanted` is (1 - e) * w[t] at the label plus e / C * w[c] at each
-class, and `whole` the sum of that over the classes. The greatest score, `top`, and the logarithm stay apart: added, they
-would be rounded as scores are, not as the distances between them. A mean divides by the sum of w[t] over the rows that
-count.
+class, and `whole` the sum of that over the classes. The greatest score, `top`, and the logarithm stay apart: added,
+they would be rounded as scores are, not as the distances between them. A mean divides by the sum of w[t] over the rows
+that count.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from tdsl.compiler.emit.plan import low_precision
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Group, Value
@@ -26,16 +27,17 @@ ROWS = (0, 1, 7, 8, 9, 601)
 CLASSES = (1, 2, 7, 8, 9, 31, 8209)
 
 
-def at_once(group: Group, low: str) -> bool:
+def at_once(group: Group) -> bool:
     """Whether the forward makes the gradient."""
     assert group.structure is not None
-    return bool(group.structure.options["at_once"]) and low != FLOAT16
+    low = low_precision(group)
+    return bool(group.structure.options["at_once"]) and (low is None or low.text != FLOAT16)
 
 
 def variables(group: Group, naming: Naming) -> Mapping[str, object]:
     """What the text shows; its functions call the tensors by their roles."""
     assert group.structure is not None
-    k = score_kernels(group.name, group.structure, at_once(group, naming.low))
+    k = score_kernels(group.name, group.structure, at_once(group))
     roles = {value: role for role, value in group.structure.roles.items()}
     arguments = [roles[v] for v in group.body.inputs]
     (output,) = group.body.outputs
@@ -87,9 +89,8 @@ def _constants(k: ScoreKernels) -> list[str]:
 
 
 def _moved(group: Group) -> str:
-    assert group.structure is not None
-    if group.structure.options["at_once"]:
-        return "Moves 8 bytes (f32) a score: the forward writes the gradient as it reads, the backward scales it if it must."
+    if at_once(group):
+        return "Moves 8 bytes (f32) a score: the forward writes the gradient, the backward scales it where it must."
     return "Moves 4 bytes (f32) a score forward, 8 backward."
 
 
@@ -100,7 +101,7 @@ def _cost(group: Group, measure: Measure) -> Cost:
     scores, labels = measure.bytes(roles["scores"]), measure.bytes(roles["target"])
     numbers = 8 * measure.elements(roles["target"])
     count = measure.elements(roles["scores"])
-    early = bool(group.structure.options["at_once"])
+    early = at_once(group)
     forward = scores + labels + numbers + (scores if early else 0)
     backward = 0 if early else 2 * scores + labels + numbers
     apart = 7 * scores + 3 * labels
@@ -110,8 +111,7 @@ def _cost(group: Group, measure: Measure) -> Cost:
 
 def keeps(group: Group) -> tuple[str, ...]:
     """The forward that makes the gradient needs nothing again."""
-    assert group.structure is not None
-    return ("target",) if group.structure.options["at_once"] else ("scores", "target")
+    return ("target",) if at_once(group) else ("scores", "target")
 
 
 # At which sizes it is verified ---------------------------------------------------------------------------------------

@@ -268,8 +268,8 @@ def _cross_entropy_forward(
     tops_ptr,
     logs_ptr,
     n_rows,
-    row_stride,
     N_COLS: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
     N_COUNTS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
@@ -278,7 +278,7 @@ def _cross_entropy_forward(
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
     row_mask = rows < n_rows
     cols = tl.arange(0, BLOCK_COLS)[None, :]
-    start = scores_ptr + rows * row_stride
+    start = scores_ptr + rows * ROW_STRIDE
     label = tl.load(target_ptr + rows, mask=row_mask, other=0).to(tl.int64)
     counted = row_mask & (label != -100)
     known = (label >= 0) & (label < N_COLS)
@@ -288,8 +288,9 @@ def _cross_entropy_forward(
     tops = tl.full([BLOCK_ROWS, BLOCK_COLS // 8], -3.4028234663852886e38, tl.float32)
     sums = tl.zeros([BLOCK_ROWS, BLOCK_COLS // 8], tl.float32)
     for first in range(0, N_COLS, BLOCK_COLS):
-        mask = row_mask & (first + cols < N_COLS)
-        x = tl.load(start + first + cols, mask=mask, other=float("-inf")).to(tl.float32)
+        at = first + cols
+        mask = row_mask & (at < N_COLS)
+        x = tl.load(start + at, mask=mask, other=float("-inf")).to(tl.float32)
         eights = tl.reshape(x, [BLOCK_ROWS, BLOCK_COLS // 8, 8])
         higher = tl.maximum(tops, tl.max(eights, axis=2))
         sums = sums * tl.exp(tops - higher) + tl.sum(tl.exp(eights - higher[:, :, None]), axis=2)
@@ -330,8 +331,8 @@ def _cross_entropy_backward(
     d_loss_ptr,
     d_scores_ptr,
     n_rows,
-    row_stride,
     N_COLS: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
     N_COUNTS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
@@ -348,7 +349,7 @@ def _cross_entropy_backward(
     scale = tl.where(counted, tl.where(known, d_loss / count, float("nan")), 0.0)
     top = tl.load(tops_ptr + rows, mask=row_mask, other=0.0)
     log_sum = tl.load(logs_ptr + rows, mask=row_mask, other=0.0)
-    x = tl.load(scores_ptr + rows * row_stride + at, mask=mask, other=float("-inf")).to(tl.float32)
+    x = tl.load(scores_ptr + rows * ROW_STRIDE + at, mask=mask, other=float("-inf")).to(tl.float32)
     found = tl.exp(x - top - log_sum)
     wanted = tl.where(at == label, 0.95, 0.0) + 0.05 / N_COLS
     tl.store(d_scores_ptr + rows * N_COLS + at, (found - wanted) * scale, mask=mask)
@@ -380,8 +381,8 @@ class _CrossEntropy(torch.autograd.Function):
             tops,
             logs,
             n_rows,
-            rows.stride(0),
             N_COLS=n_cols,
+            ROW_STRIDE=rows.stride(0),
             N_COUNTS=launch.COUNTS,
             BLOCK_ROWS=tile.rows,
             BLOCK_COLS=tile.cols,
@@ -410,8 +411,8 @@ class _CrossEntropy(torch.autograd.Function):
                 d_loss,
                 d_scores,
                 n_rows,
-                rows.stride(0),
                 N_COLS=n_cols,
+                ROW_STRIDE=rows.stride(0),
                 N_COUNTS=launch.COUNTS,
                 BLOCK_ROWS=tile.rows,
                 BLOCK_COLS=tile.cols,

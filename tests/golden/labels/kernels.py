@@ -50,8 +50,8 @@ def _cross_entropy_forward(
     tops_ptr,
     logs_ptr,
     n_rows,
-    row_stride,
     N_COLS: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
     N_COUNTS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
@@ -60,7 +60,7 @@ def _cross_entropy_forward(
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
     row_mask = rows < n_rows
     cols = tl.arange(0, BLOCK_COLS)[None, :]
-    start = scores_ptr + rows * row_stride
+    start = scores_ptr + rows * ROW_STRIDE
     label = tl.load(target_ptr + rows, mask=row_mask, other=0).to(tl.int64)
     counted = row_mask & (label != 3)
     known = (label >= 0) & (label < N_COLS)
@@ -70,8 +70,9 @@ def _cross_entropy_forward(
     tops = tl.full([BLOCK_ROWS, BLOCK_COLS // 8], -3.4028234663852886e38, tl.float32)
     sums = tl.zeros([BLOCK_ROWS, BLOCK_COLS // 8], tl.float32)
     for first in range(0, N_COLS, BLOCK_COLS):
-        mask = row_mask & (first + cols < N_COLS)
-        x = tl.load(start + first + cols, mask=mask, other=float("-inf")).to(tl.float32)
+        at = first + cols
+        mask = row_mask & (at < N_COLS)
+        x = tl.load(start + at, mask=mask, other=float("-inf")).to(tl.float32)
         eights = tl.reshape(x, [BLOCK_ROWS, BLOCK_COLS // 8, 8])
         higher = tl.maximum(tops, tl.max(eights, axis=2))
         sums = sums * tl.exp(tops - higher) + tl.sum(tl.exp(eights - higher[:, :, None]), axis=2)
@@ -112,8 +113,8 @@ def _cross_entropy_backward(
     d_loss_ptr,
     d_scores_ptr,
     n_rows,
-    row_stride,
     N_COLS: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
     N_COUNTS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
@@ -130,7 +131,7 @@ def _cross_entropy_backward(
     scale = tl.where(counted, tl.where(known, d_loss / count, float("nan")), 0.0)
     top = tl.load(tops_ptr + rows, mask=row_mask, other=0.0)
     log_sum = tl.load(logs_ptr + rows, mask=row_mask, other=0.0)
-    x = tl.load(scores_ptr + rows * row_stride + at, mask=mask, other=float("-inf")).to(tl.float32)
+    x = tl.load(scores_ptr + rows * ROW_STRIDE + at, mask=mask, other=float("-inf")).to(tl.float32)
     found = tl.exp(x - top - log_sum)
     wanted = tl.where(at == label, 0.9, 0.0) + 0.1 / N_COLS
     tl.store(d_scores_ptr + rows * N_COLS + at, (found - wanted) * scale, mask=mask)
@@ -162,8 +163,8 @@ class _CrossEntropy(torch.autograd.Function):
             tops,
             logs,
             n_rows,
-            rows.stride(0),
             N_COLS=n_cols,
+            ROW_STRIDE=rows.stride(0),
             N_COUNTS=launch.COUNTS,
             BLOCK_ROWS=tile.rows,
             BLOCK_COLS=tile.cols,
@@ -192,8 +193,8 @@ class _CrossEntropy(torch.autograd.Function):
                 d_loss,
                 d_scores,
                 n_rows,
-                rows.stride(0),
                 N_COLS=n_cols,
+                ROW_STRIDE=rows.stride(0),
                 N_COUNTS=launch.COUNTS,
                 BLOCK_ROWS=tile.rows,
                 BLOCK_COLS=tile.cols,
@@ -210,7 +211,7 @@ def cross_entropy(scores: Tensor, label: Tensor) -> Tensor:
 
 # cross_entropy_2: labels.model:13
 #     return -log_softmax(head(x), dim=-1).gather(-1, label[..., none]).mean()
-# Moves 8 bytes (f32) a score: the forward writes the gradient as it reads, the backward scales it if it must.
+# Moves 8 bytes (f32) a score: the forward writes the gradient, the backward scales it where it must.
 
 
 def cross_entropy_2_reference(scores: Tensor, label: Tensor) -> Tensor:
@@ -224,9 +225,9 @@ def _cross_entropy_2_forward(
     losses_ptr,
     d_scores_ptr,
     n_rows,
-    row_stride,
-    d_row_stride,
     N_COLS: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
+    D_ROW_STRIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
     ALONE: tl.constexpr,
@@ -235,7 +236,7 @@ def _cross_entropy_2_forward(
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
     row_mask = rows < n_rows
     cols = tl.arange(0, BLOCK_COLS)[None, :]
-    start = scores_ptr + rows * row_stride
+    start = scores_ptr + rows * ROW_STRIDE
     label = tl.load(target_ptr + rows, mask=row_mask, other=0).to(tl.int64)
     known = (label >= 0) & (label < N_COLS)
     # A label that is no class has the score NaN, and so has the loss.
@@ -244,8 +245,9 @@ def _cross_entropy_2_forward(
     tops = tl.full([BLOCK_ROWS, BLOCK_COLS // 8], -3.4028234663852886e38, tl.float32)
     sums = tl.zeros([BLOCK_ROWS, BLOCK_COLS // 8], tl.float32)
     for first in range(0, N_COLS, BLOCK_COLS):
-        mask = row_mask & (first + cols < N_COLS)
-        x = tl.load(start + first + cols, mask=mask, other=float("-inf"), eviction_policy="evict_last").to(tl.float32)
+        at = first + cols
+        mask = row_mask & (at < N_COLS)
+        x = tl.load(start + at, mask=mask, other=float("-inf"), eviction_policy="evict_last").to(tl.float32)
         eights = tl.reshape(x, [BLOCK_ROWS, BLOCK_COLS // 8, 8])
         higher = tl.maximum(tops, tl.max(eights, axis=2))
         sums = sums * tl.exp(tops - higher) + tl.sum(tl.exp(eights - higher[:, :, None]), axis=2)
@@ -255,7 +257,7 @@ def _cross_entropy_2_forward(
     log_sum = tl.log(tl.sum(sums, axis=1, keep_dims=True))
     if WITH_GRADIENT:
         scale = tl.where(known, 1.0 / n_rows, float("nan"))
-        d_start = d_scores_ptr + rows * d_row_stride
+        d_start = d_scores_ptr + rows * D_ROW_STRIDE
         # Back from the end of the row, which the cache surely holds.
         for passed in range(0, N_COLS, BLOCK_COLS):
             at = (N_COLS - 1) // BLOCK_COLS * BLOCK_COLS - passed + cols
@@ -299,9 +301,9 @@ class _CrossEntropy2(torch.autograd.Function):
             losses,
             d_scores,
             n_rows,
-            rows.stride(0),
-            d_scores.stride(0),
             N_COLS=n_cols,
+            ROW_STRIDE=rows.stride(0),
+            D_ROW_STRIDE=d_scores.stride(0),
             BLOCK_ROWS=tile.rows,
             BLOCK_COLS=tile.cols,
             ALONE=alone,

@@ -191,11 +191,9 @@ def _linear_cross_entropy_forward(
     target_ptr,
     count_ptr,
     losses_ptr,
-    d_scores_ptr,
     n_rows,
-    row_stride,
-    d_row_stride,
     N_COLS: tl.constexpr,
+    ROW_STRIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
     WITH_GRADIENT: tl.constexpr,
@@ -203,7 +201,7 @@ def _linear_cross_entropy_forward(
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
     row_mask = rows < n_rows
     cols = tl.arange(0, BLOCK_COLS)[None, :]
-    start = scores_ptr + rows * row_stride
+    start = scores_ptr + rows * ROW_STRIDE
     label = tl.load(target_ptr + rows, mask=row_mask, other=0).to(tl.int64)
     counted = row_mask & (label != -100)
     known = (label >= 0) & (label < N_COLS)
@@ -213,8 +211,10 @@ def _linear_cross_entropy_forward(
     tops = tl.full([BLOCK_ROWS, BLOCK_COLS // 8], -3.4028234663852886e38, tl.float32)
     sums = tl.zeros([BLOCK_ROWS, BLOCK_COLS // 8], tl.float32)
     for first in range(0, N_COLS, BLOCK_COLS):
-        mask = row_mask & (first + cols < N_COLS)
-        x = tl.load(start + first + cols, mask=mask, other=float("-inf"), eviction_policy="evict_last").to(tl.float32)
+        at = first + cols
+        mask = row_mask & (at < ROW_STRIDE)
+        x = tl.load(start + at, mask=mask, other=float("-inf"), eviction_policy="evict_last").to(tl.float32)
+        x = tl.where(at < N_COLS, x, float("-inf"))
         eights = tl.reshape(x, [BLOCK_ROWS, BLOCK_COLS // 8, 8])
         higher = tl.maximum(tops, tl.max(eights, axis=2))
         sums = sums * tl.exp(tops - higher) + tl.sum(tl.exp(eights - higher[:, :, None]), axis=2)
@@ -224,15 +224,15 @@ def _linear_cross_entropy_forward(
     log_sum = tl.log(tl.sum(sums, axis=1, keep_dims=True))
     if WITH_GRADIENT:
         scale = tl.where(counted, tl.where(known, 1.0 / tl.load(count_ptr), float("nan")), 0.0)
-        d_start = d_scores_ptr + rows * d_row_stride
         # Back from the end of the row, which the cache surely holds.
         for passed in range(0, N_COLS, BLOCK_COLS):
             at = (N_COLS - 1) // BLOCK_COLS * BLOCK_COLS - passed + cols
-            mask = row_mask & (at < N_COLS)
+            mask = row_mask & (at < ROW_STRIDE)
             x = tl.load(start + at, mask=mask, other=float("-inf"), eviction_policy="evict_first").to(tl.float32)
+            x = tl.where(at < N_COLS, x, float("-inf"))
             found = tl.exp(x - top - log_sum)
             wanted = tl.where(at == label, 1.0, 0.0)
-            tl.store(d_start + at, (found - wanted) * scale, mask=mask, eviction_policy="evict_first")
+            tl.store(start + at, (found - wanted) * scale, mask=mask, eviction_policy="evict_first")
     loss = tl.where(counted, log_sum - (score - top), 0.0)
     tl.store(losses_ptr + rows, loss, mask=row_mask)
 
@@ -260,11 +260,9 @@ def _linear_cross_entropy_losses(scores, labels, count, losses, trains, fused):
         labels,
         count,
         losses,
-        scores,
         n_rows,
-        scores.stride(0),
-        scores.stride(0),
         N_COLS=n_cols,
+        ROW_STRIDE=scores.stride(0),
         BLOCK_ROWS=tile.rows,
         BLOCK_COLS=tile.cols,
         WITH_GRADIENT=trains,
