@@ -9,9 +9,8 @@ WORKERS ?= 2
 
 GPU_PYTHON ?= $(if $(DRY),$(BIN)/python,$(PYTHON))
 GPU        := PYTHONPATH=src $(GPU_PYTHON)
-export TDSL := import sys; from tdsl.compiler.cli import main; sys.exit(main())
 
-PROGRAMS   := $(wildcard examples/*.model tests/golden/*.model tests/programs/*.model)
+PROGRAMS   := $(wildcard examples/*.model tests/golden/*.model tests/programs/*.model benchmarks/programs/*.model)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint format ci gpu golden tables docs bench opinfo gradcheck fuzz clean
@@ -49,11 +48,9 @@ format: venv ## Format the Python code and the programs
 ci: lint test ## What continuous integration runs
 
 # On a GPU machine torch and triton are mostly there already, in a Python that is not ours: `make gpu GPU_PYTHON=...`.
-# `make gpu DRY=1` does the same without a GPU: it lists the tests, and verifies in Triton's interpreter.
-gpu: $(if $(DRY),venv) ## Run the tests that need a GPU, and `tdsl verify` on the examples; needs torch and triton in GPU_PYTHON
-	$(GPU) -c 'import torch, triton, jinja2, pytest'
-	$(GPU) -m pytest -m gpu -p no:cacheprovider $(if $(DRY),--collect-only) || test $$? -eq 5
-	for program in examples/*.model; do $(GPU) -c "$$TDSL" verify $$program || exit 1; done
+# `make gpu DRY=1` runs the same without a GPU, in Triton's interpreter and at tiny sizes.
+gpu: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),venv) ## On a GPU: the tests that need one, `tdsl verify` on the examples, the benchmark; ten minutes
+	$(GPU) -m tests.gpu $(if $(DRY),--dry) $(if $(OUT),--out $(OUT))
 
 golden: venv ## Rewrite the golden files of the tests; read the difference before keeping it
 	$(BIN)/python -m pytest --update-golden

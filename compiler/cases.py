@@ -25,6 +25,17 @@ def cases(groups: Sequence[Group]) -> str:
     return json.dumps(found, indent=1) + "\n"
 
 
+def case(group: Group, shapes: Sequence[Sequence[int]]) -> dict[str, object]:
+    """A case of tensors of these shapes."""
+    mixed = low_precision(group) is not None
+    return {
+        "group": group.name,
+        "shapes": shapes,
+        "dtypes": [_dtype(v.type.dtype, mixed) for v in group.body.inputs],
+        "scalars": [_value(s) for s in group.scalars],
+    }
+
+
 def _cases(group: Group) -> Iterator[dict[str, object]]:
     return _generated(group) if group.structure is None else _structured(group)
 
@@ -36,18 +47,12 @@ def _structured(group: Group) -> Iterator[dict[str, object]]:
 
 def _generated(group: Group) -> Iterator[dict[str, object]]:
     seen = set()
-    mixed = low_precision(group) is not None
     for sizes in _assignments(group):
         shapes = tuple(tuple(_number(s, sizes) for s in v.type.shape) for v in group.body.inputs)
         if shapes in seen or any(_elements(s) > MOST_ELEMENTS for s in shapes):
             continue
         seen.add(shapes)
-        yield {
-            "group": group.name,
-            "shapes": shapes,
-            "dtypes": [_dtype(v.type.dtype, mixed) for v in group.body.inputs],
-            "scalars": [_value(s) for s in group.scalars],
-        }
+        yield case(group, shapes)
 
 
 def _dtype(dtype: str, mixed: bool) -> str:

@@ -74,9 +74,20 @@ def _on_insides(commands: Commands) -> None:
         "-o", "--out", type=Path, metavar="FILE", help="where the picture goes; default: standard output"
     )
     explain = _reading(commands, "explain", "each line's kernel, bytes, FLOPs; why what did not fuse did not")
+    explain.add_argument("run", nargs="?", metavar="NAME", help="the run, where the file has several")
     explain.add_argument("--module", metavar="NAME", help="this module alone")
-    explain.add_argument("--run", metavar="NAME", help="the run whose sizes are meant, where there are several")
-    verify = _reading(commands, "verify", "run every fused kernel against its reference")
+    explain.add_argument(
+        "--registers",
+        nargs="?",
+        const="sm_90",
+        choices=("sm_80", "sm_90", "sm_100", "gfx942"),
+        help="compile the kernels ahead of time for this GPU (default: sm_90), and tell their registers",
+    )
+    explain.add_argument("--compare", choices=("eager",), help="count a step, beside one of plain PyTorch, instead")
+    explain.add_argument(
+        "--ops", action="store_true", help="with --compare: every operator and kernel that is launched"
+    )
+    verify = _reading(commands, "verify", "run every fused kernel against its reference", several=True)
     verify.add_argument("--ahead-of-time", action="store_true", help="compile for sm_80, sm_90, sm_100, gfx942 instead")
 
 

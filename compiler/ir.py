@@ -124,13 +124,18 @@ class Group:
     """Nodes that one kernel computes. `name` is the public function's name in `kernels.py`.
 
     `body` is the source's own operations, `scalars` the numbers with `text` among its operands: arguments of the
-    kernel after the tensors. `twice` where the program differentiates gradients. The kernel is made from the body,
-    or, where there is a `structure`, by a template.
+    kernel after the tensors. `columns` is how many trailing dimensions are its columns, None where that is open;
+    `still` are the inputs, by number, that carry no gradient; `names` what those are called that the source does not
+    name; `twice` where the program differentiates gradients. The kernel is made from the body, or, where there is a
+    `structure`, by a template.
     """
 
     name: str
     body: Graph
     scalars: tuple[Scalar, ...] = ()
+    columns: int | None = None
+    still: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
     twice: bool = False
     structure: Structure | None = None
 
@@ -162,7 +167,8 @@ class Graph:
     """`outputs` from `inputs` and `params` by `nodes`.
 
     `tracked` are logged scalars by name; `known` what the module parameters among its sizes are in the program, at
-    most; `assumed` what its writer states of its sizes; `collects` whether modules that it calls track values.
+    most; `assumed` what its writer states of its sizes; `collects` whether modules that it calls track values; `data`
+    whether its inputs are data, which no gradient goes into.
     """
 
     name: str
@@ -174,6 +180,7 @@ class Graph:
     known: Mapping[Symbol, int] = field(default_factory=dict)
     assumed: tuple[Assumption, ...] = ()
     collects: bool = False
+    data: bool = False
 
     @property
     def tracks(self) -> bool:

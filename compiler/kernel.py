@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from tdsl.compiler.ir import Graph, Group, Scalar, Shape, TensorType, Value
-from tdsl.compiler.ops.infer import ONE, known, same_shape
+from tdsl.compiler.ir import Graph, Group, Node, Scalar, Shape, TensorType, Value
+from tdsl.compiler.ops.infer import ONE, known, same
 from tdsl.compiler.ops.rows import COLS, ROWS
-from tdsl.compiler.size import product
+from tdsl.compiler.size import Size, product
 
 
 class Layout(Enum):
@@ -18,11 +19,10 @@ class Layout(Enum):
     ROW = "row"  # one a row
     COL = "col"  # one a column
     SCALAR = "scalar"  # one in all
-    PARTIAL = "partial"  # broadcast along some dimensions only: expanded to FULL before the launch
 
     def shape(self) -> Shape:
-        rows = ROWS if self in (Layout.FULL, Layout.ROW, Layout.PARTIAL) else ONE
-        cols = COLS if self in (Layout.FULL, Layout.COL, Layout.PARTIAL) else ONE
+        rows = ROWS if self in (Layout.FULL, Layout.ROW) else ONE
+        cols = COLS if self in (Layout.FULL, Layout.COL) else ONE
         return (rows, cols)
 
 
@@ -33,6 +33,28 @@ def layout_of(shape: Shape) -> Layout:
     if shape[0] == ONE:
         return Layout.SCALAR if shape[1] == ONE else Layout.COL
     return Layout.ROW if shape[1] == ONE else Layout.FULL
+
+
+@dataclass(frozen=True)
+class Run:
+    """Dimensions of the space that stand side by side: from `first` up to `last`, counted from the left."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor that broadcasts to the space lies in it.
+
+    `runs` are the dimensions that it has, where those are not all of its layout's: `[B, 1, D]` in rows `B, T` and
+    columns `D` has an element for each row and column, but the same ones for every `T`. `dropped` where it has no
+    dimensions for the columns.
+    """
+
+    layout: Layout
+    runs: tuple[Run, ...] = ()
+    dropped: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,45 +77,96 @@ class Space:
         """The number of columns, where it is known at compile time."""
         return known(product(self.trail))
 
-    def classify(self, shape: Shape, at: Layout = Layout.FULL) -> Layout | None:
-        """Layout of an operand of an op whose result has layout `at`; None where it does not broadcast to the space.
+    def place(self, shape: Shape, at: Layout = Layout.FULL) -> Place | None:
+        """Where an operand of an op lies whose result has layout `at`; None where it does not broadcast to the space.
 
         A result of layout ROW may have dropped the columns: then operands align with the rows alone.
         """
         if at is Layout.ROW and len(shape) <= len(self.lead):
-            padded = (ONE,) * (len(self.lead) - len(shape)) + shape
-            if all(s == ONE for s in padded):
-                return Layout.SCALAR
-            return Layout.ROW if same_shape(padded, self.lead) else None
+            found = self.place((*shape, *(ONE for _ in self.trail)))
+            return None if found is None else replace(found, dropped=True)
         if len(shape) > len(self.shape):
             return None
         padded = (ONE,) * (len(self.shape) - len(shape)) + shape
-        return self._aligned(padded[: len(self.lead)], padded[len(self.lead) :])
+        return self._aligned(padded)
 
-    def _aligned(self, lead: Shape, trail: Shape) -> Layout:
-        rows, no_rows = same_shape(lead, self.lead), all(s == ONE for s in lead)
-        cols, no_cols = same_shape(trail, self.trail), all(s == ONE for s in trail)
-        if rows and cols and not (no_rows and not self.flat and no_cols):
-            return Layout.FULL
-        if no_rows and no_cols:
-            return Layout.SCALAR
-        if rows and no_cols:
-            return Layout.ROW
-        return Layout.COL if no_rows and cols else Layout.PARTIAL
+    def _aligned(self, shape: Shape) -> Place | None:
+        """Of a shape with as many dimensions as the space."""
+        if not all(_is_one(have) or same(have, want) for have, want in zip(shape, self.shape)):
+            return None
+        kept = [not _is_one(have) or _is_one(want) for have, want in zip(shape, self.shape)]
+        count = len(self.lead)
+        rows, cols = kept[:count], kept[count:]
+        has_rows = any(not _is_one(s) for s in shape[:count])
+        has_cols = any(not _is_one(s) for s in shape[count:])
+        if all(kept) and (has_rows or has_cols or self.flat):
+            return Place(Layout.FULL)
+        if self.flat:
+            return Place(Layout.FULL, self._runs(kept)) if has_cols else Place(Layout.SCALAR)
+        layout = {(True, True): Layout.FULL, (True, False): Layout.ROW, (False, True): Layout.COL}.get(
+            (has_rows, has_cols), Layout.SCALAR
+        )
+        whole = (all(rows) or not has_rows) and (all(cols) or not has_cols)
+        kept = [k and (has_rows if i < count else has_cols) for i, k in enumerate(kept)]
+        return Place(layout, () if whole else self._runs(kept))
+
+    def _runs(self, kept: Sequence[bool]) -> tuple[Run, ...]:
+        """The dimensions that are kept, side by side, those of rows apart from those of columns."""
+        found: list[Run] = []
+        for i, keep in enumerate(kept):
+            if not keep:
+                continue
+            if found and found[-1].last == i and i != len(self.lead):
+                found[-1] = Run(found[-1].first, i + 1)
+            else:
+                found.append(Run(i, i + 1))
+        return tuple(found)
+
+
+def _is_one(size: Size) -> bool:
+    return size == ONE or known(size) == 1
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A piece of a tensor, which the group itself cuts: result number `index` of `view`."""
+
+    view: Node
+    index: int
+
+    @property
+    def cut(self) -> Value:
+        """The tensor that is cut."""
+        return self.view.values[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Port:
-    """A tensor of the source at the kernel's edge: its own type, and the canonical value it is inside."""
+    """A tensor of the source at the kernel's edge: its own type, and the canonical value it is inside.
+
+    `runs` and `dropped` are those of its place in the space. A result that is a sum over more than a row is divided by
+    `count` where it is a mean. With a `window`, `source` is a piece of `given`.
+    """
 
     name: str
     source: Value
     value: Value
     layout: Layout
+    runs: tuple[Run, ...] = ()
+    dropped: bool = False
+    count: Scalar | None = None
+    window: Window | None = None
+    given: Value | None = None
 
     @property
     def type(self) -> TensorType:
-        return self.source.type
+        """That of the tensor in memory."""
+        return TensorType(self.argument.type.dtype, self.source.type.shape)
+
+    @property
+    def argument(self) -> Value:
+        """What the group is given: the tensor, or what it is a piece of."""
+        return self.given if self.given is not None else self.source
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +185,8 @@ class Kernel:
     `forward` makes the outputs' canonical values from the inputs', then those of `saved` that are no outputs: one
     number a row each, kept for the backward. `backward` makes the gradients from the inputs that it reads, `saved` and
     `grads`, the gradients of the outputs.
-    `draws` is how many random streams it uses.
+    `draws` is how many random streams it uses, `gradient_of` what of the forward a value of the backward is the
+    gradient of.
     """
 
     group: Group
@@ -126,6 +200,7 @@ class Kernel:
     grads: tuple[Port, ...] = ()
     backward: Graph | None = None
     gradients: tuple[Gradient, ...] = ()
+    gradient_of: Mapping[Value, Value] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -88,6 +88,7 @@ def distinct(unit: Unit) -> Unit:
     # What `kernels.py` calls otherwise: a module may be called `Launch` or `Math`.
     taken = {*RESERVED, "math", "once_differentiable", "tuple", "int"}
     twice = any(graph.differentiates for graph in unit.graphs())
+    inputs = _input_names(unit)
 
     def named(node: Node) -> Node:
         if node.group is None:
@@ -100,9 +101,22 @@ def distinct(unit: Unit) -> Unit:
                 name, number = f"{wish}_{number}", number + 1
             taken.update((name, f"{name}_reference"))
             names[key] = name
-        return replace(node, group=replace(node.group, name=names[key], twice=twice))
+        return replace(node, group=replace(node.group, name=names[key], names=inputs[key], twice=twice))
 
     return unit.map_graphs(lambda graph: replace(graph, nodes=tuple(map(named, graph.nodes))))
+
+
+def _input_names(unit: Unit) -> dict[object, tuple[str, ...]]:
+    """What the inputs of each kernel are called, where all that share it agree."""
+    from tdsl.compiler.emit.plan import same_kernel
+
+    found: dict[object, tuple[str, ...]] = {}
+    for graph in unit.graphs():
+        for group in (node.group for node in graph.nodes if node.group is not None):
+            key = same_kernel(group)
+            before = found.get(key, group.names)
+            found[key] = tuple(a if a == b else "" for a, b in zip(before, group.names))
+    return found
 
 
 def groups(unit: Unit) -> list[Group]:

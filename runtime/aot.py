@@ -1,6 +1,6 @@
 """Compile every kernel of an emitted `kernels.py` ahead of time, for GPUs that need not be there.
 
-The launches are recorded as the autograd functions make them, on CPU tensors, then compiled for each target.
+The launches are recorded as the autograd functions make them, on tensors without memory, then compiled for each target.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,12 +47,13 @@ POINTERS = {
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: the kernel, its arguments in order, its constants by name, and its warps."""
+    """One launch: the kernel, its arguments in order, its constants by name, its warps, and whether a backward's."""
 
     kernel: Any
     args: tuple[Any, ...]
-    constants: tuple[tuple[str, int], ...]
+    constants: tuple[tuple[str, object], ...]
     warps: int
+    backward: bool = False
 
     @property
     def name(self) -> str:
@@ -82,14 +83,14 @@ class _Recorder:
         self.found = found
 
     def __getitem__(self, grid: object) -> Callable[..., None]:
-        def note(*args: Any, num_warps: int = 4, **constants: int) -> None:
+        def note(*args: Any, num_warps: int = 4, **constants: object) -> None:
             self.found.append(Launch(self.kernel, args, tuple(constants.items()), num_warps))
 
         return note
 
 
 @contextmanager
-def _recording(module: ModuleType) -> Iterator[list[Launch]]:
+def recording(module: ModuleType) -> Iterator[list[Launch]]:
     """Within, the module's kernels are recorded instead of run."""
     found: list[Launch] = []
     kernels = {n: k for n, k in vars(module).items() if isinstance(k, triton.runtime.jit.JITFunction)}
@@ -105,18 +106,19 @@ def _recording(module: ModuleType) -> Iterator[list[Launch]]:
 
 def launches(module: ModuleType, case: Case, dtype: torch.dtype) -> list[Launch]:
     """The launches of one case, forward and backward."""
-    with _recording(module) as found:
+    with recording(module) as found:
         tensors = [_zeros(s, kind, dtype) for s, kind in zip(case.shapes, case.dtypes)]
         outputs = getattr(module, case.group)(*tensors, *case.scalars)
+        forward = len(found)
         floats = [o for o in (outputs if isinstance(outputs, tuple) else (outputs,)) if o.is_floating_point()]
         torch.autograd.backward(floats, [torch.zeros_like(o) for o in floats])
-    return found
+    return [replace(each, backward=i >= forward) for i, each in enumerate(found)]
 
 
 def _zeros(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> Tensor:
     if not kind.endswith(("float", "f32")):
-        return torch.zeros(shape, dtype=torch.int64)
-    found = torch.zeros(shape, dtype=dtype if kind.endswith("float") else torch.float32)
+        return torch.zeros(shape, dtype=torch.int64, device="meta")
+    found = torch.zeros(shape, dtype=dtype if kind.endswith("float") else torch.float32, device="meta")
     return found.requires_grad_(learns(kind))
 
 
@@ -128,8 +130,8 @@ def _kind(arg: object) -> str:
     return "fp32"
 
 
-def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
-    """Compile a launch for a target; addresses are taken to be aligned to 16 bytes, as PyTorch's are."""
+def binary(each: Launch, target: str) -> Any:
+    """A launch compiled for a target; addresses are taken to be aligned to 16 bytes, as PyTorch's are."""
     names = [n for n in each.kernel.arg_names if n not in dict(each.constants)]
     kinds = dict(zip(names, map(_kind, each.args)))
     signature = {n: kinds.get(n, "constexpr") for n in each.kernel.arg_names}
@@ -141,9 +143,7 @@ def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
     source = ASTSource(each.kernel, signature, constants, aligned)
     # A program has 1,024 threads at most.
     warps = min(each.warps, 1024 // TARGETS[target].warp_size)
-    binary = triton.compile(source, target=TARGETS[target], options={"num_warps": warps})
-    registers, spilled = _resources(binary)
-    return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled)
+    return triton.compile(source, target=TARGETS[target], options={"num_warps": warps})
 
 
 def _is_aligned(arg: object) -> bool:
@@ -151,10 +151,16 @@ def _is_aligned(arg: object) -> bool:
     return isinstance(arg, Tensor) or (type(arg) is int and arg % 16 == 0)
 
 
-def _resources(binary: Any) -> tuple[int, int]:
-    if "ptx" in binary.asm:
-        return _cuda_resources(binary.asm["ptx"])
-    text = binary.asm["amdgcn"]
+def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:
+    """What comes of compiling a launch for a target."""
+    registers, spilled = _resources(binary(each, target))
+    return Compiled(each.name, target, str(dtype).removeprefix("torch."), registers, spilled)
+
+
+def _resources(made: Any) -> tuple[int, int]:
+    if "ptx" in made.asm:
+        return _cuda_resources(made.asm["ptx"])
+    text = made.asm["amdgcn"]
     registers = re.search(r"\.vgpr_count:\s*(\d+)", text)
     spilled = re.search(r"\.vgpr_spill_count:\s*(\d+)", text)
     scalar = re.search(r"\.sgpr_spill_count:\s*(\d+)", text)

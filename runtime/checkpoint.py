@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_folder
@@ -97,7 +97,7 @@ def write(
 
     def fill(path: Path) -> None:
         for name, model in models.items():
-            save_model(model, str(path / f"{name}.safetensors"))
+            save_weights(path / f"{name}.safetensors", model)
         for name, values in tensors.items():
             contiguous = {key: value.detach().cpu().contiguous() for key, value in values.items()}
             save_file(contiguous, path / f"{name}.safetensors")
@@ -109,6 +109,33 @@ def write(
     path = folder / f"step-{step}"
     write_folder(path, fill)
     return Checkpoint(path, step)
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the tensors of a model, each once: of its several names the first, as safetensors' `save_model` does.
+
+    That refuses tensors with several names that are part of a larger storage, as parallel linear layers' weights are.
+    """
+    state = model.state_dict()
+    names = {names[0]: names[1:] for names in _same(state)}
+    kept = {name: state[name] for name in names}
+    others = {other: name for name, more in names.items() for other in more}
+    save_file({name: _by_itself(value) for name, value in kept.items()}, path, metadata=others or None)
+
+
+def _same(state: Mapping[str, Tensor]) -> list[list[str]]:
+    """The names of each tensor, in alphabetical order."""
+    found: dict[object, list[str]] = {}
+    for name, value in sorted(state.items()):
+        place = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device) if value.numel() else name
+        found.setdefault(place, []).append(name)
+    return list(found.values())
+
+
+def _by_itself(value: Tensor) -> Tensor:
+    """A tensor that shares no storage with another."""
+    part = value.untyped_storage().nbytes() != value.nbytes
+    return value.to("cpu", copy=True).contiguous() if part else value.contiguous()
 
 
 def _check_finite(name: str, model: nn.Module, step: int) -> None:
@@ -209,7 +236,11 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the tensors of a safetensors file into a model. Raises `Failure` where it lacks some or has others."""
     try:
-        load_model(model, str(path))
+        given = load_file(path)
+        for names in _same(model.state_dict()):
+            one = next((name for name in names if name in given), None)
+            given |= {name: given[one] for name in names if one is not None and name not in given}
+        model.load_state_dict(given)
     except FileNotFoundError:
         raise Failure(f"there is no file `{path}`") from None
     except SafetensorError as error:

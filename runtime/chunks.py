@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tdsl.runtime import low_precision
+
 # Scores take so many bytes at most: those of some thousand rows for a large vocabulary, with which the matrix units are
 # as busy as with all. A tile of them has 128 rows, so many are taken however long they are.
 MOST_BYTES = 1 << 29
@@ -34,8 +36,8 @@ def buffer(rows: int, cols: int, like: Tensor) -> Tensor:
 
 
 def narrow(parameter: Tensor, like: Tensor) -> Tensor:
-    """A parameter in the precision of what it is multiplied with."""
-    return parameter.to(like.dtype)
+    """A parameter in the precision of what it is multiplied with: its copy, where it has one."""
+    return low_precision.cast(parameter, like.dtype)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -77,7 +79,7 @@ def _multiplies_widely(device: torch.device) -> bool:
         except (RuntimeError, TypeError):
             _WIDELY[device] = False
         else:
-            _WIDELY[device] = torch.equal(total, 1.0 + one.float())
+            _WIDELY[device] = device.type == "meta" or torch.equal(total, 1.0 + one.float())
     return _WIDELY[device]
 
 

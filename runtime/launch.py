@@ -74,7 +74,7 @@ def falls_back_to(reference: Callable[..., Any] | None) -> Callable[[type[Functi
 
         def apply(*arguments: Any) -> Any:
             on_gpu = any(isinstance(a, Tensor) and a.is_cuda for a in arguments)
-            if not on_gpu or torch.cuda.is_current_stream_capturing():
+            if not on_gpu or on_bytes is not None or torch.cuda.is_current_stream_capturing():
                 return kernels(*arguments)
             key = tuple((a.device, a.dtype, a.shape[1:]) if isinstance(a, Tensor) else type(a) for a in arguments)
             if key not in known:
@@ -124,6 +124,47 @@ def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) ->
 
 def _trial(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor where its elements lie without gaps, in whatever order; else a contiguous one."""
+    return tensor if tensor.is_contiguous() or _without_gaps(tensor) else tensor.contiguous()
+
+
+def alike(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors of one shape whose elements lie in one order, without gaps: themselves, else contiguous ones.
+
+    So what is laid out with its channels last stays so.
+    """
+    first = tensors[0]
+    same = all(t.shape == first.shape and t.stride() == first.stride() for t in tensors)
+    if same and (first.is_contiguous() or _without_gaps(first)):
+        return tensors
+    return tuple(t.contiguous() for t in tensors)
+
+
+def _without_gaps(tensor: Tensor) -> bool:
+    """Whether the elements fill their memory, each in a place of its own."""
+    extent = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
+        if size != 1:
+            if stride != extent:
+                return False
+            extent *= size
+    return True
+
+
+# Set while launches are counted: takes the bytes that the next one moves.
+on_bytes: Callable[[int], None] | None = None
+
+
+def note_bytes(count: Callable[[], int]) -> None:
+    """Tell who counts launches that the next one moves `count()` bytes, instead of its arguments' own.
+
+    For kernels that reach tensors by tables of addresses, or a part of one alone. `count` is called only then.
+    """
+    if on_bytes is not None:
+        on_bytes(count())
 
 
 def power_of_two(n: int) -> int:
@@ -180,9 +221,9 @@ def matrix(x: Tensor, n_rows: int, n_cols: int) -> Tensor:
     return found if found.stride(1) == 1 or n_cols < 2 else found.contiguous()
 
 
-def programs(n_rows: int, block_rows: int) -> int:
-    """How many programs share the rows where each sums over those it takes."""
-    return max(1, min(-(-n_rows // block_rows), MOST_PROGRAMS))
+def programs(count: int, block: int) -> int:
+    """How many programs share so many rows (or elements), `block` at once, and add up what each takes; 0 of none."""
+    return min(-(-count // block), MOST_PROGRAMS)
 
 
 def reference_backward(

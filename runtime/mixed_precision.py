@@ -1,7 +1,8 @@
 """Layers of `torch.nn` whose parameters stay in float32 while tensors of a lower precision go through.
 
-Products are computed in the precision of the input: the weights are cast to it where they are used. Normalisations and
-recurrent layers are computed in float32, and their results cast back. Names, arguments and `state_dict`s are PyTorch's.
+Products are computed in the precision of the input, with copies of the weights in it (`low_precision`). Normalisations
+and recurrent layers are computed in float32, and their results cast back. Names, arguments and `state_dict`s are
+PyTorch's. Gradients of the weights are in float32.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tdsl.runtime.linears import linears as linears
+from tdsl.runtime.low_precision import cast
+
 
 def _like(parameter: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if parameter is None else parameter.to(x.dtype)
+    return None if parameter is None else cast(parameter, x.dtype)
 
 
 # Products ------------------------------------------------------------------------------------------------------------
@@ -24,14 +28,14 @@ class Linear(nn.Linear):
     """x: [..., in_features] -> [..., out_features], of x's dtype."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight.to(input.dtype), _like(self.bias, input))
+        return linears(input, self)
 
 
 class Bilinear(nn.Bilinear):
     """[..., in1_features], [..., in2_features] -> [..., out_features], of the first input's dtype."""
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
-        return F.bilinear(input1, input2, self.weight.to(input1.dtype), _like(self.bias, input1))
+        return F.bilinear(input1, input2, cast(self.weight, input1.dtype), _like(self.bias, input1))
 
 
 class _Convolution(nn.Module):
@@ -39,7 +43,7 @@ class _Convolution(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         made: Any = self
-        found: Tensor = made._conv_forward(input, made.weight.to(input.dtype), _like(made.bias, input))
+        found: Tensor = made._conv_forward(input, cast(made.weight, input.dtype), _like(made.bias, input))
         return found
 
 
@@ -63,7 +67,7 @@ class _Transposed(nn.Module):
             padding = made._output_padding(
                 input, output_size, made.stride, made.padding, made.kernel_size, len(made.stride), made.dilation
             )
-        weight, bias = made.weight.to(input.dtype), _like(made.bias, input)
+        weight, bias = cast(made.weight, input.dtype), _like(made.bias, input)
         function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(made.stride) - 1]
         return function(input, weight, bias, made.stride, made.padding, padding, made.groups, made.dilation)
 
@@ -84,7 +88,7 @@ class PReLU(nn.PReLU):
     """x: any shape -> the same, of x's dtype."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.prelu(input, self.weight.to(input.dtype))
+        return F.prelu(input, cast(self.weight, input.dtype))
 
 
 # In float32 ----------------------------------------------------------------------------------------------------------

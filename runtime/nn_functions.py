@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tdsl.runtime.linears import linears as linears
+
 
 def rope(x: Tensor, base: float = 10000.0, offset: int = 0) -> Tensor:
     """Rotary position embedding of `x` [..., T, D], D even (Su et al., "RoFormer", 2021).

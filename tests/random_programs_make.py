@@ -305,6 +305,10 @@ class Generator:
             swapped = (*shape[:i], shape[j], *shape[i + 1 : j], shape[i], *shape[j + 1 :])
             choices += [
                 (f"transpose({{0}}, {i}, {j})", swapped),
+                (
+                    f"{{name}}_t = transpose({{0}}, {i}, {j})\n{{name}} = {{name}}_t * sigmoid({{name}}_t) + 0.5",
+                    swapped,
+                ),
                 (f"flatten({{0}}, 0, 1).reshape({', '.join(shape)})", shape),
                 ("flip({0}, [0])", shape),
                 ("stack([{0}, tanh({0})], dim=0)[1]", shape),
@@ -331,7 +335,11 @@ class Generator:
                 ("{0}[..., 0]", shape[:-1]),
                 ("cumsum({0}, dim=-1) / 4", shape),
                 ("pad({0}, (1, 0))[..., 1:]", shape),
+                (texts.PIECES, shape),
+                (texts.PIECE, shape),
             ]
+            if not self.taste.smooth:
+                choices.append(("{0} + {0}.gather(-1, argmax({0}, -1, true))", shape))
         if shape and shape[-1] == "1" and len(shape) > 1:
             whole = (*shape[:-1], "D")
             choices += [(f"expand({{0}}, {', '.join(whole)})", whole), ("{0}.squeeze(-1)", shape[:-1])]

@@ -114,6 +114,11 @@ ROUGH_ROWS = """{0} - amax({0}, dim=-1, keepdim=true)|{0} / (norm({0}, dim=-1, k
 {0} - amin({0}, dim=-1, keepdim=true)
 {0} / (norm({0}, p=inf, dim=-1, keepdim=true) + 1)|softmax(masked_fill({0}, {0} < -0.2, -10.0), dim=-1)
 where({0} >= mean({0}, dim=-1, keepdim=true), {0}, 0.0)|exp({0} - amax({0}, dim=-1, keepdim=true))"""
+# Pieces of a tensor, side by side, and one of them.
+PIECES = """{name}_a, {name}_b = cat([{0}, sin({0})], dim=-1).chunk(2, dim=-1)
+{name} = {name}_a * sigmoid({name}_b) + {name}_b / 2"""
+PIECE = """{name}_p = (cat([cos({0}), {0}], dim=-1) * 2)[..., D:]
+{name} = tanh({name}_p) + {name}_p"""
 # Over a last dimension of D.
 NORMS = """centred({0})|scaled({0})|layer_norm({0}, D)|rms_norm({0}, D, eps=0.01)|layer_norm({0} * 2, D) + {0}
 rms_norm({0}, D, eps=0.1) * silu({0})"""

@@ -20,7 +20,9 @@ from tdsl.runtime.training import Best, EarlyStopping
 
 
 class Tied(nn.Module):
-    """Two layers that share their weight, a buffer that is not contiguous, and batch statistics."""
+    """Two layers that share their weight, a buffer that is not contiguous, a part of another, and batch statistics."""
+
+    line: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +31,8 @@ class Tied(nn.Module):
         self.down.weight = self.up.weight
         self.norm = nn.BatchNorm1d(4)
         self.register_buffer("grid", torch.arange(12.0).reshape(3, 4).T)
+        self.register_buffer("line", torch.arange(12.0))
+        self.register_buffer("part", self.line[2:5])
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.down(self.norm(self.up(x)))

@@ -54,7 +54,9 @@ def test_a_wrong_command_line(arguments: list[str], folder: Path) -> None:
 
 def test_each_pass_is_dumped(folder: Path) -> None:
     assert tdsl("compile", "net.model", "-o", "out", cwd=folder, TDSL_DUMP=str(folder / "dump")).returncode == 0
-    assert sorted({p.name.split("-")[1] for p in (folder / "dump").iterdir()}) == ["fuse", "prune", "share"]
+    assert sorted({p.name.split("-")[1] for p in (folder / "dump").iterdir()}) == [
+        "fuse", "prune", "recognise", "share", "structure",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [["check", "net.model"], ["compile", "net.model", "-o", "out"]])

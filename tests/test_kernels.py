@@ -231,6 +231,12 @@ ROWS = {
         "return rms_norm(x * silu(g), D, weight, eps=0.001) + g",
         "weight: [D] = ones()",
     ),
+    "OneMoreThanTheWeight": (
+        "x: float[..., D]",
+        "return x * rsqrt(mean(x ** 2, -1, true) + 0.00001) * (1 + weight) + exp(bias) * weight",
+        "weight: [D] = ones();bias: [D] = zeros()",
+        "float[..., D]",
+    ),
     "MeanOfVector": (
         "x: float[B, D]",
         "return x * weight - mean(x * weight, dim=-1, keepdim=true)",
@@ -249,6 +255,176 @@ ROWS = {
         "(float[B, D], float[B], float[B, 1])",
     ),
     "ScalarInRows": ("x: float[B, D]", "return softmax(x * scale, dim=-1) * scale", "scale: [] = ones()"),
+}
+
+# Sums that run over more than a row: of all elements, of the first dimensions, of rows' own results.
+SUMS = {
+    "MeanOfAll": ("x: float[B, D], y: float[B, D]", "return ((x - y) ** 2).mean()", "", "float[]"),
+    "SumOfAll": ("x: float[B, T, D]", "return (x * sigmoid(x)).sum()", "", "float[]"),
+    "SumOfWhatIsNotZero": ("x: float[B, D], y: float[B, D]", "return exp(x * 0.1 + cos(y)).sum()", "", "float[]"),
+    "SumOfAllKept": ("x: float[B, D]", "return (x * x).sum(dim=(0, 1), keepdim=true)", "", "float[1, 1]"),
+    "MeanOfColumns": ("x: float[B, D]", "return (x * x).mean(0)", "", "float[D]"),
+    "SumOfColumnsKept": ("x: float[B, T, D]", "return tanh(x * 2).sum(dim=(0, 1), keepdim=true)", "", "float[1, 1, D]"),
+    "SumOfTwoColumns": ("x: float[B, T, D]", "return (x * x).sum(0)", "", "float[T, D]"),
+    "SeveralSums": (
+        "x: float[B, D], y: float[B, D]",
+        "d = (x - y) ** 2\nreturn d.mean(), (d * x).sum(0), exp(-d) * x",
+        "",
+        "(float[], float[D], float[B, D])",
+    ),
+    "WeightedMean": (
+        "x: float[B, D]",
+        "return (x * weight + bias).mean()",
+        "weight: [D] = ones();bias: [] = ones()",
+        "float[]",
+    ),
+    "MeanOfRows": ("x: float[B, D]", "return (logsumexp(x, -1) - x.mean(-1)).mean()", "", "float[]"),
+    "MeanOfThreeRows": ("x: float[B, T, D]", "return (x * softmax(x, -1)).sum(-1).mean()", "", "float[]"),
+    "NormAndMean": (
+        "x: float[B, D]",
+        "y = rms_norm(x, D, weight)\nreturn y, (y * y).mean(), y.sum(0)",
+        "weight: [D] = ones()",
+        "(float[B, D], float[], float[D])",
+    ),
+    "Divergence": (
+        "mu: float[B, D], lv: float[B, D]",
+        "return (-0.5 * (1 + lv - mu ** 2 - exp(lv)).sum(-1)).mean()",
+        "",
+        "float[]",
+    ),
+    "ScaleAndMean": ("x: float[B, D]", "return (x * scale).mean()", "scale: [] = ones()", "float[]"),
+}
+
+# What lacks some of the rows' or columns' dimensions is read by index arithmetic.
+PARTS = {
+    "ChannelsOfImages": (
+        "x: float[B, D, T, 3]",
+        "return relu(x * scale + shift) + x",
+        "scale: [D, 1, 1] = ones();shift: [D, 1, 1] = ones()",
+        "float[B, D, T, 3]",
+    ),
+    "MiddleAndLast": ("x: float[B, T, D], m: float[B, 1, D]", "return tanh(x * m) + m", "", "float[B, T, D]"),
+    "FirstAndThird": ("x: float[B, 2, T, D], m: float[B, 1, T, 1]", "return tanh(x * m) + m", "", "float[B, 2, T, D]"),
+    "SecondAndLast": (
+        "x: float[B, 2, T, D], m: float[2, 1, D], n: float[T, 1]",
+        "return tanh(x * m) * n + m",
+        "",
+        "float[B, 2, T, D]",
+    ),
+    "PartOfRows": ("x: float[B, T, D], m: float[B, 1, 1]", "return softmax(x * m, -1) + m", "", "float[B, T, D]"),
+    "PartOfColumns": (
+        "x: float[B, T, D]",
+        "return layer_norm(x * gain, [T, D])",
+        "gain: [1, D] = ones()",
+        "float[B, T, D]",
+    ),
+    "RowsDropped": ("x: float[B, T, D], s: float[T]", "return mean(x * x, -1) * s + s", "", "float[B, T]"),
+    "TwoScales": (
+        "x: float[B, D, T]",
+        "return x * scale + gelu(x) * late",
+        "scale: [D, 1] = ones();late: [1, 1] = ones()",
+        "float[B, D, T]",
+    ),
+}
+
+# Groups that cut what they are given: pieces side by side, one piece, pieces with the same gradient.
+PIECES = {
+    "Gated": ("h: float[..., 66]", "a, b = h.chunk(2, dim=-1)\nreturn silu(a) * b", "", "float[..., 33]"),
+    "GatedChannels": (
+        "h: float[B, 4, T, D]",
+        "a, b = h.split([2, 2], 1)\nreturn a * sigmoid(b) + a",
+        "",
+        "float[B, 2, T, D]",
+    ),
+    "ThreePieces": (
+        "h: float[B, 21], s: float[B, 1]",
+        "a, b, c = h.chunk(3, -1)\nreturn softmax(a * s, -1) * b - c * weight",
+        "weight: [7] = ones()",
+        "float[B, 7]",
+    ),
+    "OneOfThree": ("h: float[B, 21]", "a, b, c = h.chunk(3, -1)\nreturn tanh(b) * b", "", "float[B, 7]"),
+    "SameGradient": ("h: float[B, 12], y: float[B, 6]", "a, b = h.chunk(2, -1)\nreturn a + b + y", "", "float[B, 6]"),
+    "FirstStep": ("h: float[B, 5, D], y: float[B, D]", "return tanh(h[:, 0] * y) + y", "", "float[B, D]"),
+    "AllButOne": ("h: float[B, 5, D]", "a = h[:, 1:]\nreturn a * a + sin(a)", "", "float[B, 4, D]"),
+    "PiecesAndMean": (
+        "h: float[B, 12]",
+        "m, v = h.chunk(2, -1)\nreturn (m * m + exp(v) - v).sum(-1).mean()",
+        "",
+        "float[]",
+    ),
+    "PiecesOfLongRows": ("h: float[B, 4100]", "a, b = h.chunk(2, -1)\nreturn softmax(a, -1) * b", "", "float[B, 2050]"),
+    "UnboundPairs": ("h: float[B, 2, D]", "a, b = h.unbind(1)\nreturn a * cos(b)", "", "float[B, D]"),
+}
+
+# A number of each row by its index, running sums, conversions.
+PICKS = {
+    "LogLikelihood": (
+        "x: float[B, 9], label: int[B, 1]",
+        "return (-log_softmax(x, -1).gather(-1, label)).mean()",
+        "",
+        "float[]",
+    ),
+    "PickAndMore": ("x: float[B, 9], n: int[B, 1]", "return x * x.gather(1, n) + sigmoid(x)", "", "float[B, 9]"),
+    "PickOfThree": (
+        "x: float[B, T, 9], n: int[B, T, 1]",
+        "return (x * 2).gather(2, n) + x.sum(-1, true)",
+        "",
+        "float[B, T, 1]",
+    ),
+    "RunningSum": ("x: float[B, D]", "return tanh(x).cumsum(-1) * x", "", "float[B, D]"),
+    "RunningSumOfThree": (
+        "x: float[B, T, 17]",
+        "y = cumsum(x * x, 2)\nreturn y / (1 + y.amax(-1, true))",
+        "",
+        "float[B, T, 17]",
+    ),
+    "RunningLogits": ("x: float[B, 17]", "return softmax(x, -1).cumsum(-1).mean(0)", "", "float[17]"),
+    "Counted": (
+        "x: float[B, D], m: bool[B, D]",
+        "return (x * m.float()).sum(-1) / (m.float().sum(-1) + 1)",
+        "",
+        "float[B]",
+    ),
+    "Converted": (
+        "x: float[B, D], n: int[B, D]",
+        "return x * n.float() + (x * 3).long() * x + n.bool().float() * cast(x > 0, float) + x.float() * cast(n, bool)",
+        "",
+        "float[B, D]",
+    ),
+}
+
+# Dimensions in another order, the last one in its place.
+MOVED = {
+    "HeadsNorm": (
+        "x: float[B, T, 2, D]",
+        "q = x.transpose(1, 2)\nreturn q * rsqrt(mean(q * q, -1, true) + 0.00001) * weight",
+        "weight: [D] = ones()",
+        "float[B, 2, T, D]",
+    ),
+    "MovedAndNot": (
+        "x: float[B, T, D], y: float[T, B, D]",
+        "return tanh(x.transpose(0, 1)) * y + y",
+        "",
+        "float[T, B, D]",
+    ),
+    "Permuted": (
+        "x: float[B, T, 2, D], y: float[2, 1, 1, D]",
+        "return gelu(x.permute(2, 0, 1, 3)) * y",
+        "",
+        "float[2, B, T, D]",
+    ),
+    "MovedDim": (
+        "x: float[B, 3, T, 2, D]",
+        "return x.movedim(1, 2) * 2 + sin(x.movedim(1, 2))",
+        "",
+        "float[B, T, 3, 2, D]",
+    ),
+    "MovedMean": (
+        "x: float[B, T, D], y: float[T, B, D]",
+        "return ((x.transpose(0, 1) - y) ** 2).mean()",
+        "",
+        "float[]",
+    ),
 }
 
 RANDOM = {
@@ -280,13 +456,18 @@ BATCHES = {
     "pointwise": _family(POINTWISE),
     "broadcasts": _family(BROADCASTS),
     "rows": _family(ROWS),
+    "sums": _family(SUMS),
+    "parts": _family(PARTS),
+    "pieces": _family(PIECES),
+    "picks": _family(PICKS),
+    "moved": _family(MOVED),
     "random": _family(RANDOM),
 }
 
 
-# What is computed from a vector or a number a row alone is no part of a group without reductions; nor do two results
-# share a kernel where neither is made from the other.
-SPLIT = {"VectorSquared", "SumOfRowScalar", "TwoReductions"}
+# What is computed from a number a row alone is no part of a group without reductions; nor do two results share a kernel
+# where neither is made from the other.
+SPLIT = {"SumOfRowScalar", "TwoReductions"}
 
 
 @pytest.mark.parametrize("batch", BATCHES)

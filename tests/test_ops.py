@@ -17,8 +17,8 @@ DRAWN = set(BATCHES["random"])
 PROGRAMS = {n: t for b in BATCHES.values() for n, t in b.items() if n not in SPLIT | DRAWN}
 # Made only by lowerings and VJPs, in no signature of the language.
 INTERNAL = {"uniform", "gaussian", "power", "length", "stop", "spread", "row_sum", "row_max", "row_min", "col_sum",
-            "at_least", "at_most", "both", "either", "opposite", "whole", "whole_quotient", "real", "integer", "upcast",
-            "downcast"}  # fmt: skip
+            "all_sum", "at_least", "at_most", "both", "either", "opposite", "whole", "whole_quotient", "real", "integer", "upcast",
+            "downcast", "column", "scan_sum", "scan_back"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -117,6 +117,21 @@ def test_every_optimizer_of_the_language_is_there_and_takes_a_step(name: str) ->
     assert not torch.equal(model.weight, before)
 
 
+@pytest.mark.parametrize("name", sorted({*OWN_OPTIMIZERS} - {"Lion"}))
+def test_on_the_cpu_a_step_is_pytorchs(name: str) -> None:
+    one, options = Tied(), {"momentum": 0.9} if name in ("SGD", "RMSprop") else {"amsgrad": True}
+    two = deepcopy(one)
+    for kind, model in ((getattr(optim, name), one), (getattr(torch.optim, name), two)):
+        made = optim.make(kind, optim.groups({"model": model}), lr=0.01, **options)
+        assert made.defaults.keys() == getattr(torch.optim, name)([torch.zeros(1)]).defaults.keys()
+        for i in range(3):
+            made.zero_grad()
+            (model(torch.tensor([0, 1, i])) * 100).square().mean().backward()
+            optim.clip_gradients(made, 0.5)
+            made.step()
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e6])
 def test_clipping_is_pytorchs(max_norm: float) -> None:
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, SHARED, tdsl
+from tests.helpers import ROOT, SHARED, compiled, emitted, python, tdsl, written
 
 SMALL = """module Small(dim: int = 8) {
     param weight: [dim] = ones()
@@ -24,6 +24,41 @@ def test_every_kernel_agrees(tmp_path: Path) -> None:
     agreed = re.search(r"(\d+) of (\d+) cases agree", ran.stdout)
     assert agreed is not None
     assert agreed[1] == agreed[2] != "0"
+
+
+def test_several_programs_are_verified_at_once(tmp_path: Path) -> None:
+    (tmp_path / "small.model").write_text(SMALL)
+    (tmp_path / "plain.model").write_text(PLAIN)
+    (tmp_path / "other.model").write_text(
+        SMALL.replace("Small", "Other").replace("gelu(x * weight)", "tanh(x) + weight")
+    )
+    ran = tdsl("verify", "small.model", "plain.model", "other.model", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert {line.split("│")[1].strip() for line in ran.stdout.splitlines() if line.startswith("│")} == {
+        "small",
+        "other",
+    }
+
+
+def test_processes_find_what_one_finds(tmp_path: Path) -> None:
+    """And a kernel that errs, and one that does not run."""
+    folders = [written(emitted(compiled(SMALL)), tmp_path / name) for name in ("right", "wrong", "broken")]
+    kernels = (folders[0] / "kernels.py").read_text()
+    (folders[1] / "kernels.py").write_text(
+        kernels.replace("tl.store(y_ptr + offsets, y,", "tl.store(y_ptr + offsets, y + 1,")
+    )
+    (folders[2] / "kernels.py").write_text(kernels.replace("mask=mask)", "mask=misk)"))
+    told = []
+    for jobs in (1, 3):
+        options = ("--precision", "float32", "--jobs", str(jobs))
+        ran = python("-m", "tdsl.runtime.verify_folders", *folders, *options, interpret=True)
+        assert ran.returncode == 1, ran.stderr
+        told.append(ran.stdout)
+    assert told[0] == told[1]
+    lines = {line.split("│")[1].strip(): line for line in told[0].splitlines() if "float32" in line}
+    assert "ok" in lines["right"]
+    assert "error too large" in lines["wrong"]
+    assert "misk" in told[0]
 
 
 def test_a_program_without_kernels_says_so(tmp_path: Path) -> None:

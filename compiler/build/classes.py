@@ -333,7 +333,8 @@ class Classes:
     def _inlined(self, ir: ModuleIR) -> bool:
         nodes = ir.graph.nodes
         plain = all(isinstance(m, (TensorMember, ConstantMember)) for m in ir.members.values())
-        return plain and bool(nodes) and all(n.op.fusible and n.op.kind in _FUSIBLE for n in nodes)
+        computed = [n for n in nodes if n.op.cut is None]
+        return plain and bool(computed) and all(n.op.fusible and n.op.kind in _FUSIBLE for n in computed)
 
     def _shared(self, ir: ModuleIR) -> ModuleIR:
         """One class where two elaborations read the same; else the later gets a name of its own."""

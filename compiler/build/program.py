@@ -109,7 +109,7 @@ class _Builder:
             returned = statements(block.body, frame, self.reporter)
             if returned is None:
                 fail("E207", f"`{block.name}` returns nothing", block.name_span, help="end it with `return`")
-            return builder.graph(returned[0], {})
+            return replace(builder.graph(returned[0], {}), data=True)
         return None
 
     def evaluation(self, spec: EvaluateSpec) -> None:

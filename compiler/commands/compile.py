@@ -16,7 +16,7 @@ def run(options: Namespace) -> int:
         complain("compile needs -o DIR")
         return 2
     unit = program(options)
-    name = chosen(unit, options.run, needed=False)
+    name = chosen(unit, options.run, needed=False, how=", with --run NAME")
     write_project(unit, name, options.out, options, options.standalone)
     return 0
 

@@ -85,15 +85,15 @@ def program(options: Namespace) -> Unit:
     return unit
 
 
-def chosen(unit: Unit, name: str | None, needed: bool) -> str | None:
-    """The run that a command is about."""
+def chosen(unit: Unit, name: str | None, needed: bool, how: str = "") -> str | None:
+    """The run that a command is about; `how` one is named, where not after the file."""
     if name is not None and name not in unit.runs:
         from tdsl.dsl.names import did_you_mean
 
         complain(f"no run `{name}`; {did_you_mean(name, unit.runs) or f'there are: {_listed(unit)}'}")
         raise Stop(2)
     if name is None and len(unit.runs) > 1:
-        complain(f"the file has several runs; name one of: {_listed(unit)}{'' if needed else ', with --run NAME'}")
+        complain(f"the file has several runs; name one of: {_listed(unit)}{how}")
         raise Stop(2)
     if name is None and needed and not unit.runs:
         complain("the file declares no run: write `train NAME { ... }`")

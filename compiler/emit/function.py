@@ -2,120 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from tdsl.compiler.emit.group_names import GroupNames, once
+from tdsl.compiler.emit.buffers import METHOD, TORCH_DTYPES, BufferWriter, is_sum, wrapped
+from tdsl.compiler.emit.group_names import once
 from tdsl.compiler.emit.kernels import Tensor_, draws
-from tdsl.compiler.emit.render import WIDTH, layout
-from tdsl.compiler.ir import Graph, Scalar, TensorType, Value
-from tdsl.compiler.kernel import Layout, Port
-from tdsl.compiler.passes.schedule import Form, Schedule
+from tdsl.compiler.emit.render import WIDTH
+from tdsl.compiler.emit.text import Text, op_text
+from tdsl.compiler.ir import Scalar, Value
+from tdsl.compiler.kernel import Gradient, Layout, Port
+from tdsl.compiler.passes.schedule import Schedule
+from tdsl.compiler.passes.windows import view_of
 
-# Columns before the statements of a method.
-METHOD = 8
 
-
-class FunctionWriter(GroupNames):
+class FunctionWriter(BufferWriter):
     """Writes the two methods of one group."""
-
-    def _shape_of(self) -> str:
-        """The text of the full shape, from an input that has it."""
-        for port, name in self.ports.items():
-            if self._is_whole(port):
-                return f"{name}.shape"
-        return f"torch.broadcast_shapes({', '.join(f'{n}.shape' for n in self.sources.values())})"
-
-    def _like(self) -> str:
-        return self.ports[self._like_port()]
-
-    def _like_port(self) -> Port:
-        floats = sorted((p for p in self.ports if p.type.is_float), key=lambda p: p.type.dtype != "float")
-        return next((p for p in floats if p.layout is Layout.FULL), floats[0])
-
-    def _dtype_beside(self, type: TensorType, like: TensorType) -> str:
-        """`, dtype=...` where a new tensor of this type does not have the dtype of what it is made like."""
-        if not type.is_float:
-            return f", dtype={_TORCH_DTYPES[type.dtype]}"
-        if self.low is None or type.dtype == like.dtype:
-            return ""
-        return f", dtype={self.low.text if type.dtype == 'float' else 'torch.float32'}"
-
-    def _empty(self, port: Port) -> str:
-        like = self._like()
-        dtype = self._dtype_beside(port.type, self._like_port().type)
-        if port.layout is Layout.FULL:
-            if self._shape_of() == f"{like}.shape":
-                return f"torch.empty_like({like}{dtype})"
-            return f"{like}.new_empty(shape{dtype})"
-        return f"{like}.new_empty({self._row_shape(port)}{dtype})"
-
-    def _row_shape(self, port: Port) -> str:
-        """The shape of a number a row, which keeps its columns as ones or has dropped them."""
-        kept = len(port.type.shape) == len(self.kernel.space.shape)
-        ones = "".join(", 1" for _ in range(self.cols))
-        return f"(*shape[:-{self.cols}]{ones})" if kept else f"shape[:-{self.cols}]"
-
-    def _sizes(self, plan_: Schedule) -> list[str]:
-        if plan_.form is Form.FLAT:
-            return []
-        cols = "shape[-1]" if self.cols == 1 else f"math.prod(shape[-{self.cols}:])"
-        return [f"n_cols = {cols}", "n_rows = shape.numel() // max(n_cols, 1)"]
-
-    def _contiguous(self, names: Sequence[str]) -> list[str]:
-        calls = [f"{n}.contiguous()" for n in names]
-        together = f"{', '.join(names)} = {', '.join(calls)}"
-        return [together] if METHOD + len(together) <= WIDTH else [f"{n} = {c}" for n, c in zip(names, calls)]
-
-    def _launch(self, direction: str, plan_: Schedule, tensors: Sequence[str], graph: Graph) -> list[str]:
-        used = {o for n in graph.nodes for o in n.inputs if isinstance(o, Scalar) and o.text}
-        scalars = [name for s, name in self.scalars.items() if s in used]
-        seed = ["seed"] if draws(graph) else []
-        kernel = self._kernel_name(direction)
-        if plan_.form is Form.FLAT:
-            call = [*tensors, "n", *scalars, *seed, "BLOCK=tile.cols", "num_warps=tile.warps"]
-            head = f"{kernel}[(triton.cdiv(n, tile.cols),)]"
-            return ["n = shape.numel()", "if n:", "    tile = launch.flat_tile()", *_wrapped(head, call)]
-        sizes = ["N_COLS=n_cols", "BLOCK_ROWS=tile.rows", "BLOCK_COLS=tile.cols", "num_warps=tile.warps"]
-        call = [*tensors, "n_rows", *scalars, *seed, *sizes]
-        grid = self._grid(plan_)
-        if 12 + len(f"{kernel}[{grid}](") > WIDTH:
-            return ["if shape.numel():", f"    grid = {grid}", *_wrapped(f"{kernel}[grid]", call)]
-        return ["if shape.numel():", *_wrapped(f"{kernel}[{grid}]", call)]
-
-    def _grid(self, plan_: Schedule) -> str:
-        rows = "programs" if plan_.accumulate else "triton.cdiv(n_rows, tile.rows)"
-        return f"({rows}, triton.cdiv(n_cols, tile.cols))" if plan_.form is Form.TILES else f"({rows},)"
-
-    def _tile(self, plan_: Schedule) -> list[str]:
-        if plan_.form is Form.FLAT:
-            return []
-        if plan_.form is Form.TILES:
-            return ["tile = launch.column_tile(n_cols)"]
-        longest = ", longest=launch.CHUNK" if plan_.form is Form.LOOPED else ""
-        return [f"tile = launch.row_tile(n_cols, live={plan_.live}{longest})"]
 
     def forward_lines(self) -> list[str]:
         plan_ = self.plan.forward
         lines = [f"inputs = {_tuple(list(self.sources.values()))}"] if self._goes_through_reference() else []
+        lines += self._contiguous(self._cut()) if self._cut() else []
+        lines += self._pieces(list(self.host), "")
         lines += [f"shape = {self._shape_of()}", *self._shapes()]
-        lines += [f"{self.ports[p]} = {self.ports[p]}.expand(shape)" for p in self.ports if p.layout is Layout.PARTIAL]
-        lines += self._contiguous(list(self.ports.values()))
-        lines += self._sizes(plan_)
+        lines += self._laid_out(self._whole_tensors(), plan_)
+        lines += self._sizes(plan_) + self._tile(plan_)
         written = {p.value: p for p in reversed(self.outputs)}.values()
-        lines += [f"{name} = {self._empty(p)}" for p, name in self.outputs.items() if p in written]
+        lines += [f"{self._buffer(p)} = {self._empty(p)}" for p in self.outputs if p in written]
         for value, name in self.rows.items():
-            dtype = "torch.float32" if value.type.is_float else _TORCH_DTYPES[value.type.dtype]
+            dtype = "torch.float32" if value.type.is_float else TORCH_DTYPES[value.type.dtype]
             lines.append(f"{name} = {self._like()}.new_empty(n_rows, dtype={dtype})")
-        lines += self._tile(plan_)
-        writes = once([Tensor_(n, p.value, p.layout) for p, n in self.outputs.items()])
-        tensors = [*self.ports.values(), *(w.name for w in writes), *self.rows.values()]
-        lines += self._launch("forward", plan_, tensors, self.kernel.forward)
+        writes = once([Tensor_(self._buffer(p), p.value, p.layout) for p in self.outputs])
+        writes += [Tensor_(name, v, Layout.ROW) for v, name in self.rows.items()]
+        reads = [self._read(p) for p in self.ports]
+        lines += self._launch("forward", plan_, reads, writes, self.kernel.forward)
+        lines += [f"{self.outputs[p]} = {self._summed(p)}" for p in self.outputs if p in written and is_sum(p)]
         constant = [name for port, name in self.outputs.items() if port.type.is_float]
         if self.kernel.backward is not None:
             lines += self._save()
         elif constant:
             lines.append(f"ctx.mark_non_differentiable({', '.join(constant)})")
         return [*lines, *_returning(self._result_names())]
+
+    def _whole_tensors(self) -> list[str]:
+        """The tensors that a kernel takes whole; a single number is where it is."""
+        return [name for p, name in self.host.items() if p.window is None and p.layout is not Layout.SCALAR]
+
+    def _cut(self) -> list[str]:
+        """The tensors that the group cuts."""
+        return list(dict.fromkeys(self.sources[p.argument] for p in self.host if p.window is not None))
+
+    def _pieces(self, ports: Sequence[Port], prefix: str) -> list[str]:
+        """The statements that cut tensors as the source does; with the prefix `d_`, their gradients likewise."""
+        views = dict.fromkeys(p.window.view for p in ports if p.window is not None)
+        lines: list[str] = []
+        for view in views:
+            names = {p.window.index: f"{prefix}{self.host[p]}" for p in ports if p.window and p.window.view is view}
+            source = next(p.argument for p in ports if p.window and p.window.view is view)
+            name = self.sources[source]
+            targets = ", ".join(names.get(i, "_") for i in range(len(view.outputs)))
+            lines.append(f"{targets} = {op_text(view, [Text(f'{prefix}{name}')], view.attrs).text}")
+        return lines
 
     def _result_names(self) -> list[str]:
         """Outputs by name; one value may be several, with and without the dimensions that were reduced."""
@@ -124,11 +70,12 @@ class FunctionWriter(GroupNames):
         for port, name in self.outputs.items():
             before, written = first.setdefault(port.value, (port, name))
             same = len(before.type.shape) == len(port.type.shape)
-            found.append(written if same else f"{written}.view({self._row_shape(port)})")
+            shape = self._vector_shape(port.type.shape, port.layout) if is_sum(port) else self._row_shape(port)
+            found.append(written if same else f"{written}.view({shape})")
         return found
 
     def _saved_names(self) -> list[str]:
-        inputs = [self.ports[p] for p in self.kernel.saved_inputs]
+        inputs = dict.fromkeys(self.sources[p.argument] for p in self.kernel.saved_inputs)
         return [*inputs, *(self.outputs[p] for p in self._saved_outputs()), *self.rows.values()]
 
     def _save(self) -> list[str]:
@@ -145,11 +92,10 @@ class FunctionWriter(GroupNames):
         kernel = self.kernel
         if kernel.backward is None:
             return []
-        sources = dict.fromkeys(g.port.source for g in kernel.gradients if not self._is_whole(g.port))
+        sources = dict.fromkeys(
+            g.port.argument for g in kernel.gradients if g.port.window or not self._is_whole(g.port)
+        )
         return [f"ctx.{self.sources[v]}_shape = {self.sources[v]}.shape" for v in sources]
-
-    def _is_whole(self, port: Port) -> bool:
-        return port.layout is Layout.FULL and len(port.type.shape) == len(self.kernel.space.shape)
 
     def _backward_scalars(self) -> list[str]:
         graph = self.kernel.backward
@@ -172,15 +118,13 @@ class FunctionWriter(GroupNames):
         lines += [f"{n} = ctx.{n}" for n in self._backward_scalars()]
         lines += ["seed = ctx.seed"] if self._backward_draws() else []
         lines.append("shape = ctx.shape")
-        used = [n for p, n in self.grads.items() if self._used(p.value)]
-        lines += self._contiguous(used)
+        used = {p: n for p, n in self.grads.items() if self._used(p.value)}
+        whole = [n for p, n in used.items() if p.layout is not Layout.SCALAR]
+        lines += self._laid_out(whole, plan_, [self.host[p] for p in self.kernel.saved_inputs if self._is_whole(p)])
+        lines += self._pieces(self.kernel.saved_inputs, "")
         lines += self._sizes(plan_) + self._tile(plan_)
-        if plan_.accumulate:
-            lines.append("programs = launch.programs(n_rows, tile.rows)")
-        lines += self._gradient_buffers(plan_, used[0])
-        reads = [name for name, _, _ in self._backward_reads()]
-        writes = [w.name for w in self._backward_writes()]
-        lines += self._launch("backward", plan_, [*reads, *writes], graph)
+        lines += self._gradient_buffers(plan_, next(iter(used.values())))
+        lines += self._launch("backward", plan_, self._backward_reads(), self._backward_writes(), graph)
         return [*lines, *_returning(self._returned())]
 
     def _goes_through_reference(self) -> bool:
@@ -195,42 +139,86 @@ class FunctionWriter(GroupNames):
         arguments = [f"{self.kernel.name}_reference", "inputs", _tuple(numbers), _tuple(self.handed)]
         return [
             "if torch.is_grad_enabled():  # the gradient is to be differentiated in turn",
-            *_wrapped("return launch.reference_backward", arguments),
+            *wrapped("return launch.reference_backward", arguments),
         ]
 
     def _gradient_buffers(self, plan_: Schedule, like: str) -> list[str]:
-        lines: list[str] = []
+        lines = self._cut_buffers(like)
         done: set[Value] = set()
-        like_type = next(p.type for p, n in self._gradients_of().items() if n == like)
         for g in self._computed():
-            name = f"d_{self.ports[g.port]}"
-            if g.value in done:
+            if g.value in done or g.port.window is not None:
                 continue
             done.add(g.value)
-            if g.layout is Layout.FULL:
-                lines.append(f"{name} = {like}.new_empty(shape{self._dtype_beside(g.port.type, like_type)})")
-            elif g.layout is Layout.ROW:
-                lines.append(f"{name} = {like}.new_empty(n_rows{self._dtype_beside(g.port.type, like_type)})")
-            else:
-                width = "n_cols" if g.layout is Layout.COL else "1"
-                lines.append(f"{name} = {like}.new_zeros(programs, {width}, dtype=torch.float32)")
+            lines.append(f"d_{self.ports[g.port]} = {self._gradient_buffer(g, like)}")
         return lines
+
+    def _gradient_buffer(self, g: Gradient, like: str) -> str:
+        like_type = next(p.type for p, n in self._gradients_of().items() if n == like)
+        dtype = self._dtype_beside(g.port.type, like_type)
+        if g.layout is Layout.FULL:
+            alike = self._alike(g.port)
+            return f"torch.empty_like({alike})" if alike else f"{like}.new_empty(shape{dtype})"
+        if g.layout is Layout.ROW:  # rows' shares of a sum are kept in float32
+            return f"{like}.new_empty(n_rows{', dtype=torch.float32' if g.port.runs else dtype})"
+        assert self.plan.backward is not None
+        return self._sums(like, g.layout, self.plan.backward)
+
+    def _alike(self, port: Port) -> str:
+        """A tensor of the space's shape, as the kernel takes it, with a port's dtype; empty where none is at hand."""
+        saved = {self.host[p]: p.type for p in self.kernel.saved_inputs if self._is_whole(p) and p.window is None}
+        grads = {
+            n: p.type for p, n in self._gradients_of().items() if p.layout is Layout.FULL and n in self._read_grads()
+        }
+        types = {**saved, **grads}
+        return next((name for name, type in types.items() if type.dtype == port.type.dtype), "")
+
+    def _read_grads(self) -> list[str]:
+        return [n for p, n in self.grads.items() if self._used(p.value)]
+
+    def _cut_buffers(self, like: str) -> list[str]:
+        """The gradients of tensors that the group cuts: zero where no piece has one."""
+        ports = [g.port for g in self.kernel.gradients if g.port.window is not None]
+        lines: list[str] = []
+        for value in dict.fromkeys(p.argument for p in ports):
+            own = [p for p in ports if p.argument is value]
+            made = "new_empty" if self._covers(own) else "new_zeros"
+            like_type = next(p.type for p, n in self._gradients_of().items() if n == like)
+            dtype = self._dtype_beside(own[0].type, like_type)
+            lines.append(f"d_{self.sources[value]} = {like}.{made}(ctx.{self.sources[value]}_shape{dtype})")
+        return lines + self._pieces(ports, "d_")
+
+    def _covers(self, ports: Sequence[Port]) -> bool:
+        """Whether these views are of all of their tensor."""
+        window = ports[0].window
+        assert window is not None
+        view = view_of(window.view)
+        assert view is not None
+        return (view.pays or not view.fixed) and len(ports) == len(window.view.outputs)
 
     def _returned(self) -> list[str]:
         """A gradient for each argument of `forward`; a tensor used at two layouts gets the sum."""
         first = self._handed_on()
         by_source: dict[Value, list[str]] = {}
         for g in self.kernel.gradients:
+            if g.port.window is not None:
+                by_source[g.port.argument] = [f"d_{self.sources[g.port.argument]}"]
+                continue
             name = first.setdefault(g.value, f"d_{self.ports[g.port]}")
-            by_source.setdefault(g.port.source, []).append(self._finished(g.port, g.layout, name))
+            by_source.setdefault(g.port.argument, []).append(self._finished(g.port, g.layout, name))
         found = [" + ".join(by_source[v]) if v in by_source else "None" for v in self.sources]
         return [*found, *("None" for _ in self.scalars), *(["None"] if self.draws else [])]
 
     def _finished(self, port: Port, layout: Layout, name: str) -> str:
-        shape = f"ctx.{self.sources[port.source]}_shape"
+        shape = f"ctx.{self.sources[port.argument]}_shape"
         if layout in (Layout.COL, Layout.SCALAR):
-            return f"{name}.sum(0).view({shape}){self._rounded(port)}"
-        if port.layout is Layout.PARTIAL:
+            summed = f"{name}.sum(0)"
+            if port.runs:
+                summed += f".view({self._vector_shape(port.type.shape, layout)}).sum_to_size({shape})"
+            return f"{summed if port.runs else f'{summed}.view({shape})'}{self._rounded(port)}"
+        if port.runs:
+            if layout is Layout.ROW:
+                rows = f"shape[:-{self.cols}]" if port.dropped else f"(*shape[:-{self.cols}]{', 1' * self.cols})"
+                return f"{name}.view({rows}).sum_to_size({shape}){self._rounded(port)}"
             return f"{name}.sum_to_size({shape})"
         if layout is Layout.FULL:  # which may be a result's own gradient, in any memory layout
             widened = ".float()" if self._is_full(port) and name in self.grads.values() else ""
@@ -244,16 +232,6 @@ class FunctionWriter(GroupNames):
         used = [(o, self.grads[p]) for o, p in zip(self._float_outputs(), self.grads) if self._used(p.value)]
         output, name = used[0]
         return f".to({self.low.text})" if self.low and output.type.dtype == "f32" else f".to({name}.dtype)"
-
-
-_TORCH_DTYPES: Mapping[str, str] = {
-    "bool": "torch.bool",
-    "i64": "torch.int64",
-    "i32": "torch.int32",
-    "i16": "torch.int16",
-    "i8": "torch.int8",
-    "u8": "torch.uint8",
-}
 
 
 def _tuple(names: Sequence[str]) -> str:
@@ -271,9 +249,3 @@ def _returning(results: Sequence[str]) -> list[str]:
     """A `return` of a method, a result a line where it would be too long."""
     together = f"return {', '.join(results)}"
     return [together] if METHOD + len(together) <= WIDTH else ["return (", *(f"    {r}," for r in results), ")"]
-
-
-def _wrapped(head: str, arguments: Sequence[str]) -> list[str]:
-    """A launch, within the `if` of an autograd function's method."""
-    first, *rest = layout(head, arguments, "", 12).split("\n")
-    return [f"    {first}", *(f"    {line[12:]}" for line in rest)]

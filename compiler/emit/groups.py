@@ -10,8 +10,8 @@ from tdsl.compiler.emit.group_names import once, scalar_names
 from tdsl.compiler.emit.kernels import KernelText, Tensor_, kernel_text
 from tdsl.compiler.emit.plan import low_precision, plan
 from tdsl.compiler.emit.render import render
-from tdsl.compiler.emit.triton import Names
-from tdsl.compiler.ir import Group
+from tdsl.compiler.emit.triton import Names, noun
+from tdsl.compiler.ir import Group, Value
 from tdsl.compiler.kernel import Layout, Port
 from tdsl.compiler.structured.template import Naming, template_of
 
@@ -44,7 +44,8 @@ def _naming(group: Group) -> Naming:
     assert group.structure is not None
     names = Names()
     roles = {value: role for role, value in group.structure.roles.items()}
-    inputs = {v: names.new(v.name or roles.get(v, "x")) for v in group.body.inputs}
+    wishes = dict(zip(group.body.inputs, group.names))
+    inputs = {v: names.new(v.name or roles.get(v) or wishes.get(v) or "x") for v in group.body.inputs}
     scalars = scalar_names(group.scalars, names)
     outputs = {v: names.new(v.name or "y") for v in group.body.outputs}
     low = low_precision(group)
@@ -86,20 +87,20 @@ class _GroupWriter(FunctionWriter):
         return frame(kernel.group, named, text.rstrip("\n"), f"Moves {moved}.")
 
     def _moved(self, reads: Sequence[Port], writes: Sequence[Port]) -> str:
-        full = [p for p in (*reads, *writes) if p.layout in (Layout.FULL, Layout.PARTIAL)]
+        full = [p for p in (*reads, *writes) if p.layout is Layout.FULL]
         return f"{4 * len(full)} bytes (f32)"
 
     def _moved_backward(self) -> str:
         if self.kernel.backward is None:
             return ""
         kernel = self.kernel
-        full = sum(p.layout in (Layout.FULL, Layout.PARTIAL) for p in (*kernel.saved_inputs, *kernel.grads))
+        full = sum(p.layout is Layout.FULL for p in (*kernel.saved_inputs, *kernel.grads))
         full += sum(v not in self.rows for v in kernel.saved)
         full += len({g.value for g in self._computed() if g.layout is Layout.FULL})
         return f", {4 * full} backward"
 
     def _forward_kernel(self) -> KernelText:
-        reads = [Tensor_(name, p.value, p.layout) for p, name in self.ports.items()]
+        reads = [self._read(p) for p in self.ports]
         writes = [Tensor_(name, p.value, p.layout) for p, name in self.outputs.items()]
         writes += [Tensor_(name, v, Layout.ROW) for v, name in self.rows.items()]
         plan_ = self.plan.forward
@@ -109,6 +110,13 @@ class _GroupWriter(FunctionWriter):
         graph, plan_ = self.kernel.backward, self.plan.backward
         assert graph is not None
         assert plan_ is not None
-        reads = [Tensor_(name, value, layout) for name, value, layout in self._backward_reads()]
-        writes = self._backward_writes()
-        return kernel_text(self._kernel_name("backward"), graph, plan_, reads, writes, self.scalars)
+        reads, writes = self._backward_reads(), self._backward_writes()
+        return kernel_text(
+            self._kernel_name("backward"), graph, plan_, reads, writes, self.scalars, self._gradient_names()
+        )
+
+    def _gradient_names(self) -> dict[Value, str]:
+        """Gradients of what the forward makes, called after that."""
+        makers = self.kernel.forward.producers()
+        told = {g: f.name or noun(makers.get(f)) for g, f in self.kernel.gradient_of.items()}
+        return {g: f"d_{name}" for g, name in told.items() if name}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from tdsl.compiler.emit.indexing import Index
 from tdsl.compiler.emit.render import layout
 from tdsl.compiler.emit.triton import Body, Names, needed
 from tdsl.compiler.ir import Graph, Node, Scalar, Value
 from tdsl.compiler.kernel import Layout, layout_of
-from tdsl.compiler.passes.schedule import Form, Schedule
+from tdsl.compiler.passes.schedule import SUMS, Form, Schedule
 
 BLOCK = ("BLOCK: tl.constexpr",)
 # An operand of a sum that still leaves its line short enough.
@@ -27,11 +29,12 @@ class KernelText:
 
 @dataclass(frozen=True)
 class Tensor_:
-    """A tensor that a kernel reads or writes: its name, the value inside, and its layout."""
+    """A tensor that a kernel reads or writes: its name, the value inside, its layout, and where its elements lie."""
 
     name: str
     value: Value
     layout: Layout
+    index: Index | None = None
 
 
 def kernel_text(
@@ -41,9 +44,10 @@ def kernel_text(
     reads: Sequence[Tensor_],
     writes: Sequence[Tensor_],
     scalars: Mapping[Scalar, str],
+    wishes: Mapping[Value, str] = MappingProxyType({}),
 ) -> KernelText:
-    """The Triton function that computes `graph`."""
-    writer = _Writer(graph, plan, reads, writes, scalars)
+    """The Triton function that computes `graph`; `wishes` are names for values within it."""
+    writer = _Writer(graph, plan, reads, writes, scalars, wishes)
     body = {
         Form.FLAT: writer.flat,
         Form.TILES: writer.tiles,
@@ -52,10 +56,19 @@ def kernel_text(
     }[plan.form]()
     pointers = [f"{t.name}_ptr" for t in (*reads, *writes)]
     used = {o for node in graph.nodes for o in node.inputs if isinstance(o, Scalar) and o.text}
-    plain = ["n" if plan.form is Form.FLAT else "n_rows", *(scalars[s] for s in scalars if s in used)]
+    plain = ["n" if plan.form is Form.FLAT else "n_rows", *numbers_of((*reads, *writes))]
+    plain += [scalars[s] for s in scalars if s in used]
     plain += ["seed"] if draws(graph) else []
     sizes = BLOCK if plan.form is Form.FLAT else TILE
     return KernelText(layout(f"def {name}", [*pointers, *plain, *sizes], ":", 0), tuple(body))
+
+
+def numbers_of(tensors: Sequence[Tensor_]) -> dict[str, str]:
+    """The numbers that index arithmetic needs, each once: its name, and its text where the kernel is launched."""
+    found: dict[str, str] = {}
+    for name, text in (number for t in tensors if t.index is not None for number in t.index.numbers):
+        found.setdefault(name, text)
+    return found
 
 
 def draws(graph: Graph) -> bool:
@@ -71,6 +84,7 @@ class _Writer:
         reads: Sequence[Tensor_],
         writes: Sequence[Tensor_],
         scalars: Mapping[Scalar, str],
+        wishes: Mapping[Value, str],
     ) -> None:
         self.graph = graph
         self.plan = plan
@@ -78,16 +92,50 @@ class _Writer:
         self.writes = writes
         names = Names()
         names.taken |= {f"{t.name}_ptr" for t in (*reads, *writes)} | set(scalars.values())
+        names.taken |= set(numbers_of((*reads, *writes)))
+        lines = [line for t in (*reads, *writes) if t.index is not None for line in t.index.lines]
+        names.taken |= {line.partition(" ")[0] for line in lines}
         self.names = names
-        self.body = Body(graph, names, scalars, {t.value: t.name for t in writes})
-        self.sums = [n for n in graph.nodes if n.op.name == "col_sum"]
+        hints = {t.value: t.name for t in writes}
+        self.body = Body(graph, names, scalars, hints, wishes=wishes, flat=plan.form is Form.FLAT)
+        self.sums = [n for n in graph.nodes if n.op.name in SUMS]
 
     # One element after another ---------------------------------------------------------------------------------------
 
     def flat(self) -> list[str]:
+        if self.plan.accumulate:
+            return self._flat_sums()
         lines = ["offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)", "mask = offsets < n"]
         lines += self._compute([w.value for w in self.writes])
         return lines + [self._store(w) for w in self.writes]
+
+    def _flat_sums(self) -> list[str]:
+        """Sums over all elements: a program adds up those that it takes, block by block."""
+        lines = [self._load(t) for t in self.reads.values() if t.layout is Layout.SCALAR]
+        partial = {n: self._sum_name(n) for n in self.sums}
+        lines += [f"{name} = tl.zeros([BLOCK], tl.float32)" for name in partial.values()]
+        lines.append("for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):")
+        plain = self._plain_writes()
+        inner = ["offsets = first + tl.arange(0, BLOCK).to(tl.int64)", "mask = offsets < n"]
+        inner += self._compute([*(w.value for w in plain), *(n.values[0] for n in self.sums)])
+        inner += [self._store(w) for w in plain]
+        inner += [f"{name} += {self._row_total(node, inner)}" for node, name in partial.items()]
+        lines += [f"    {line}" for line in inner]
+        for node, name in partial.items():
+            place = f"{self._written(node.output).name}_ptr + tl.program_id(0)"
+            lines.append(f"tl.store({place}, tl.sum({name}))")
+        return lines
+
+    def _sum_name(self, node: Node) -> str:
+        """What a program's own sum is called."""
+        name = f"{self._written(node.output).name}_sum"
+        self.names.taken.add(name)
+        return name
+
+    def _plain_writes(self) -> list[Tensor_]:
+        """What is written beside sums."""
+        summed = {n.output for n in self.sums}
+        return [w for w in self.writes if w.value not in summed]
 
     # Tiles of rows by columns ----------------------------------------------------------------------------------------
 
@@ -105,20 +153,26 @@ class _Writer:
         return lines + [self._store(w) for w in self.writes]
 
     def _rest_of_tile(self) -> list[str]:
-        return ["row_mask = rows < n_rows", "mask = row_mask & col_mask", "offsets = rows * N_COLS + cols"]
+        return ["row_mask = rows < n_rows", "mask = row_mask & col_mask", *self._offsets()]
+
+    def _offsets(self) -> list[str]:
+        """Where the elements of a block lie, in tensors of the whole space and in what pieces are cut from."""
+        tensors = [t for t in (*self.reads.values(), *self.writes) if t.layout is Layout.FULL]
+        plain = any(t.index is None for t in tensors) or draws(self.graph)
+        lines = dict.fromkeys(line for t in tensors if t.index is not None for line in t.index.lines)
+        return [*(["offsets = rows * N_COLS + cols"] if plain else []), *lines]
 
     def _accumulating(self) -> list[str]:
         """Sums over rows: a program adds up those of its rows, `kernels.py` the programs' sums."""
         vectors = [t for t in self.reads.values() if t.layout in (Layout.COL, Layout.SCALAR)]
         lines = [self._load(t) for t in vectors]
-        partial = {n: f"{self._written(n.output).name}_sum" for n in self.sums}
+        partial = {n: self._sum_name(n) for n in self.sums}
         for node, name in partial.items():
-            self.names.taken.add(name)
             width = "1" if self._written(node.output).layout is Layout.SCALAR else "BLOCK_COLS"
             lines.append(f"{name} = tl.zeros([1, {width}], tl.float32)")
         lines += self._row_loop()
         inner = ["rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)", *self._rest_of_tile()]
-        plain = [w for w in self.writes if w.value not in {n.output for n in self.sums}]
+        plain = self._plain_writes()
         inner += self._compute([*(w.value for w in plain), *(n.values[0] for n in self.sums)])
         inner += [self._store(w) for w in plain]
         for node, name in partial.items():
@@ -138,34 +192,41 @@ class _Writer:
         if not self.plan.accumulate:
             rows = "rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]"
             return [rows, "row_mask = rows < n_rows", *self._walks()]
-        lines = [f"{self._scalar_sum(n)} = tl.zeros([1, 1], tl.float32)" for n in self._scalar_sums()]
+        lines = [f"{self._sum_name(n)} = tl.zeros([1, 1], tl.float32)" for n in self._scalar_sums()]
         inner = ["rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)", "row_mask = rows < n_rows"]
         inner += self._walks()
         lines += self._row_loop() + [f"    {line}" for line in inner]
         for node in self._scalar_sums():
-            self.body.bind(node.output, self._scalar_sum(node))
+            self.body.bind(node.output, self._sum_name(node))
             lines.append(self._store(self._written(node.output)))
         return lines
 
     def _scalar_sums(self) -> list[Node]:
         return [n for n in self.sums if self._written(n.output).layout is Layout.SCALAR]
 
-    def _scalar_sum(self, node: Node) -> str:
-        name = f"{self._written(node.output).name}_sum"
-        self.names.taken.add(name)
-        return name
-
     def _walks(self) -> list[str]:
         lines = [self._load(t) for t in self.reads.values() if t.layout is Layout.ROW]
         lines += [self._load(t) for t in self.reads.values() if t.layout is Layout.SCALAR]
         done: set[Value] = {t.value for t in self.reads.values() if t.layout in (Layout.ROW, Layout.SCALAR)}
-        for sums in self._rounds():
+        *rounds, last = self._rounds()
+        for sums in rounds:
             lines += self._walk_sums(sums, done)
             done |= {n.output for n in sums}
-        return lines + self._last_walk(done)
+        return lines + self._last_walk(last, done)
 
     def _rounds(self) -> list[list[Node]]:
-        """The row sums by how many other row sums they wait for."""
+        """The row sums by how many others they wait for, last those that nothing needs which is done block by block."""
+        rounds = self._by_depth()
+        wanted = [w.value for w in self.writes if w.layout is Layout.FULL]
+        wanted += [n.values[0] for n in self._vector_sums()]
+        before = set(needed(self.graph, wanted, ()))
+        for sums in rounds:
+            before |= set(needed(self.graph, [n.values[0] for n in sums], ()))
+        late = [n for sums in rounds for n in sums if n not in before]
+        early = ([n for n in sums if n not in late] for sums in rounds)
+        return [*(sums for sums in early if sums), late]
+
+    def _by_depth(self) -> list[list[Node]]:
         depth: dict[Value, int] = {}
         rounds: dict[int, list[Node]] = {}
         for node in self.graph.nodes:
@@ -178,37 +239,53 @@ class _Writer:
 
     def _walk_sums(self, sums: list[Node], done: set[Value]) -> list[str]:
         lines = self._row_values([n.values[0] for n in sums], done)
-        totals = {n: self.body.name(n.output) for n in sums}
-        start = {"row_sum": "0.0", "row_max": 'float("-inf")', "row_min": 'float("inf")'}
-        join = {"row_sum": "{0} + {1}", "row_max": "tm.maximum({0}, {1})", "row_min": "tm.minimum({0}, {1})"}
-        for node, name in totals.items():
-            lines.append(f"{name} = tl.full([BLOCK_ROWS, BLOCK_COLS], {start[node.op.name]}, tl.float32)")
+        totals, starts = self._started(sums)
         inner = self._compute([n.values[0] for n in sums], done)
-        for node, name in totals.items():
-            masked = self.body.masked(node, self.body.texts[node.values[0]].text)
-            inner.append(f"{name} = {join[node.op.name].format(name, masked)}")
-        lines += self._chunks(inner)
-        for node, name in totals.items():
-            lines.append(f"{name} = {node.op.triton.format(name)}")
-            self.body.bind(node.output, name)
+        lines += starts + self._chunks(inner + self._added(totals)) + self._summed(totals)
         self._forget(done | {n.output for n in sums})
         return lines
 
-    def _last_walk(self, done: set[Value]) -> list[str]:
-        row_writes = [w for w in self.writes if w.layout is Layout.ROW]
-        lines = self._row_values([w.value for w in self.writes] + [n.values[0] for n in self.sums], done)
-        lines += [self._store(w) for w in row_writes]
+    def _started(self, sums: list[Node]) -> tuple[dict[Node, str], list[str]]:
+        """What sums over a row are called, and the statements that begin them."""
+        totals = {n: self.body.name(n.output) for n in sums}
+        start = {"row_sum": "0.0", "row_max": 'float("-inf")', "row_min": 'float("inf")'}
+        block = "[BLOCK_ROWS, BLOCK_COLS]"
+        return totals, [f"{name} = tl.full({block}, {start[n.op.name]}, tl.float32)" for n, name in totals.items()]
+
+    def _added(self, totals: Mapping[Node, str]) -> list[str]:
+        """The statements that add a block of a row."""
+        join = {"row_sum": "{0} + {1}", "row_max": "tm.maximum({0}, {1})", "row_min": "tm.minimum({0}, {1})"}
+        masked = {n: self.body.masked(n, self.body.texts[n.values[0]].text) for n in totals}
+        return [f"{name} = {join[n.op.name].format(name, masked[n])}" for n, name in totals.items()]
+
+    def _summed(self, totals: Mapping[Node, str]) -> list[str]:
+        """The statements that end sums over a row."""
+        for node, name in totals.items():
+            self.body.bind(node.output, name)
+        return [f"{name} = {n.op.triton.format(name)}" for n, name in totals.items()]
+
+    def _last_walk(self, sums: list[Node], done: set[Value]) -> list[str]:
+        """Results of whole rows, with the sums that only results a row, or sums over rows, are made of."""
+        full, vectors = [w for w in self.writes if w.layout is Layout.FULL], self._vector_sums()
+        wanted = [*(w.value for w in full), *(n.values[0] for n in vectors), *(n.values[0] for n in sums)]
+        lines = self._row_values(wanted, done)
+        totals, starts = self._started(sums)
+        if wanted:
+            inner = self._compute(wanted, done) + [self._store(w) for w in full]
+            for node in vectors:
+                self._add_to_partial(node, inner)
+            lines += starts + self._chunks(inner + self._added(totals)) + self._summed(totals)
+        done |= {n.output for n in sums}
+        self._forget(done)
+        rows = [w for w in self.writes if w.layout is Layout.ROW]
+        lines += self._row_values([*(w.value for w in rows), *(n.values[0] for n in self._scalar_sums())], done)
+        lines += [self._store(w) for w in rows]
         for node in self._scalar_sums():
-            lines.append(f"{self._scalar_sum(node)} += {self._row_total(node, lines)}")
-        full = [w for w in self.writes if w.layout is Layout.FULL]
-        vectors = [n for n in self.sums if self._written(n.output).layout is Layout.COL]
-        if not full and not vectors:
-            return lines
-        inner = self._compute([*(w.value for w in full), *(n.values[0] for n in vectors)], done)
-        inner += [self._store(w) for w in full]
-        for node in vectors:
-            self._add_to_partial(node, inner)
-        return lines + self._chunks(inner)
+            lines.append(f"{self._sum_name(node)} += {self._row_total(node, lines)}")
+        return lines
+
+    def _vector_sums(self) -> list[Node]:
+        return [n for n in self.sums if self._written(n.output).layout is Layout.COL]
 
     def _add_to_partial(self, node: Node, lines: list[str]) -> None:
         """A program's own row of partial sums, in memory: it alone reads and writes it."""
@@ -234,7 +311,8 @@ class _Writer:
         nodes = [
             n
             for n in needed(self.graph, wanted, done)
-            if layout_of(n.output.type.shape) in (Layout.ROW, Layout.SCALAR)
+            if n.op.name not in SUMS
+            and layout_of(n.output.type.shape) in (Layout.ROW, Layout.SCALAR)
             and all(self._at_hand(v, done) for v in n.values)
         ]
         lines: list[str] = []
@@ -249,7 +327,7 @@ class _Writer:
 
     def _chunks(self, inner: list[str]) -> list[str]:
         head = ["cols = start + tl.arange(0, BLOCK_COLS)[None, :]", "col_mask = cols < N_COLS"]
-        head += ["mask = row_mask & col_mask", "offsets = rows * N_COLS + cols"]
+        head += ["mask = row_mask & col_mask", *self._offsets()]
         return ["for start in range(0, N_COLS, BLOCK_COLS):", *(f"    {line}" for line in head + inner)]
 
     def _forget(self, kept: set[Value]) -> None:
@@ -261,7 +339,7 @@ class _Writer:
     def _compute(self, wanted: list[Value], done: Iterable[Value] = ()) -> list[str]:
         """Loads, then statements, for `wanted`, from what is at hand."""
         stop = {*done, *self.reads}
-        nodes = [n for n in needed(self.graph, wanted, stop) if n.op.name != "col_sum"]
+        nodes = [n for n in needed(self.graph, wanted, stop) if n.op.name not in SUMS]
         used = {v for n in nodes for v in n.values} | set(wanted)
         loads = [self._load(t) for v, t in self.reads.items() if v in used and v not in self.body.texts]
         return loads + self.body.statements(nodes)
@@ -283,11 +361,13 @@ class _Writer:
         return f"{name} = tl.load({place}, mask={mask}, other={other}){upcast}"
 
     def _place(self, tensor: Tensor_) -> tuple[str, str]:
-        if self.plan.form is Form.FLAT or tensor.layout in (Layout.FULL, Layout.PARTIAL):
-            return f"{tensor.name}_ptr + offsets", "mask"
-        if tensor.layout is Layout.ROW:
-            return f"{tensor.name}_ptr + rows", "row_mask"
-        return f"{tensor.name}_ptr + cols", "col_mask"
+        if self.plan.form is Form.FLAT:
+            usual, mask = "offsets", "mask"
+        else:
+            usual, mask = {Layout.FULL: ("offsets", "mask"), Layout.ROW: ("rows", "row_mask")}.get(
+                tensor.layout, ("cols", "col_mask")
+            )
+        return f"{tensor.name}_ptr + {tensor.index.text if tensor.index else usual}", mask
 
     def _store(self, tensor: Tensor_) -> str:
         text = self.body.texts[tensor.value].text

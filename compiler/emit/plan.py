@@ -24,15 +24,15 @@ class Plan:
 
 def plan(group: Group) -> Plan:
     """Lower, differentiate and schedule a group."""
-    found = _plan(group.body, group.scalars)
+    found = _plan(group.body, group.scalars, group.columns, group.still)
     return replace(found, kernel=replace(found.kernel, group=group))
 
 
 @cache
-def _plan(body: Graph, scalars: tuple[Scalar, ...]) -> Plan:
+def _plan(body: Graph, scalars: tuple[Scalar, ...], columns: int | None, still: tuple[int, ...]) -> Plan:
     """Once for each body, whatever name its group comes to have."""
     with knowing(body.known, body.assumed):
-        kernel = differentiate(lower(Group(body.name, body, scalars)))
+        kernel = differentiate(lower(Group(body.name, body, scalars, columns, still)))
         backward = schedule(kernel, kernel.backward) if kernel.backward is not None else None
         return Plan(kernel, schedule(kernel, kernel.forward), backward)
 
@@ -53,12 +53,15 @@ def same_kernel(group: Group) -> object:
         )
 
     nodes = tuple((n.op.name, tuple(map(number, n.inputs)), tuple(n.attrs.items())) for n in kernel.forward.nodes)
-    ports = tuple((p.layout, p.type.dtype, _rank_matters(p, rank)) for p in (*kernel.inputs, *kernel.outputs))
+    ports = tuple(
+        (p.layout, p.runs, p.count, p.type.dtype, _rank_matters(p, rank)) for p in (*kernel.inputs, *kernel.outputs)
+    )
     outputs = tuple(map(number, kernel.forward.outputs))
-    sources = tuple(group.body.inputs.index(p.source) for p in kernel.inputs)
+    sources = tuple(group.body.inputs.index(p.argument) for p in kernel.inputs)
     # The reference beside the kernel has what lowering does away with: sizes, and dimensions counted from the left.
     reference = tuple((n.op.name, tuple(n.attrs.items())) for n in group.body.nodes)
-    return (nodes, ports, sources, outputs, len(kernel.space.trail), planned.forward, planned.backward, reference)
+    sizes = (len(kernel.space.trail), rank if any(p.runs for p in kernel.inputs) else None)
+    return (nodes, ports, sources, outputs, sizes, group.still, planned.forward, planned.backward, reference)
 
 
 def _same_structure(group: Group, structure: Structure) -> object:
@@ -79,9 +82,15 @@ def _same_structure(group: Group, structure: Structure) -> object:
     return (structure.template, roles, tuple(structure.options.items()), types, nodes)
 
 
-def _rank_matters(port: Port, rank: int) -> bool | None:
-    """Whether the tensor has all dimensions of the space, where the code depends on that."""
-    return len(port.type.shape) == rank if port.layout in (Layout.FULL, Layout.ROW) else None
+def _told(port: Port, rank: int) -> object:
+    window = port.window
+    cut = (window.view.op.name, tuple(window.view.attrs.items()), window.index) if window is not None else None
+    return (port.layout, port.runs, port.count, port.type.dtype, _rank_matters(port, rank), cut)
+
+
+def _rank_matters(port: Port, rank: int) -> int:
+    """Whether the tensor has all dimensions of the space, or how many it has, as the code depends on that."""
+    return len(port.type.shape) == rank if port.layout in (Layout.FULL, Layout.ROW) else len(port.type.shape)
 
 
 def low_precision(group: Group) -> Scalar | None:

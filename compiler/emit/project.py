@@ -22,7 +22,7 @@ RUNTIME = "tdsl.runtime"
 # What a standalone project calls the run-time files that are copied into it.
 STANDALONE = "tdsl_runtime"
 # Modules of the run time that emitted code does not import.
-TOOLS = ("aot.py", "verify.py")
+TOOLS = ("aot.py", "registers.py", "verify.py", "counting")
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def _standalone(files: Mapping[str, str]) -> dict[str, str]:
     folder = Path(__file__).resolve().parent.parent.parent / "runtime"
     found = dict(files)
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in (".py", ".jinja", ".html", ".css") and path.name not in TOOLS:
-            found[f"{STANDALONE}/{path.relative_to(folder).as_posix()}"] = path.read_text(encoding="utf-8")
+        inner = path.relative_to(folder)
+        if path.is_file() and path.suffix in (".py", ".jinja", ".html", ".css") and inner.parts[0] not in TOOLS:
+            found[f"{STANDALONE}/{inner.as_posix()}"] = path.read_text(encoding="utf-8")
     return {name: text.replace(RUNTIME, STANDALONE) for name, text in found.items()}
 
 

@@ -32,7 +32,8 @@ IDLE: Mapping[str, tuple[Constant, ...]] = {
 IDLE_LOGGING = ("tensorboard", "csv")
 # Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
-OWN_OPTIMIZERS = ("Lion",)
+# Those of the run time, which take a step in one launch on a GPU; others are PyTorch's.
+OWN_OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Lion")
 PLATEAU = "ReduceLROnPlateau"
 # Schedulers without an end of their own: nothing can follow them.
 ENDLESS = (
@@ -179,7 +180,8 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     body = "\n".join(line.partition("  # ")[0] for line in (*text.loss, *text.compare, *text.counted))
     names = {call.name for call in run.spec.schedulers}
     schedulers = ", ".join(sorted(names - {PLATEAU, "WarmupCosine"}))
-    others = ["import torch"] + (["import torch.nn.functional as F"] if mentions(body, "F") else [])
+    others = ["import torch"] if _uses_torch(text, body) else []
+    others += ["import torch.nn.functional as F"] if mentions(body, "F") else []
     others += ["from torch import Tensor, nn"]
     others += [f"from torch.optim.lr_scheduler import {schedulers}"] if schedulers else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
@@ -200,6 +202,12 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     }
     own += [f"from tdsl.runtime.training import {', '.join(name for name in kept if kept[name])}"]
     return ["import math"] * mentions(body, "math") + ["import sys", "from pathlib import Path"], others, own
+
+
+def _uses_torch(text: TrainText, body: str) -> bool:
+    """Whether `torch` itself is named: by what the program says, or by what the template does for it."""
+    decorated = text.validates or text.differentiates or text.compare_differentiates
+    return decorated or text.scaled or mentions(f"{text.optimizer}\n{body}", "torch")
 
 
 # Settings -----------------------------------------------------------------------------------------------------------

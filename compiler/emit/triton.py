@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import keyword
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from tdsl.compiler.ir import Graph, Node, Operand, Scalar, Value
 from tdsl.compiler.kernel import Layout, layout_of
-from tdsl.compiler.ops.rows import COLS
+from tdsl.compiler.ops.op import Kind
+from tdsl.compiler.ops.rows import COLS, ROWS
 from tdsl.compiler.size import Size
 
 WIDTH = 108  # of a line of a kernel's body, less its indentation
@@ -17,6 +20,9 @@ WIDTH = 108  # of a line of a kernel's body, less its indentation
 RESERVED = {"rows", "cols", "mask", "row_mask", "col_mask", "offsets", "seed", "n", "n_rows", "tl", "tm", "program"}
 RESERVED |= {"start", "first", "triton", "torch", "grid", "ctx", "shape", "tile", "launch", "random", "kernels"}
 RESERVED |= {"n_cols", "N_COLS", "BLOCK", "BLOCK_ROWS", "BLOCK_COLS", "programs", "Tensor", "float", "max", "range"}
+
+# What must not count what lies outside the tensor.
+MASKED = ("row_sum", "row_max", "row_min", "col_sum", "all_sum", "scan_sum", "scan_back")
 
 # What a value without a name of the source is called, after the op that made it.
 NOUNS: Mapping[str, str] = {
@@ -33,15 +39,21 @@ NOUNS: Mapping[str, str] = {
     "round": "rounded",
     "where": "chosen",
     "row_sum": "total",
+    "scan_sum": "running",
+    "scan_back": "rest",
     "row_max": "top",
     "row_min": "least",
     "rsqrt": "inverse",
     "sqrt": "root",
-    "spread": "repeated",
     "uniform": "draw",
     "gaussian": "draw",
     "branch": "result",
 }
+
+
+def noun(maker: Node | None) -> str:
+    """What a value that the source does not name is called after the node that makes it."""
+    return "" if maker is None else NOUNS.get(maker.op.name, maker.op.name)
 
 
 @dataclass
@@ -74,12 +86,14 @@ class Text:
 _LEVELS = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "&": 0, "|": 0}
 
 
-def literal(value: object) -> Text:
-    """A number as Triton reads it."""
+def literal(value: object, *, flat: bool = False) -> Text:
+    """A number as Triton reads it; in a `flat` kernel `n` counts all elements."""
     if isinstance(value, Size):
-        text = str(value).replace(str(COLS), "N_COLS")
-        return Text(text, 3 if value == COLS else 1)
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        if flat and value == ROWS * COLS:
+            return Text("n")
+        text = re.sub(rf"\b{COLS}\b", "N_COLS", re.sub(rf"\b{ROWS}\b", "n_rows", str(value)))
+        return Text(text, 3 if text.isidentifier() else 2 if " + " not in text and " - " not in text else 1)
+    if isinstance(value, float) and not math.isfinite(value):
         return Text(f'float("{value}")')
     text = repr(float(value)) if isinstance(value, float) else repr(value)
     return Text(text, 1 if text.startswith("-") else 3)
@@ -88,8 +102,18 @@ def literal(value: object) -> Text:
 class Body:
     """Writes nodes as statements. Values used once are nested where they are used; the others get names."""
 
-    def __init__(self, graph: Graph, names: Names, scalars: Mapping[Scalar, str], hints: Mapping[Value, str]) -> None:
-        self.graph = graph
+    def __init__(
+        self,
+        graph: Graph,
+        names: Names,
+        scalars: Mapping[Scalar, str],
+        hints: Mapping[Value, str],
+        *,
+        wishes: Mapping[Value, str] = MappingProxyType({}),
+        flat: bool = False,
+    ) -> None:
+        """`hints` are the names of what is stored, `wishes` those of what gets a name if it needs one."""
+        self.graph, self.flat, self.wishes = graph, flat, wishes
         self.names = names
         self.scalars = scalars
         self.hints = hints
@@ -104,11 +128,8 @@ class Body:
 
     def name(self, value: Value) -> str:
         """A new name for a value, as the source or the op that made it calls it."""
-        wish = value.name or self.hints.get(value, "")
-        if not wish and value in self.makers:
-            op = self.makers[value].op.name
-            wish = NOUNS.get(op, op)
-        return self.names.new(wish)
+        wish = value.name or self.hints.get(value) or self.wishes.get(value, "")
+        return self.names.new(wish or noun(self.makers.get(value)))
 
     def bind(self, value: Value, name: str) -> None:
         self.texts[value] = Text(name)
@@ -143,14 +164,14 @@ class Body:
     def _nests(self, node: Node, text: Text) -> bool:
         value = node.output
         named = value.name or self.hints.get(value)
-        if node.op.name in ("stop",) or text.text.isidentifier():
+        if node.op.name in ("stop", "spread") or text.text.isidentifier():
             return True
         return not named and self.uses.get(value) == 1 and len(text.text) <= 60 and not node.op.name.startswith("row_")
 
     def operand(self, operand: Operand) -> Text:
         if isinstance(operand, Value):
             return self.texts[operand]
-        return Text(self.scalars[operand]) if operand.text else literal(operand.value)
+        return Text(self.scalars[operand]) if operand.text else literal(operand.value, flat=self.flat)
 
     def expression(self, node: Node) -> Text:
         """The node's Triton text over its operands' texts."""
@@ -167,16 +188,16 @@ class Body:
             return Text(f"~{operands[0].at(3)}")
         if template == "{0} != {0}":
             return Text(f"{operands[0].at(1)} != {operands[0].at(1)}", 0)
+        if template.startswith("{0}."):
+            return Text(f"{operands[0].at(3)}{template.removeprefix('{0}')}")
         if template.startswith("-"):
             return Text(f"-{operands[0].at(2)}", 1)
         if template.startswith("1.0 /"):
             return Text(f"1.0 / {operands[0].at(3)}", 2)
-        if template == "{0}":
+        if template == "{0}" and node.op.kind is not Kind.REDUCTION:
             return operands[0]
         texts = [o.text for o in operands]
-        if node.op.name == "spread":
-            return Text(f"tl.broadcast_to({texts[0]}, [BLOCK_ROWS, BLOCK_COLS])")
-        if node.op.name in ("row_sum", "row_max", "row_min", "col_sum"):
+        if node.op.name in MASKED:
             texts[0] = self.masked(node, texts[0])
         stream = node.attrs.get("stream")
         return Text(template.format(*texts, seed=f"seed + {stream}" if stream else "seed"))

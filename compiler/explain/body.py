@@ -17,14 +17,15 @@ from tdsl.compiler.build.unit import (
     Submodule,
 )
 from tdsl.compiler.explain.kernels import Use, kernel_use, operation_use
-from tdsl.compiler.explain.library import BY_RESULT, MOVEMENT, is_view, library_use
+from tdsl.compiler.explain.library import is_view, library_use
 from tdsl.compiler.explain.model import Cost, Part, PartKind
 from tdsl.compiler.explain.sizes import Measure, Numbers, Sizes, constant, with_numbers
 from tdsl.compiler.explain.walk import Found, Key, Walk
 from tdsl.compiler.graph.chain import layer_call
 from tdsl.compiler.inspect import bound
 from tdsl.compiler.ir import Graph, Node, Value
-from tdsl.compiler.passes.fuse import unfusible
+from tdsl.compiler.ops.cost import Keeps
+from tdsl.compiler.passes.fusible import unfusible
 from tdsl.compiler.passes.lift_head import headless, is_headless
 from tdsl.dsl.diagnostics import Span
 
@@ -58,6 +59,7 @@ class _Part:
     spans: tuple[Span, ...]
     note: str = ""
     cost: Cost = field(default_factory=Cost)
+    shapes: tuple[Numbers, ...] = ()
 
     def add(self, cost: Cost) -> None:
         self.cost = self.cost + cost
@@ -104,7 +106,7 @@ class Body:
             title,
             self.ir.class_name.partition(",")[0] if self.ir else "",
             sizes,
-            tuple(Part(p.name, p.kind, p.spans, p.cost, p.note) for p in self.parts),
+            tuple(Part(p.name, p.kind, p.spans, p.cost, p.note, p.shapes) for p in self.parts),
             tuple(self.measure.sizes.shape(v.type.shape) for v in graph.outputs),
             tuple(v in self.keep for v in graph.inputs),
             tuple(v in self.keep and v in self.maker for v in results),
@@ -130,6 +132,8 @@ class Body:
         kind = PartKind.KERNEL if node.group else PartKind.VIEW if is_view(node) else PartKind.CALL
         name = node.group.name if node.group else f"{node.layer}: {node.op.name}" if node.layer else node.op.name
         part = self._part(name, kind, _spans(node))
+        if node.group is not None:
+            part.shapes = tuple(self.measure.sizes.shape(v.type.shape) for v in node.group.body.inputs)
         self._count(node, part)
 
     def _count(self, node: Node, part: _Part) -> None:
@@ -147,9 +151,9 @@ class Body:
     def _use(self, node: Node) -> Use:
         if node.group is not None:
             return kernel_use(node.group, self.measure, self.needed)
-        if unfusible(node) is None and node.op.name not in MOVEMENT:
+        if unfusible(node) is None and node.op.flops:
             use = operation_use(node, self.graph, self.measure, self.needed)
-            return replace(use, keeps=node.outputs) if use.keeps and node.op.name in BY_RESULT else use
+            return replace(use, keeps=node.outputs) if use.keeps and node.op.keeps is Keeps.RESULT else use
         return library_use(node, self.measure, self.needed)
 
     def _keep(self, values: Sequence[Value]) -> None:

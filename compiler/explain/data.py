@@ -21,6 +21,7 @@ def to_json(found: Explanation, diagnostics: Sequence[Diagnostic]) -> str:
             "precision": found.precision,
             "diagnostics": json.loads(diagnostics_to_json(diagnostics)),
             "assumed": list(found.assumed),
+            "target": found.target or None,
             "modules": [_table(t) for t in found.tables],
             "unfused": [_unfused(u) for u in found.unfused],
             "passes": found.passes,
@@ -38,7 +39,8 @@ def _table(table: Table) -> dict[str, object]:
 
 def _part(part: Part) -> dict[str, object]:
     named = {"name": part.name, "kind": part.kind.value, "lines": _lines(part.spans), "note": part.note}
-    return {**named, **_cost(part.cost)}
+    compiled = {} if part.registers is None else {"registers": asdict(part.registers)}
+    return {**named, **_cost(part.cost), **compiled}
 
 
 def _cost(cost: Cost) -> dict[str, object]:

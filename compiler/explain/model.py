@@ -49,14 +49,28 @@ class PartKind(Enum):
 
 
 @dataclass(frozen=True)
+class Registers:
+    """What a thread of a kernel takes in each direction (None: none, or not known), and the bytes that it spills."""
+
+    forward: int | None = None
+    backward: int | None = None
+    spilled: int = 0
+
+
+@dataclass(frozen=True)
 class Part:
-    """A kernel, a library call, or a call of a module (then with all that is in it), and the lines that it is."""
+    """A kernel, a library call, or a call of a module (then with all that is in it), and the lines that it is.
+
+    `shapes` are those of a kernel's tensors.
+    """
 
     name: str
     kind: PartKind
     spans: tuple[Span, ...]
     cost: Cost
     note: str = ""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    registers: Registers | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,10 @@ class Unfused:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A run, or modules alone. `cost` is that of a pass forward and backward, `passes` how many a step has."""
+    """A run, or modules alone. `cost` is that of a pass forward and backward, `passes` how many a step has.
+
+    `target` is the GPU that kernels were compiled for, where they were.
+    """
 
     file: str
     run: str | None
@@ -97,3 +114,4 @@ class Explanation:
     cost: Cost
     passes: int
     assumed: tuple[str, ...]
+    target: str = ""

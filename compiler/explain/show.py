@@ -15,6 +15,8 @@ from tdsl.dsl.diagnostics import Span
 
 STYLES = {PartKind.KERNEL: "green", PartKind.MODULE: "cyan", PartKind.VIEW: "dim", PartKind.CALL: ""}
 NUMBERS = ("bytes\nfwd", "bytes\nbwd", "saved by\nfusing", "FLOPs\nfwd", "kept for\nbackward")
+# What stands in the place of FLOPs where kernels were compiled, and marks one that spills.
+REGISTERS, SPILLS = "regs\nfwd/bwd", "!"
 # Characters of the widest number, of a line's number, and of the least of a source line that tells it.
 NUMBER, LINE, SOURCE = 8, 4, 20
 KERNEL, AGAIN = "\u25a0 ", "\u2033 "
@@ -25,7 +27,7 @@ def show(found: Explanation, console: Console | None = None) -> None:
     console = console or Console()
     widths = _widths(found, console.width)
     for table in found.tables:
-        console.print(_table(table, found.file, widths))
+        console.print(_table(table, found, widths))
     if found.unfused:
         console.print(_unfused(found.unfused, found.file))
     for line in _end(found):
@@ -48,7 +50,7 @@ def _grid(title: str) -> Grid:
     return Grid(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
 
 
-def _table(table: Table, file: str, widths: tuple[int, int, int]) -> Grid:
+def _table(table: Table, found: Explanation, widths: tuple[int, int, int]) -> Grid:
     times = f"  \u00d7 {table.calls}" if table.calls > 1 else ""
     grid = _grid(f"{table.title}({table.sizes}){times}" if table.module else f"{table.title}, {table.sizes}")
     grid.show_footer = True
@@ -56,14 +58,17 @@ def _table(table: Table, file: str, widths: tuple[int, int, int]) -> Grid:
     grid.add_column("line", "", justify="right", style="dim", no_wrap=True, width=max(line, LINE))
     grid.add_column("source", "", no_wrap=True, width=source)
     grid.add_column("kernel or call", "one call" if table.calls > 1 else "total", no_wrap=True, width=label)
-    for name, value in zip(NUMBERS, _numbers(table.cost)):
+    names = [REGISTERS if found.target and name.startswith("FLOPs") else name for name in NUMBERS]
+    for name, value in zip(names, _numbers(table.cost, "" if found.target else None)):
         grid.add_column(name, value, justify="right", no_wrap=True, width=NUMBER)
     last: tuple[str, str] = ("", "")
     for part in _shown(table.parts):
         for i, span in enumerate(part.spans or (None,)):
-            where = _where(span, file)
+            where = _where(span, found.file)
             text = Text(_label(part), STYLES[part.kind]) if i == 0 else Text(f"{AGAIN}{part.name}", "dim")
-            numbers = _numbers(part.cost) if i == 0 and part.kind is not PartKind.VIEW else [""] * len(NUMBERS)
+            shown = i == 0 and part.kind is not PartKind.VIEW
+            registers = _registers(part) if found.target else None
+            numbers = _numbers(part.cost, registers) if shown else [""] * len(NUMBERS)
             grid.add_row(*map(Text, ("", "") if where == last else where), text, *numbers)
             last = where
     return grid
@@ -100,9 +105,18 @@ def _where(span: Span | None, file: str) -> tuple[str, str]:
     return line, span.source.line(span.line).strip()
 
 
-def _numbers(cost: Cost) -> list[str]:
-    found = [size(cost.forward), size(cost.backward), size(cost.saved), count(cost.flops), size(cost.kept)]
+def _numbers(cost: Cost, registers: str | None) -> list[str]:
+    fourth = count(cost.flops) if registers is None else registers
+    found = [size(cost.forward), size(cost.backward), size(cost.saved), fourth, size(cost.kept)]
     return ["" if each in ("0", "0 B") else each for each in found]
+
+
+def _registers(part: Part) -> str:
+    """Of a kernel forward and backward, with a mark where it spills."""
+    if part.registers is None:
+        return ""
+    sides = [str(n) for n in (part.registers.forward, part.registers.backward) if n is not None]
+    return "/".join(sides) + SPILLS * bool(part.registers.spilled)
 
 
 def _unfused(found: Sequence[Unfused], file: str) -> Grid:
@@ -138,8 +152,17 @@ def _end(found: Explanation) -> list[str]:
         lines.append(f"Sizes that only a run knows are assumed: {', '.join(found.assumed)}.")
     lines.append(f"{KERNEL}marks a fused kernel. A module's row has all that is within it.")
     lines.append("A tensor counts once for each kernel or call that reads or writes it.")
-    lines.append(f"Registers of each kernel: tdsl verify {found.file} --ahead-of-time")
-    return lines
+    return [*lines, *_compiled(found)]
+
+
+def _compiled(found: Explanation) -> list[str]:
+    """What registers are of, and which kernels spill; or how to come by them."""
+    if not found.target:
+        return [f"Registers of each kernel: tdsl explain {found.file} --registers"]
+    parts = {p.name: p.registers for table in found.tables for p in table.parts if p.registers is not None}
+    spills = [f"{name} {registers.spilled} bytes" for name, registers in parts.items() if registers.spilled]
+    lines = [f"Registers are those of a thread on {found.target}, forward and backward."]
+    return lines + [f"{SPILLS} marks a kernel that spills: {', '.join(spills)}."] * bool(spills)
 
 
 def size(n: int) -> str:

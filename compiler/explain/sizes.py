@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from tdsl.compiler.build.types import REST
 from tdsl.compiler.build.unit import LayerMember, ModuleMember
-from tdsl.compiler.ir import Attr, Scalar, Shape, TensorType, Value
+from tdsl.compiler.ir import Attr, Node, Scalar, Shape, TensorType, Value
+from tdsl.compiler.ops.cost import Call, Sized
 from tdsl.compiler.size import Size, Symbol
 
 Numbers = tuple[int, ...]
@@ -101,6 +102,15 @@ class Measure:
 
     def in_full(self, value: Value) -> bool:
         return value in self.full and value.type.dtype == "float"
+
+    def call(self, node: Node) -> Call:
+        """A call with its sizes as numbers."""
+        operands = tuple(self._sized(o) if isinstance(o, Value) else None for o in node.inputs)
+        return Call(operands, tuple(map(self._sized, node.outputs)), node.attrs, self.width)
+
+    def _sized(self, value: Value) -> Sized:
+        width = 4 if self.in_full(value) else self.of(value.type.dtype)
+        return Sized(self.sizes.shape(value.type.shape), width, value.name)
 
     def of(self, dtype: str) -> int:
         """Bytes an element."""

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.explain.model import Unfused
 from tdsl.compiler.ir import Graph, Node
-from tdsl.compiler.passes.fuse import Boundary, Why, boundaries, fuse, unfusible
+from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.passes.fuse import Boundary, boundaries, fuse
+from tdsl.compiler.passes.fusible import Why, unfusible
 from tdsl.compiler.passes.tidy import prune, share
 from tdsl.dsl.diagnostics import Span
 
@@ -29,6 +31,12 @@ def _graph(module: str, graph: Graph) -> Iterator[Unfused]:
         for region in node.regions:
             yield from _graph(module, region)
     tidied = prune(share(graph))
+    with knowing(graph.known, graph.assumed):
+        found = list(_told(module, tidied))
+    yield from found
+
+
+def _told(module: str, tidied: Graph) -> Iterator[Unfused]:
     found: dict[tuple[str, str], tuple[Span, ...]] = {}
     met = boundaries(tidied)
     for each in (*_boundaries(module, met), *_left_out(module, tidied, {b.culprit for b in met})):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.elementwise import composite
 from tdsl.compiler.ops.infer import (
     ONE,
@@ -84,7 +85,13 @@ def _threshold_type(b: Bound) -> Types:
     return like_input(b)
 
 
-composite("relu", "input: tensor", lambda t, x: t.where(x <= 0.0, 0.0 if x.type.is_float else 0, x), pointwise_numeric)
+composite(
+    "relu",
+    "input: tensor",
+    lambda t, x: t.where(x <= 0.0, 0.0 if x.type.is_float else 0, x),
+    pointwise_numeric,
+    keeps=Keeps.RESULT,
+)
 composite("relu6", "input: tensor", lambda t, x: _hardtanh(t, x, 0.0, 6.0), pointwise_numeric)
 composite(
     "leaky_relu",

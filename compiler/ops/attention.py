@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ops.cost import Call, Keeps
 from tdsl.compiler.ops.infer import broadcast, known, quotient, same, same_shape, stated
 from tdsl.compiler.ops.op import Bound, Types, internal, library
 from tdsl.compiler.ops.spatial import agreeing, below, floating
@@ -83,6 +86,29 @@ def _shown(value: Any) -> str:
     return value.text or str(value.value) if isinstance(value, Scalar) else str(value)
 
 
+def _flops(call: Call) -> int:
+    """All scores, as PyTorch's counter has it, also where a causal mask lets half of them be skipped."""
+    q, v = call.operand(0), call.operand(2)
+    return 2 * _scores(call) * (q.shape[3] + v.shape[3])
+
+
+def _scores(call: Call) -> int:
+    return prod(call.operand(0).shape[:3]) * call.operand(1).shape[2]
+
+
+def _is_own(call: Call) -> bool:
+    """Whether PyTorch's attention does it, which never writes the scores down."""
+    plain = call.attrs["window"] is None and call.attrs["softcap"] is None
+    return plain and not (call.attrs["causal"] and call.operands[3] is not None)
+
+
+def _keeps_more(call: Call) -> int:
+    """The logarithms of the sums, a number a query; written out in PyTorch, the scores, and those before a cap."""
+    if _is_own(call):
+        return 4 * prod(call.operand(0).shape[:3])
+    return _scores(call) * call.width * (1 + (call.attrs["softcap"] is not None))
+
+
 library(
     "attention",
     "q: tensor, k: tensor, v: tensor, causal: bool = false, window: int? = none, softcap: float? = none, "
@@ -90,6 +116,11 @@ library(
     _attention,
     _attention_text,
     effects=True,
+    product=_flops,
+    # Five products for two: the scores are computed again.
+    product_backward=lambda needed: 2.5,
+    keeps=lambda call: Keeps.ALL if _is_own(call) else Keeps.INPUTS,
+    keeps_more=_keeps_more,
 )
 
 
@@ -107,7 +138,20 @@ def _rope(b: Bound) -> Types:
     fail("E203", "`rope` turns dimensions in pairs", b.span, f"{x} has an odd last size")
 
 
-library("rope", "x: tensor, base: float = 10000.0, offset: int = 0", _rope, "nn_functions.rope")
+def _angles(call: Call) -> int:
+    """A cosine and a sine for each pair of each position."""
+    *_, length, width = call.operand(0).shape
+    return length * width * call.operand(0).width
+
+
+library(
+    "rope",
+    "x: tensor, base: float = 10000.0, offset: int = 0",
+    _rope,
+    "nn_functions.rope",
+    keeps=Keeps.NOTHING,
+    keeps_more=_angles,
+)
 
 
 def _alibi(b: Bound) -> Types:
@@ -189,6 +233,25 @@ def _multihead_arguments(texts: Any, attrs: Any) -> list[str]:
     return [*texts[:3], *(f"{name}={value}" for name, value in options.items() if value is not None)]
 
 
+def _multihead_flops(call: Call) -> int:
+    query, key = call.operand(0).shape, call.operand(1).shape
+    tokens, keys = prod(query[:-1]), prod(key[:-1])
+    at = 1 if len(query) == 3 and call.attrs["batch_first"] else 0
+    projections = 4 * query[-1] * (tokens * query[-1] + keys * key[-1])
+    return projections + 4 * tokens * key[at] * query[-1]
+
+
+def _multihead_gradients(needed: Sequence[bool]) -> int:
+    """Each token goes through every matrix: a gradient of all of these, and one of what comes in."""
+    return 1 + needed[0]
+
+
+def _projections(call: Call) -> int:
+    """Its projections, what is attended to, and the weights where they are told."""
+    weights = call.results[1].bytes if call.attrs["need_weights"] else 0
+    return 2 * (call.operand(0).bytes + call.operand(1).bytes) + weights
+
+
 library(
     "multihead_attention",
     "query: tensor, key: tensor, value: tensor, key_padding_mask: tensor? = none, attn_mask: tensor? = none, "
@@ -198,6 +261,9 @@ library(
     _multihead,
     effects=True,
     arguments=_multihead_arguments,
+    product=_multihead_flops,
+    product_backward=_multihead_gradients,
+    keeps_more=_projections,
     doc="Yields what it attends to, and the weights, which are none where `need_weights` is false.",
 )
 

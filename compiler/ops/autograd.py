@@ -10,7 +10,7 @@ def _detach(b: Bound) -> Types:
     return (b.type(0),)
 
 
-library("detach", "input: tensor", _detach, ".detach")
+library("detach", "input: tensor", _detach, ".detach", same_memory=True)
 
 
 def _grad(b: Bound) -> Types:
@@ -24,7 +24,7 @@ def _grad(b: Bound) -> Types:
 
 # The builder sees to it that `x` carries a gradient from where it is made: `requires_grad`.
 library("grad", "y: tensor, x: tensor", _grad, "nn_functions.grad")
-library("requires_grad", "x: tensor", lambda b: (b.type(0),), "nn_functions.requires_grad")
+library("requires_grad", "x: tensor", lambda b: (b.type(0),), "nn_functions.requires_grad", same_memory=True)
 
 internal("requires_grad")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ops.cost import Call
 from tdsl.compiler.ops.infer import same, same_shape
 from tdsl.compiler.ops.op import Bound, Types, library
 from tdsl.compiler.ops.spatial import agreeing, floating
@@ -25,9 +26,15 @@ def _bilinear(b: Bound) -> Types:
     return (TensorType(left.dtype, (*left.shape[:-1], weight.shape[0])),)
 
 
+def _flops(call: Call) -> int:
+    _, left, right = call.operand(2).shape
+    return 2 * call.results[0].elements * left * (right + 1)
+
+
 library(
     "bilinear",
     "input1: tensor, input2: tensor, weight: tensor, bias: tensor? = none",
     _bilinear,
     arguments=lambda texts, attrs: list(texts[:2]),
+    product=_flops,
 )

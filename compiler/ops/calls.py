@@ -8,6 +8,6 @@ from tdsl.compiler.ops.op import internal, library
 library("call_module", "", lambda b: (), "module")
 library("call_list", "", lambda b: (), "module")
 
-library("identity", "input: tensor", lambda b: (b.type(0),), lambda texts, attrs: texts[0])
+library("identity", "input: tensor", lambda b: (b.type(0),), lambda texts, attrs: texts[0], same_memory=True)
 
 internal("call_module", "call_list", "identity")

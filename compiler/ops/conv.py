@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ops.cost import Call
 from tdsl.compiler.ops.infer import known, same, same_shape
 from tdsl.compiler.ops.op import Bound, Types, library
 from tdsl.compiler.ops.spatial import agreeing, below, divided, each, fitting, shown, spatial
@@ -106,11 +108,25 @@ def _transposed_sizes(b: Bound, n: int) -> list[Size]:
     return found
 
 
+def _conv_flops(call: Call) -> int:
+    return 2 * call.results[0].elements * prod(call.operand(1).shape[1:])
+
+
+def _transposed_flops(call: Call) -> int:
+    return 2 * call.operand(0).elements * prod(call.operand(1).shape[1:])
+
+
 _COMMON = "input: tensor, weight: tensor, bias: tensor? = none, stride: sizes = 1"
 for _n in (1, 2, 3):
-    library(f"conv{_n}d", f"{_COMMON}, padding: any = 0, dilation: sizes = 1, groups: int = 1", _conv(_n))
+    library(
+        f"conv{_n}d",
+        f"{_COMMON}, padding: any = 0, dilation: sizes = 1, groups: int = 1",
+        _conv(_n),
+        product=_conv_flops,
+    )
     library(
         f"conv_transpose{_n}d",
         f"{_COMMON}, padding: sizes = 0, output_padding: sizes = 0, groups: int = 1, dilation: sizes = 1",
         _transposed(_n),
+        product=_transposed_flops,
     )

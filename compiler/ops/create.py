@@ -8,7 +8,7 @@ from typing import Any
 from tdsl.compiler.ir import Attr, Scalar, Shape, TensorType
 from tdsl.compiler.ops.bounds import at_least
 from tdsl.compiler.ops.infer import known
-from tdsl.compiler.ops.op import Bound, Types, library
+from tdsl.compiler.ops.op import Bound, Types, library, movement
 from tdsl.compiler.ops.shape import need_rank, several, typed
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import fail
@@ -95,7 +95,7 @@ def _listed(value: Any) -> str:
     return f"[{', '.join(map(_listed, value))}]" if isinstance(value, tuple) else number(value)
 
 
-library("tensor", f"data: any, {OPTIONS}", _tensor, _tensor_text)
+movement("tensor", f"data: any, {OPTIONS}", _tensor, _tensor_text)
 
 # Filled --------------------------------------------------------------------------------------------------------------
 
@@ -130,11 +130,11 @@ def _eye(b: Bound) -> Types:
 
 
 for _name in ("zeros", "ones"):
-    library(_name, f"*size: size, {OPTIONS}", _filled, f"torch.{_name}")
-    library(f"{_name}_like", "input: tensor, *, dtype: dtype? = none", _like, f"torch.{_name}_like")
-library("full", f"size: shape, fill_value: any, {OPTIONS}", _full, "torch.full")
-library("full_like", "input: tensor, fill_value: any, *, dtype: dtype? = none", _full_like, "torch.full_like")
-library("eye", f"n: size, m: size? = none, {OPTIONS}", _eye, "torch.eye")
+    movement(_name, f"*size: size, {OPTIONS}", _filled, f"torch.{_name}")
+    movement(f"{_name}_like", "input: tensor, *, dtype: dtype? = none", _like, f"torch.{_name}_like")
+movement("full", f"size: shape, fill_value: any, {OPTIONS}", _full, "torch.full")
+movement("full_like", "input: tensor, fill_value: any, *, dtype: dtype? = none", _full_like, "torch.full_like")
+movement("eye", f"n: size, m: size? = none, {OPTIONS}", _eye, "torch.eye")
 
 # Ranges --------------------------------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ def _triangle(b: Bound) -> Types:
 
 
 for _name in ("tril", "triu"):
-    library(_name, "input: tensor, diagonal: size = 0", _triangle, f"torch.{_name}")
+    movement(_name, "input: tensor, diagonal: size = 0", _triangle, f"torch.{_name}")
 
 
 def _one_hot(b: Bound) -> Types:
@@ -236,4 +236,4 @@ def _one_hot(b: Bound) -> Types:
     return (TensorType("i64", (*labels.shape, count)),)
 
 
-library("one_hot", "tensor: tensor, num_classes: size = -1", _one_hot, "F.one_hot")
+movement("one_hot", "tensor: tensor, num_classes: size = -1", _one_hot, "F.one_hot")

@@ -10,11 +10,13 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 from tdsl.compiler.ir import Shape, TensorType, Value
+from tdsl.compiler.ops.cost import Call
 from tdsl.compiler.ops.infer import REST, agree, broadcast, known, promote, same
-from tdsl.compiler.ops.op import Bound, Types, library
+from tdsl.compiler.ops.op import OPS, Bound, Types, library
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import fail
 
@@ -135,4 +137,18 @@ def _letters(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-library("einsum", "equation: str, *operands: tensors", _einsum, _text)
+def _flops(call: Call) -> int:
+    """As if all of it were computed at once: an upper bound for more than two operands."""
+    terms, _ = parse(str(call.attrs["equation"]), Bound(OPS["einsum"], (), call.attrs, None))
+    axes: dict[object, int] = {}
+    for term, tensor in zip(terms, call.tensors):
+        names: list[object] = []
+        for axis in term:
+            many = len(tensor.shape) - len(term) + 1
+            names += [(DOTS, many - i) for i in range(many)] if axis == DOTS else [axis]
+        for name, size in zip(names, tensor.shape):
+            axes[name] = max(size, axes.get(name, 1))
+    return max(len(terms), 1) * prod(axes.values())
+
+
+library("einsum", "equation: str, *operands: tensors", _einsum, _text, product=_flops)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tdsl.compiler.ir import Scalar, TensorType, Value
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import (
     is_floating,
     like_input_float,
@@ -87,6 +88,7 @@ def _scaled(sign: int) -> Op:
         infer,
         f"torch.{name}",
         lower=lambda t, a, b, alpha: a + sign * (b * alpha),
+        keeps=Keeps.NOTHING,
     )
 
 
@@ -130,8 +132,16 @@ def _floor_divide(t: Tracer, a: Expr, b: Expr) -> Expr:
     return t.stop(t.where(t.eq(b, 0), a / b, t.whole(whole / b)))
 
 
-binary("add", "+", "{0} + {1}", lambda t, g, y, a, b: (g, g), overloads=(_scaled(1),))
-binary("sub", "-", "{0} - {1}", lambda t, g, y, a, b: (g, -g), _without_booleans, overloads=(_scaled(-1),))
+binary("add", "+", "{0} + {1}", lambda t, g, y, a, b: (g, g), overloads=(_scaled(1),), keeps=Keeps.NOTHING)
+binary(
+    "sub",
+    "-",
+    "{0} - {1}",
+    lambda t, g, y, a, b: (g, -g),
+    _without_booleans,
+    overloads=(_scaled(-1),),
+    keeps=Keeps.NOTHING,
+)
 binary("mul", "*", "{0} * {1}", lambda t, g, y, a, b: (g * b, g * a))
 binary(
     "div",
@@ -186,7 +196,7 @@ def _share(t: Tracer, a: Expr, b: Expr, wins: Callable[[Expr, Expr], Expr]) -> E
     return t.where(wins(a, b), 1.0, t.where(t.eq(a, b), 0.5, 0.0))
 
 
-unary("neg", "-{0}", lambda t, g, y, x: (-g,), pointwise_numeric, torch="-x")
+unary("neg", "-{0}", lambda t, g, y, x: (-g,), pointwise_numeric, torch="-x", keeps=Keeps.NOTHING)
 unary("abs", "tl.abs({0})", lambda t, g, y, x: (g * t.sign(x),), pointwise_numeric)
 unary("sign", "tm.sign({0})", None, pointwise)
 
@@ -310,21 +320,21 @@ def _is_finite(t: Tracer, x: Expr) -> Expr:
 
 # Functions -----------------------------------------------------------------------------------------------------------
 
-unary("exp", "tl.exp({0})", lambda t, g, y, x: (g * y,))
-unary("exp2", "tl.exp2({0})", lambda t, g, y, x: (g * y * math.log(2),))
+unary("exp", "tl.exp({0})", lambda t, g, y, x: (g * y,), keeps=Keeps.RESULT)
+unary("exp2", "tl.exp2({0})", lambda t, g, y, x: (g * y * math.log(2),), keeps=Keeps.RESULT)
 unary("expm1", "tm.expm1({0})", lambda t, g, y, x: (g * (y + 1.0),))
 unary("log", "tl.log({0})", lambda t, g, y, x: (g / x,))
 unary("log2", "tl.log2({0})", lambda t, g, y, x: (g / (x * math.log(2)),))
 unary("log10", "tm.log10({0})", lambda t, g, y, x: (g / (x * math.log(10)),))
 unary("log1p", "tm.log1p({0})", lambda t, g, y, x: (g / (x + 1.0),))
-unary("sqrt", "tl.sqrt_rn({0})", lambda t, g, y, x: (g * 0.5 / y,))
-unary("rsqrt", "tl.rsqrt({0})", lambda t, g, y, x: (g * -0.5 * y * y * y,))
-unary("reciprocal", "1.0 / {0}", lambda t, g, y, x: (-g * y * y,))
+unary("sqrt", "tl.sqrt_rn({0})", lambda t, g, y, x: (g * 0.5 / y,), keeps=Keeps.RESULT)
+unary("rsqrt", "tl.rsqrt({0})", lambda t, g, y, x: (g * -0.5 * y * y * y,), keeps=Keeps.RESULT)
+unary("reciprocal", "1.0 / {0}", lambda t, g, y, x: (-g * y * y,), keeps=Keeps.RESULT)
 unary("sin", "tl.sin({0})", lambda t, g, y, x: (g * t.cos(x),))
 unary("cos", "tl.cos({0})", lambda t, g, y, x: (-g * t.sin(x),))
-unary("tanh", "tm.tanh({0})", lambda t, g, y, x: (g * (1.0 - y * y),))
+unary("tanh", "tm.tanh({0})", lambda t, g, y, x: (g * (1.0 - y * y),), keeps=Keeps.RESULT)
 unary("erf", "tl.erf({0})", lambda t, g, y, x: (g * (2 / math.sqrt(math.pi)) * t.exp(-(x * x)),))
-unary("sigmoid", "tl.sigmoid({0})", lambda t, g, y, x: (g * y * (1.0 - y),))
+unary("sigmoid", "tl.sigmoid({0})", lambda t, g, y, x: (g * y * (1.0 - y),), keeps=Keeps.RESULT)
 unary("asin", "tm.asin({0})", lambda t, g, y, x: (g * t.rsqrt(1.0 - x * x),))
 unary("acos", "tm.acos({0})", lambda t, g, y, x: (-g * t.rsqrt(1.0 - x * x),))
 unary("atan", "tm.atan({0})", lambda t, g, y, x: (g / (x * x + 1.0),))

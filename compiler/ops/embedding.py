@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import known, same_shape
-from tdsl.compiler.ops.op import Bound, Types, library
+from tdsl.compiler.ops.op import Bound, Types, movement
 from tdsl.compiler.ops.spatial import shown
 from tdsl.dsl.diagnostics import fail
 
@@ -71,15 +72,19 @@ def _bag_arguments(texts: Sequence[str], attrs: Mapping[str, Any]) -> list[str]:
 
 
 _RENORM = "max_norm: float? = none, norm_type: float = 2.0, scale_grad_by_freq: bool = false"
-library(
+movement(
     "embedding",
     f"input: tensor, weight: tensor, padding_idx: int? = none, {_RENORM}, sparse: bool = false",
     _embedding,
+    looks_up=1,
+    keeps=Keeps.PLACES,
 )
-library(
+movement(
     "embedding_bag",
     f'input: tensor, weight: tensor, offsets: tensor? = none, {_RENORM}, mode: str = "mean", sparse: bool = false, '
     "per_sample_weights: tensor? = none, include_last_offset: bool = false, padding_idx: int? = none",
     _embedding_bag,
     arguments=_bag_arguments,
+    looks_up=1,
+    keeps=Keeps.PLACES,
 )

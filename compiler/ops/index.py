@@ -11,10 +11,13 @@ from typing import Any
 
 from tdsl.compiler.ir import Attr, Scalar, Shape, TensorType
 from tdsl.compiler.ops.bounds import at_least, at_most
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import ONE, REST, axis, broadcast, known, same
-from tdsl.compiler.ops.op import Bound, Types, internal, library
+from tdsl.compiler.ops.op import Bound, Cut, Kind, Op, Types, internal, movement, register, signature
 from tdsl.compiler.ops.parts import check_index, with_size
+from tdsl.compiler.ops.rows import N_COLS
 from tdsl.compiler.ops.shape import typed, view
+from tdsl.compiler.ops.trace import Expr, Tracer
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import fail
 
@@ -169,9 +172,23 @@ def _slice_text(parts: list[str]) -> str:
     return " : ".join(parts).strip()
 
 
-view("index", "input: tensor, items: any", _index, _text)
+def _sliced_at(b: Bound) -> Cut | None:
+    """Of an index that is one slice, or one number, all other dimensions being whole."""
+    items = b.attrs["items"]
+    assert isinstance(items, tuple)
+    parts = [(i, item) for i, item in enumerate(items) if item not in ("...", ("slice", None, None, None))]
+    if len(parts) != 1 or len(b.type(0).shape) < len(items) - items.count("..."):
+        return None
+    ((at, item),) = parts
+    place = at if "..." not in items[:at] else len(b.type(0).shape) - (len(items) - at)
+    is_slice = isinstance(item, tuple) and item[0] == "slice" and item[3] in (None, 1)
+    bounds = item[1:3] if is_slice and isinstance(item, tuple) else (item,)
+    return Cut(place, False) if all((n is None and is_slice) or isinstance(n, int) for n in bounds) else None
+
+
+view("index", "input: tensor, items: any", _index, _text, cut=_sliced_at)
 # The first of the tensors is indexed, the others stand among the items.
-library("index_by", "tensors: tensors, items: any", _index, _text)
+movement("index_by", "tensors: tensors, items: any", _index, _text, looks_up=0, keeps=Keeps.PLACES)
 internal("index", "index_by")
 
 # Reading and writing at places ---------------------------------------------------------------------------------------
@@ -259,11 +276,45 @@ def _index_select(b: Bound) -> Types:
     return typed(b, with_size(x.shape, dim, count) if x.shape else ())
 
 
-library("gather", "input: tensor, dim: int, index: tensor", _gather, ".gather")
-library(
+def _picks(b: Bound) -> bool:
+    """Whether it picks one number a row, as a label does of class scores."""
+    x, index = b.type(0), b.type(1)
+    rank = len(x.shape)
+    return (
+        x.is_float
+        and rank == len(index.shape) > 1
+        and axis(b.attrs["dim"], rank, b) == rank - 1
+        and known(index.shape[-1]) == 1
+        and all(map(same, x.shape[:-1], index.shape[:-1]))
+    )
+
+
+def _picked(t: Tracer, x: Expr, index: Expr, dim: int) -> Expr:
+    """The number in the column of that index; NaN, never another, for an index that is no column."""
+    found = t.row_sum(t.where(t.eq(t.column(), index), x, 0.0))
+    return t.where(t.both(index >= 0, index < N_COLS), found, float("nan"))
+
+
+_SELECT = "input: tensor, dim: int, index: tensor"
+register(
+    Op(
+        "gather",
+        Kind.REDUCTION,
+        signature(_SELECT),
+        _gather,
+        ".gather",
+        lower=_picked,
+        unfused=lambda b: not _picks(b),
+        flops=0,
+        looks_up=0,
+        keeps=Keeps.PLACES,
+    )
+)
+movement(
     "scatter",
     "input: tensor, dim: int, index: tensor, src: operand? = none, *, value: operand? = none, reduce: str? = none",
     _scatter,
     _scatter_text,
+    keeps=Keeps.PLACES,
 )
-library("index_select", "input: tensor, dim: int, index: tensor", _index_select, ".index_select")
+movement("index_select", _SELECT, _index_select, ".index_select", looks_up=0, keeps=Keeps.PLACES)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 from tdsl.compiler.ir import TensorType
 from tdsl.compiler.ops import cures
+from tdsl.compiler.ops.cost import Call
 from tdsl.compiler.ops.infer import agree, broadcast, promote, same, same_shape
-from tdsl.compiler.ops.op import Bound, Types, library
+from tdsl.compiler.ops.op import Bound, Types, internal, library
 from tdsl.dsl.diagnostics import fail
 
 
@@ -59,8 +62,38 @@ def _matmul(b: Bound) -> Types:
     return (TensorType(promote(b.inputs), (*batch, *rows, *cols)),)
 
 
-library("linear", "input: tensor, weight: tensor, bias: tensor? = none", _linear, product=True)
-library("matmul", "input: tensor, other: tensor", _matmul, "@")
+def _products_over(operand: int) -> Callable[[Call], int]:
+    """A product of vectors for each number of the result, as long as the last dimension of an operand."""
+    return lambda call: 2 * call.results[0].elements * call.operand(operand).shape[-1]
+
+
+_MATMUL = _products_over(0)
+library("linear", "input: tensor, weight: tensor, bias: tensor? = none", _linear, product=_products_over(1))
+
+
+def _linears(b: Bound) -> Types:
+    """The input, the layers' weights, then their biases, where they have any."""
+    x, count = b.type(0), len(b.attrs["layers"])  # type: ignore[arg-type]
+    sizes = [b.type(1 + i).shape[0] for i in range(count)]
+    return (TensorType(x.dtype, (*x.shape[:-1], sum(sizes[1:], sizes[0]))),)
+
+
+def _linears_text(texts: list[str], attrs: dict[str, Any]) -> str:
+    layers = [re.sub(r"\.(\d+)", r"[\1]", f"self.{path}") for path in attrs["layers"]]
+    return f"nn_functions.linears({', '.join([texts[0], *layers])})"
+
+
+library(
+    "linears",
+    "tensors: tensors, layers: any",
+    _linears,
+    _linears_text,
+    product=_products_over(1),
+    casts=True,
+    doc="What several linear layers make of one input, in one product.",
+)
+internal("linears")
+library("matmul", "input: tensor, other: tensor", _matmul, "@", product=_MATMUL)
 
 
 def _of_rank(rank: int) -> Callable[[Bound], Types]:
@@ -88,7 +121,7 @@ def _outer(b: Bound) -> Types:
     return (TensorType(promote(b.inputs), (*left.shape, *right.shape)),)
 
 
-library("mm", "input: tensor, mat2: tensor", _of_rank(2), "torch.mm")
-library("bmm", "input: tensor, mat2: tensor", _of_rank(3), "torch.bmm")
-library("dot", "input: tensor, tensor: tensor", _of_rank(1), "torch.dot")
-library("outer", "input: tensor, vec2: tensor", _outer, "torch.outer")
+library("mm", "input: tensor, mat2: tensor", _of_rank(2), "torch.mm", product=_MATMUL)
+library("bmm", "input: tensor, mat2: tensor", _of_rank(3), "torch.bmm", product=_MATMUL)
+library("dot", "input: tensor, tensor: tensor", _of_rank(1), "torch.dot", product=_MATMUL)
+library("outer", "input: tensor, vec2: tensor", _outer, "torch.outer", product=lambda call: call.results[0].elements)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from tdsl.compiler.ir import Shape, TensorType, Value
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import broadcast, known, promote, same, same_shape, tensors
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, library, signature
 from tdsl.compiler.size import Size
@@ -251,15 +252,19 @@ for _loss, _arguments, _infer in (
         f"swap: bool = false, *, {END}",
         _triplet,
     ),
-    (
-        "cross_entropy",
-        f"{PAIR}, {WEIGHT}, *, ignore_index: int = -100, {END}, label_smoothing: float = 0.0",
-        _classes,
-    ),
-    ("nll_loss", f"{PAIR}, {WEIGHT}, *, ignore_index: int = -100, {END}", _classes),
     ("multi_margin_loss", f"{PAIR}, p: int = 1, margin: float = 1.0, {WEIGHT}, *, {END}", _multi_margin),
 ):
     library(_loss, _arguments, _infer)
+
+_CLASSES = f"{PAIR}, {WEIGHT}, *, ignore_index: int = -100, {END}"
+library("nll_loss", _CLASSES, _classes, keeps=Keeps.OTHERS)
+library(
+    "cross_entropy",
+    f"{_CLASSES}, label_smoothing: float = 0.0",
+    _classes,
+    keeps=Keeps.OTHERS,
+    keeps_more=lambda call: call.operand(0).bytes,  # logarithms of probabilities
+)
 
 _CTC = f"log_probs: tensor, targets: tensor, input_lengths: {{0}}, target_lengths: {{0}}, blank: int = 0, {END}"
 _LISTED = signature(f"{_CTC.format('shape')}, zero_infinity: bool = false")

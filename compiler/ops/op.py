@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from tdsl.compiler.ir import Attr, Operand, Scalar, Structure, TensorType, Value
+from tdsl.compiler.ops.cost import Call, Keeps
 from tdsl.dsl.diagnostics import Span
 
 
@@ -115,6 +116,17 @@ Types = tuple[TensorType, ...]
 
 
 @dataclass(frozen=True)
+class Cut:
+    """How a view cuts a tensor into pieces that lie side by side along dimension `dim` (counted from the left).
+
+    `whole` where the pieces make up all of it; otherwise the view has one piece.
+    """
+
+    dim: int
+    whole: bool
+
+
+@dataclass(frozen=True)
 class Op:
     """One operation of the language.
 
@@ -127,7 +139,15 @@ class Op:
       `Tracer`, on canonical [rows, columns] tensors, its reduction running over dimension 1.
     - `vjp`: for a primitive, `vjp(t, g, y, *operands, **attrs)`: the gradients of its operands (None: none) from the
       gradient `g` of its result `y`. It returns IR, which is then optimised as the forward is.
-    - `flops`: floating-point operations for an element of the result (of the input, for a reduction).
+    - `flops`: floating-point operations for an element of the result (of the input, for a reduction); 0 where elements
+      are moved, and none is computed.
+    - `product`: for a product, the floating-point operations of a call. A run in lower precision computes it in that.
+    - `product_backward`: how often as many its backward has, from which operands need a gradient; by default once for
+      each that does, but for a bias, whose gradient is a sum.
+    - `looks_up`: the operand of which no more is read than is yielded.
+    - `keeps`, `keeps_more`: where PyTorch computes it, what its backward reads again, and the bytes of what it keeps
+      beside that.
+    - `same_memory`: whether its result has the memory of its input, although it is no index arithmetic.
     - `aliases`: other names for it.
     - `effects`: whether a call does more than yield its result (draws random numbers, counts a batch), so that two
       equal calls are still two.
@@ -137,8 +157,13 @@ class Op:
     - `overloads`: the other forms that PyTorch calls by this name: the first one that the arguments fit is called.
     - `results`: the names of several results, `("values", "indices")`.
     - `unfused`: which calls of a fusible op are left to PyTorch all the same.
+    - `cut`: of a view: how it cuts its input, None where a call does not, or by numbers that only a module knows.
+    - `moves`: of a view: the order that it puts dimensions in (dimension i is dimension `order[i]` of the input),
+      where the last one stays in its place; None where a call does something else.
+    - `total`: "sum" or "mean" where a reduction is one: such a reduction may run over more than a row.
+    - `alone`: whether a single call is worth a kernel of ours.
+    - `casts`: whether what computes it keeps the casts of its parameters itself.
     - `structure`: how a template computes a call; None where none does.
-    - `product`: whether it multiplies matrices, which a run in lower precision does in that.
     """
 
     name: str
@@ -150,6 +175,12 @@ class Op:
     lower: Callable[..., Any] | None = None
     vjp: Callable[..., Any] | None = None
     flops: float = 1
+    product: Callable[[Call], int] | None = None
+    product_backward: Callable[[Sequence[bool]], float] | None = None
+    looks_up: int | None = None
+    keeps: Keeps | Callable[[Call], Keeps] = Keeps.INPUTS
+    keeps_more: Callable[[Call], int] | None = None
+    same_memory: bool = False
     aliases: tuple[str, ...] = ()
     effects: bool = False
     arguments: Callable[[Sequence[str], Mapping[str, Any]], list[str]] | None = None
@@ -157,8 +188,12 @@ class Op:
     overloads: tuple[Op, ...] = ()
     results: tuple[str, ...] = ()
     unfused: Callable[[Bound], bool] | None = None
+    cut: Callable[[Bound], Cut | None] | None = None
+    moves: Callable[[Bound], tuple[int, ...] | None] | None = None
+    total: str = ""
+    alone: bool = False
+    casts: bool = False
     structure: Callable[[Bound], Structure | None] | None = None
-    product: bool = False
     doc: str = ""
 
     @property
@@ -185,6 +220,11 @@ def register(op: Op) -> Op:
 def library(name: str, given: str, infer: Callable[[Bound], Types], torch: Any = None, **more: Any) -> Op:
     """Register an op that is left to PyTorch, by default to its functional form."""
     return register(Op(name, Kind.LIBRARY, signature(given), infer, torch or f"F.{name}", **more))
+
+
+def movement(name: str, given: str, infer: Callable[[Bound], Types], torch: Any = None, **more: Any) -> Op:
+    """Register an op, left to PyTorch, that moves elements and computes none."""
+    return library(name, given, infer, torch, **{"flops": 0, "keeps": Keeps.NOTHING, **more})
 
 
 # Ops of the compiler's own, which a program can't name.

@@ -7,7 +7,7 @@ from typing import Any
 from tdsl.compiler.ir import Scalar, Shape, TensorType, Value
 from tdsl.compiler.ops.bounds import at_least, at_most
 from tdsl.compiler.ops.infer import ONE, axis, known, promote, quotient, same, stated
-from tdsl.compiler.ops.op import Bound, Types, library
+from tdsl.compiler.ops.op import Bound, Cut, Types, movement
 from tdsl.compiler.ops.shape import need_rank, several, typed, view
 from tdsl.compiler.size import Size, product
 from tdsl.dsl.diagnostics import fail
@@ -69,8 +69,8 @@ def _joined(name: str) -> Any:
     return text
 
 
-library("cat", "tensors: tensors, dim: int = 0", _cat, _joined("cat"))
-library("stack", "tensors: tensors, dim: int = 0", _stack, _joined("stack"))
+movement("cat", "tensors: tensors, dim: int = 0", _cat, _joined("cat"))
+movement("stack", "tensors: tensors, dim: int = 0", _stack, _joined("stack"))
 
 # Cutting -------------------------------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ def _chunk(b: Bound) -> Types:
     if whole is not None:
         each = -(-whole // chunks)
         if part is None or each * chunks != whole or not each:
-            return _pieces(b, dim, _cut(whole, each) if each else [size] * chunks)
+            return _pieces(b, dim, _sizes(whole, each) if each else [size] * chunks)
     if part is None:
         fail(
             "E208",
@@ -103,7 +103,7 @@ def _chunk(b: Bound) -> Types:
     return _pieces(b, dim, [part] * chunks)
 
 
-def _cut(whole: int, each: int) -> list[Size]:
+def _sizes(whole: int, each: int) -> list[Size]:
     return [Size.of(min(each, whole - start)) for start in range(0, whole, each)] or [Size.of(0)]
 
 
@@ -124,7 +124,7 @@ def _split(b: Bound) -> Types:
     if whole is None or step is None:
         help = f"give the sizes: `split([{each}, ...], dim={dim})`"
         fail("E208", f"can't tell how many pieces of {each} there are in {size}", b.span, str(b.type(0)), help=help)
-    return _pieces(b, dim, _cut(whole, step) if step else [size])
+    return _pieces(b, dim, _sizes(whole, step) if step else [size])
 
 
 def _sections(b: Bound, dim: int, sizes: list[Size]) -> Types:
@@ -190,11 +190,42 @@ def check_index(b: Bound, index: Size, size: Size) -> None:
         fail("E204", f"index {index} of a size of {size}", b.span, str(b.type(0)), help=help)
 
 
-view("chunk", "input: tensor, chunks: int, dim: int = 0", _chunk)
-view("split", "tensor: tensor, split_size_or_sections: sizes, dim: int = 0", _split)
-view("unbind", "input: tensor, dim: int = 0", _unbind)
-view("narrow", "input: tensor, dim: int, start: operand, length: size", _narrow)
-view("select", "input: tensor, dim: int, index: size", _select)
+def _cut(b: Bound, whole: bool, *numbers: object) -> Cut | None:
+    """A cut along `dim` by these numbers, which must be constants."""
+    return Cut(existing(b), whole) if all(_constant(n) for n in numbers) else None
+
+
+def _constant(number: object) -> bool:
+    if isinstance(number, tuple):
+        return all(map(_constant, number))
+    return isinstance(number, int) or (isinstance(number, Scalar) and not number.text and _constant(number.value))
+
+
+view(
+    "chunk",
+    "input: tensor, chunks: int, dim: int = 0",
+    _chunk,
+    cut=lambda b: _cut(b, True, b.attrs["chunks"]),
+)
+view(
+    "split",
+    "tensor: tensor, split_size_or_sections: sizes, dim: int = 0",
+    _split,
+    cut=lambda b: _cut(b, True, b.attrs["split_size_or_sections"]),
+)
+view("unbind", "input: tensor, dim: int = 0", _unbind, cut=lambda b: _cut(b, True))
+view(
+    "narrow",
+    "input: tensor, dim: int, start: operand, length: size",
+    _narrow,
+    cut=lambda b: _cut(b, False, b.inputs[1], b.attrs["length"]),
+)
+view(
+    "select",
+    "input: tensor, dim: int, index: size",
+    _select,
+    cut=lambda b: _cut(b, False, b.attrs["index"]),
+)
 
 # Repeating -----------------------------------------------------------------------------------------------------------
 
@@ -264,9 +295,9 @@ def _times(b: Bound, repeats: Scalar) -> Size:
     return Size.of(value)
 
 
-library("tile", "input: tensor, *dims: size", _tile, ".tile")
-library("repeat", "input: tensor, *repeats: size", _repeat, ".repeat")
-library(
+movement("tile", "input: tensor, *dims: size", _tile, ".tile")
+movement("repeat", "input: tensor, *repeats: size", _repeat, ".repeat")
+movement(
     "repeat_interleave",
     "input: tensor, repeats: operand, dim: int? = none, *, output_size: size? = none",
     _repeat_interleave,
@@ -336,4 +367,4 @@ def _padded(b: Bound, size: Size, low: Size, high: Size) -> Size:
     return total
 
 
-library("pad", 'input: tensor, pad: shape, mode: str = "constant", value: float? = none', _pad)
+movement("pad", 'input: tensor, pad: shape, mode: str = "constant", value: float? = none', _pad)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ops.cost import Call
 from tdsl.compiler.ops.infer import known
 from tdsl.compiler.ops.op import Bound, Types, library
 from tdsl.compiler.ops.spatial import each, fitting, shown, spatial
@@ -70,16 +71,27 @@ def _adaptive(n: int) -> Callable[[Bound], Types]:
     return infer
 
 
+def _places(call: Call) -> int:
+    """Where each maximum was."""
+    return 8 * call.results[0].elements
+
+
 _WINDOW = "input: tensor, kernel_size: sizes, stride: sizes? = none, padding: sizes = 0"
 for _n in (1, 2, 3):
     library(
         f"max_pool{_n}d",
         f"{_WINDOW}, dilation: sizes = 1, ceil_mode: bool = false, return_indices: bool = false",
         _pool(_n),
+        keeps_more=_places,
     )
     _divisor = ", divisor_override: int? = none" if _n > 1 else ""
     library(
         f"avg_pool{_n}d", f"{_WINDOW}, ceil_mode: bool = false, count_include_pad: bool = true{_divisor}", _pool(_n)
     )
     library(f"adaptive_avg_pool{_n}d", "input: tensor, output_size: any", _adaptive(_n))
-    library(f"adaptive_max_pool{_n}d", "input: tensor, output_size: any, return_indices: bool = false", _adaptive(_n))
+    library(
+        f"adaptive_max_pool{_n}d",
+        "input: tensor, output_size: any, return_indices: bool = false",
+        _adaptive(_n),
+        keeps_more=_places,
+    )

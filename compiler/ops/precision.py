@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tdsl.compiler.ir import TensorType
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, register, signature
 from tdsl.compiler.ops.trace import Expr, Tracer
 
@@ -35,6 +36,7 @@ register(
         lambda texts, attrs: f"{texts[0]}.float()",
         lower=_unchanged,
         flops=0,
+        keeps=Keeps.NOTHING,
         doc="To float32, from `dtype`.",
     )
 )
@@ -47,6 +49,7 @@ register(
         _to,
         lower=_unchanged,
         flops=0,
+        keeps=Keeps.NOTHING,
         doc="From float32 to `dtype`, which is a scalar with PyTorch's name of it.",
     )
 )

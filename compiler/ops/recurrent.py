@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from tdsl.compiler.ir import Shape, TensorType
+from tdsl.compiler.ops.cost import Call
 from tdsl.compiler.ops.infer import same, same_shape
 from tdsl.compiler.ops.op import Bound, Types, internal, library
 from tdsl.compiler.ops.spatial import agreeing, floating
@@ -68,12 +70,35 @@ def _pair_targets(names: Sequence[str]) -> tuple[str, ...]:
     return (output, "_" if set(state) == {"_"} else f"({', '.join(state)})")
 
 
+def _flops(call: Call) -> int:
+    """Each matrix once a token."""
+    matrices = sum(each.elements for each in call.tensors if each.name.startswith("weight_"))
+    return 2 * _tokens(call) * matrices
+
+
+def _gates(call: Call) -> int:
+    """The gates of each position."""
+    rows = sum(each.shape[0] for each in call.tensors if each.name.startswith("weight_ih"))
+    return _tokens(call) * rows * call.operand(0).width
+
+
+def _tokens(call: Call) -> int:
+    return prod(call.operand(0).shape[:-1])
+
+
+def _gradients(needed: Sequence[bool]) -> int:
+    """Each token goes through every matrix: a gradient of all of these, and one of what comes in."""
+    return 1 + needed[0]
+
+
+_COST: Mapping[str, Any] = {"product": _flops, "product_backward": _gradients, "keeps_more": _gates}
 _SHAPE = (
     "weights: tensors, input_size: size = 1, hidden_size: size = 1, num_layers: size = 1, batch_first: bool = false, "
     "bidirectional: bool = false"
 )
 for _name in ("gru", "rnn"):
-    library(_name, f"input: tensor, h_0: tensor? = none, {_SHAPE}", _recurrent, effects=True, arguments=_arguments)
+    _signature = f"input: tensor, h_0: tensor? = none, {_SHAPE}"
+    library(_name, _signature, _recurrent, effects=True, arguments=_arguments, **_COST)
 library(
     "lstm",
     f"input: tensor, h_0: tensor? = none, c_0: tensor? = none, {_SHAPE}, proj_size: size = 0",
@@ -81,6 +106,7 @@ library(
     effects=True,
     arguments=_pair,
     targets=_pair_targets,
+    **_COST,
 )
 
 internal("lstm", "gru", "rnn")

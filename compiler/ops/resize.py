@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import known
-from tdsl.compiler.ops.op import Bound, Types, library
+from tdsl.compiler.ops.op import Bound, Types, library, movement
 from tdsl.compiler.ops.spatial import below, divided, each, floating, shown
 from tdsl.compiler.size import Size
 from tdsl.dsl.diagnostics import fail
@@ -117,6 +118,6 @@ _SIZES = (
     'size: sizes? = none, scale_factor: any = none, mode: str = "nearest", align_corners: bool? = none, '
     "recompute_scale_factor: bool? = none"
 )
-library("interpolate", f"input: tensor, {_SIZES}, antialias: bool = false", _interpolate)
-library("pixel_shuffle", "input: tensor, upscale_factor: int", _shuffle)
-library("pixel_unshuffle", "input: tensor, downscale_factor: int", _unshuffle)
+library("interpolate", f"input: tensor, {_SIZES}, antialias: bool = false", _interpolate, keeps=Keeps.NOTHING)
+movement("pixel_shuffle", "input: tensor, upscale_factor: int", _shuffle)
+movement("pixel_unshuffle", "input: tensor, downscale_factor: int", _unshuffle)

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from tdsl.compiler.ir import Scalar, TensorType
+from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.ops.infer import (
     ONE,
     axes,
@@ -30,7 +31,7 @@ from tdsl.dsl.diagnostics import fail
 
 # The iteration space of a kernel, as sizes of canonical tensors.
 ROWS, COLS = Size.of(Symbol("rows")), Size.of(Symbol("cols"))
-N_COLS = Scalar(COLS)
+N_COLS, N_ROWS, N_ALL = Scalar(COLS), Scalar(ROWS), Scalar(ROWS * COLS)
 
 
 def _row(b: Bound) -> Types:
@@ -52,29 +53,77 @@ _row_primitive(
 )
 _row_primitive("row_max", "tm.row_max({0})", ".amax(1, keepdim=True)", _amax_vjp)
 _row_primitive("row_min", "tm.row_min({0})", ".amin(1, keepdim=True)", _amax_vjp)
-register(
-    Op(
-        "col_sum",
-        Kind.REDUCTION,
-        signature("input: tensor"),
-        lambda b: (TensorType(b.type(0).dtype, (ONE, b.type(0).shape[1])),),
-        ".sum(0, keepdim=True)",
-        "tl.sum({0}, axis=0, keep_dims=True)",
-        doc="A number a column: the gradient of a vector, in a backward kernel.",
+
+
+def _column(b: Bound) -> Types:
+    return (TensorType(b.type(0).dtype, (ONE, b.type(0).shape[1])),)
+
+
+for _name, _infer, _torch, _triton, _doc in (
+    ("col_sum", _column, ".sum(0, keepdim=True)", "tl.sum({0}, axis=0, keep_dims=True)", "A number a column"),
+    ("all_sum", lambda b: (TensorType(b.type(0).dtype, (ONE, ONE)),), ".sum()", "{0}", "One number, of a flat space"),
+):
+    register(
+        Op(
+            _name,
+            Kind.REDUCTION,
+            signature("input: tensor"),
+            _infer,
+            _torch,
+            _triton,
+            vjp=lambda t, g, y, x: (t.spread(g, rows_only=x.type.shape[1] == ONE),),
+            doc=f"{_doc}: each program adds up what it takes, a second step the programs' sums.",
+        )
     )
-)
+
+
+def _spread(b: Bound) -> Types:
+    return (TensorType(b.type(0).dtype, (ROWS, ONE if b.attrs["rows_only"] else COLS)),)
+
+
 register(
     Op(
         "spread",
         Kind.POINTWISE,
-        signature("input: tensor"),
-        lambda b: (TensorType(b.type(0).dtype, (ROWS, COLS)),),
+        signature("input: tensor, rows_only: bool = false"),
+        _spread,
         ".expand",
-        "tl.broadcast_to({0}, {shape})",
-        vjp=lambda t, g, y, x: (g,),
-        doc="A row or column repeated over the whole space, within kernels.",
+        "{0}",
+        vjp=lambda t, g, y, x, **_: (g,),
+        doc="A row, a column or a number over the whole space, or over the rows alone: Triton broadcasts by itself.",
     )
 )
+
+register(
+    Op(
+        "column",
+        Kind.POINTWISE,
+        signature(""),
+        lambda b: (TensorType("i64", (ONE, COLS)),),
+        "torch.arange",
+        "cols",
+        doc="The number of each column, within kernels.",
+    )
+)
+
+
+def _running(name: str, reverse: str, other: str) -> None:
+    register(
+        Op(
+            name,
+            Kind.ROW,
+            signature("input: tensor"),
+            lambda b: (b.type(0),),
+            ".cumsum(1)",
+            f"tl.cumsum({{0}}, axis=1{reverse})",
+            vjp=lambda t, g, y, x: (t(other, g),),
+            doc="Sums of a row up to each column, or from each on: of a row that is in registers.",
+        )
+    )
+
+
+_running("scan_sum", "", "scan_back")
+_running("scan_back", ", reverse=True", "scan_sum")
 
 DIM = "input: tensor, dim: sizes? = none, keepdim: bool = false"
 DTYPE = ", *, dtype: dtype? = none"
@@ -175,8 +224,8 @@ def _logsumexp_type(b: Bound) -> Types:
     return reduced(b, None if b.type(0).is_float else "float")
 
 
-register(_reduction("sum", lambda t, x, **_: t.row_sum(x), reduced_sum, DIM + DTYPE))
-register(_reduction("mean", _mean, arguments=DIM + DTYPE))
+register(_reduction("sum", lambda t, x, **_: t.row_sum(x), reduced_sum, DIM + DTYPE, total="sum", keeps=Keeps.NOTHING))
+register(_reduction("mean", _mean, arguments=DIM + DTYPE, total="mean", keeps=Keeps.NOTHING))
 register(_reduction("amax", lambda t, x, **_: t.row_max(x), extreme))
 register(_reduction("amin", lambda t, x, **_: t.row_min(x), extreme))
 _deviation("var", _var)
@@ -256,6 +305,7 @@ for _name, _lower in (("softmax", _softmax), ("log_softmax", _log_softmax)):
             f"F.{_name}",
             lower=_lower,
             flops=5,
+            keeps=Keeps.RESULT,
             unfused=_in_a_dtype,
         )
     )
@@ -312,6 +362,7 @@ register(
         _normalized,
         "F.layer_norm",
         lower=_layer_norm,
+        alone=True,
         flops=8,
     )
 )
@@ -323,8 +374,11 @@ register(
         _normalized,
         "F.rms_norm",
         lower=_rms_norm,
+        alone=True,
         flops=5,
     )
 )
 
-internal("row_sum", "row_max", "row_min", "col_sum", "spread", "length", "stop")
+internal(
+    "row_sum", "row_max", "row_min", "col_sum", "all_sum", "spread", "length", "stop", "column", "scan_sum", "scan_back"
+)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
-from tdsl.compiler.ir import Attr, Shape, TensorType, Value
+from tdsl.compiler.ir import Attr, Shape, TensorType
 from tdsl.compiler.ops.infer import ONE, REST, axis, known, quotient, same, stated
-from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, library, register, signature
+from tdsl.compiler.ops.op import Bound, Kind, Op, Types, internal, movement, register, signature
 from tdsl.compiler.size import Quotient, Size, product
 from tdsl.dsl.diagnostics import fail
 
 
-def view(name: str, arguments: str, infer: Any, torch: Any = None) -> None:
+def view(name: str, arguments: str, infer: Any, torch: Any = None, **more: Any) -> None:
     """Register an op that is index arithmetic alone, by default a method."""
-    register(Op(name, Kind.VIEW, signature(arguments), infer, torch or f".{name}"))
+    register(Op(name, Kind.VIEW, signature(arguments), infer, torch or f".{name}", **more))
 
 
 def typed(b: Bound, shape: Shape) -> Types:
@@ -179,32 +179,39 @@ view("squeeze", "input: tensor, dim: sizes? = none", _squeeze)
 view("unsqueeze", "input: tensor, dim: int", _unsqueeze)
 view("expand", "input: tensor, *size: size", _expand)
 view("expand_as", "input: tensor, other: tensor", _expand_as)
-library("contiguous", "input: tensor", lambda b: typed(b, b.type(0).shape), ".contiguous")
+movement("contiguous", "input: tensor", lambda b: typed(b, b.type(0).shape), ".contiguous")
 
 # Another order -------------------------------------------------------------------------------------------------------
 
 
 def _transpose(b: Bound) -> Types:
-    shape = list(b.type(0).shape)
-    i, j = axis(b.attrs["dim0"], len(shape), b), axis(b.attrs["dim1"], len(shape), b)
-    if shape:
-        shape[i], shape[j] = shape[j], shape[i]
-    return typed(b, tuple(shape))
-
-
-def permutation(b: Bound) -> tuple[int, ...]:
-    """Where each dimension of the result of an op of these comes from."""
     shape = b.type(0).shape
-    if b.op.name == "permute":
-        return tuple(axis(d, len(shape), b) for d in several(b.attrs["dims"]))
-    # As the op's own rule does it to a shape of numbers.
-    (found,) = b.op.infer(replace(b, inputs=(Value(TensorType("float", tuple(map(Size.of, range(len(shape)))))),)))
-    return tuple(size.constant or 0 for size in found.shape)
+    return typed(b, tuple(shape[i] for i in _swapped(b)) if shape else shape)
+
+
+def _swapped(b: Bound) -> list[int]:
+    rank = len(b.type(0).shape)
+    i, j = axis(b.attrs["dim0"], rank, b), axis(b.attrs["dim1"], rank, b)
+    return [{i: j, j: i}.get(d, d) for d in range(rank)]
+
+
+def _given_order(b: Bound) -> list[int]:
+    rank = len(b.type(0).shape)
+    return [axis(d, rank, b) for d in several(b.attrs["dims"])]
+
+
+def _in_place(order: Callable[[Bound], list[int]]) -> Callable[[Bound], tuple[int, ...] | None]:
+    """The order of a call that leaves the last dimension in its place, each dimension being known by itself."""
+
+    def found(b: Bound) -> tuple[int, ...] | None:
+        dims = order(b)
+        return tuple(dims) if REST not in b.type(0).shape and dims and dims[-1] == len(dims) - 1 else None
+
+    return found
 
 
 def _permute(b: Bound) -> Types:
-    shape = b.type(0).shape
-    order = [axis(d, len(shape), b) for d in several(b.attrs["dims"])]
+    shape, order = b.type(0).shape, _given_order(b)
     if sorted(order) != list(range(len(shape))):
         fail("E204", "`permute` names each dimension once", b.span, f"{b.type(0)} has {len(shape)} dimensions")
     return typed(b, tuple(shape[i] for i in order))
@@ -212,14 +219,18 @@ def _permute(b: Bound) -> Types:
 
 def _movedim(b: Bound) -> Types:
     shape = b.type(0).shape
+    return typed(b, tuple(shape[i] for i in _moved_order(b)) if shape else shape)
+
+
+def _moved_order(b: Bound) -> list[int]:
+    shape = b.type(0).shape
     source = [axis(d, len(shape), b) for d in several(b.attrs["source"])]
     target = [axis(d, len(shape), b) for d in several(b.attrs["destination"])]
     if len(source) != len(target) or len({*source}) < len(source) or len({*target}) < len(target):
         fail("E204", "`movedim` takes as many places as dimensions, each once", b.span, str(b.type(0)))
     rest = iter(i for i in range(len(shape)) if i not in source)
     moved = dict(zip(target, source))
-    order = [moved[i] if i in moved else next(rest) for i in range(len(shape))]
-    return typed(b, tuple(shape[i] for i in order) if shape else shape)
+    return [moved[i] if i in moved else next(rest) for i in range(len(shape))]
 
 
 def _swap_last(b: Bound) -> Types:
@@ -262,12 +273,19 @@ def _roll(b: Bound) -> Types:
     return _same_shape(b)
 
 
-view("transpose", "input: tensor, dim0: int, dim1: int", _transpose)
-view("permute", "input: tensor, *dims: int", _permute)
-view("movedim", "input: tensor, source: sizes, destination: sizes", _movedim)
+view("transpose", "input: tensor, dim0: int, dim1: int", _transpose, moves=_in_place(_swapped))
+view("permute", "input: tensor, *dims: int", _permute, moves=_in_place(_given_order))
+view("movedim", "input: tensor, source: sizes, destination: sizes", _movedim, moves=_in_place(_moved_order))
 view("t", "input: tensor", _t)
 view("swap_last", "input: tensor", _swap_last, lambda texts, attrs: f"{texts[0]}.mT")
-library("flip", "input: tensor, *dims: int", _flip, ".flip")
-library("roll", "input: tensor, shifts: sizes, dims: sizes? = none", _roll, ".roll")
+movement("flip", "input: tensor, *dims: int", _flip, ".flip")
+movement("roll", "input: tensor, shifts: sizes, dims: sizes? = none", _roll, ".roll")
 
 internal("swap_last")
+
+
+def permutation(b: Bound) -> tuple[int, ...]:
+    """Where each dimension of the result of a view that puts dimensions in another order comes from."""
+    order = {"transpose": _swapped, "permute": _given_order, "movedim": _moved_order}.get(b.op.name)
+    rank = len(b.type(0).shape)
+    return tuple(order(b)) if order is not None else (*range(rank - 2), rank - 1, rank - 2)

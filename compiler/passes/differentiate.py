@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from tdsl.compiler.ir import Graph, Node, Value
 from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port, layout_of
+from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.ops.trace import Expr, Tracer
 from tdsl.compiler.passes.lower import live
 
@@ -19,7 +20,8 @@ from tdsl.compiler.passes.lower import live
 def differentiate(kernel: Kernel) -> Kernel:
     """The kernel with `backward`, `grads`, `gradients` and `saved`; unchanged where nothing in it has a gradient."""
     grads = tuple(_grad_port(p) for p in kernel.outputs if p.type.is_float)
-    gradients, nodes = _Reverse(kernel, grads).run()
+    reverse = _Reverse(kernel, grads)
+    gradients, nodes = reverse.run()
     if not gradients:
         return kernel
     backward = live(Graph(kernel.name, (), (), nodes, tuple(g.value for g in gradients)))
@@ -29,7 +31,8 @@ def differentiate(kernel: Kernel) -> Kernel:
     backward = live(_without_makers(replace(backward, inputs=inputs), saved))
     rows = tuple(v for v in saved if v not in kernel.forward.outputs)
     forward = replace(kernel.forward, outputs=(*kernel.forward.outputs, *rows))
-    return replace(kernel, forward=forward, backward=backward, grads=grads, gradients=gradients, saved=saved)
+    kernel = replace(kernel, forward=forward, backward=backward, grads=grads, gradients=gradients, saved=saved)
+    return replace(kernel, gradient_of=reverse.gradient_of)
 
 
 def _grad_port(port: Port) -> Port:
@@ -45,15 +48,18 @@ class _Reverse:
         self.tracer = Tracer()
         self.tracer.adopt(kernel.forward.nodes)
         self.found: dict[Value, Expr] = {}
-        self.full: dict[Value, Expr] = {}
-        self.inputs = {p.value for p in kernel.inputs}
+        self.given: dict[Value, Expr] = {}
+        self.gradient_of: dict[Value, Value] = {}
         for port, grad in zip((p for p in kernel.outputs if p.type.is_float), grads):
-            self._add(port.value, self.tracer.wrap(grad.value))
+            handed = self.tracer.wrap(grad.value)
+            self._add(self.given, port.value, handed if port.count is None else handed / port.count)
+        still = {kernel.group.body.inputs[i] for i in kernel.group.still}
+        self.differentiated = [p for p in kernel.inputs if p.type.is_float and p.argument not in still]
         self.active = self._active()
 
     def _active(self) -> set[Value]:
-        """What depends on a floating-point input."""
-        found = {p.value for p in self.kernel.inputs if p.type.is_float}
+        """What depends on a floating-point input that carries a gradient."""
+        found = {p.value for p in self.differentiated}
         for node in self.kernel.forward.nodes:
             if node.output.type.is_float and any(v in found for v in node.values):
                 found.add(node.output)
@@ -61,9 +67,10 @@ class _Reverse:
 
     def run(self) -> tuple[tuple[Gradient, ...], tuple[Node, ...]]:
         for node in reversed(self.kernel.forward.nodes):
-            if node.output in self.found and node.op.vjp is not None:
-                self._node(node, self.found[node.output])
-        found = (self._gradient(p) for p in self.kernel.inputs if p.type.is_float)
+            grad = self._total(node.output)
+            if grad is not None and node.op.vjp is not None:
+                self._node(node, grad)
+        found = (self._gradient(p) for p in self.differentiated)
         return tuple(g for g in found if g is not None), tuple(self.tracer.nodes)
 
     def _node(self, node: Node, g: Expr) -> None:
@@ -73,30 +80,48 @@ class _Reverse:
         assert node.op.vjp is not None
         for operand, grad in zip(node.inputs, node.op.vjp(t, g, t.wrap(node.output), *operands, **node.attrs)):
             if grad is not None and isinstance(operand, Value) and operand in self.active:
-                self._add(operand, self._reduced(grad, node.output, operand))
+                self._add(self.found, operand, self._reduced(grad, node, operand))
 
-    def _reduced(self, grad: Expr, result: Value, operand: Value) -> Expr:
-        """Sum the gradient over what was broadcast. A sum over rows waits until all contributions are there."""
-        have, want = layout_of(result.type.shape), layout_of(operand.type.shape)
-        if have is want or want is Layout.FULL:
+    def _reduced(self, grad: Expr, node: Node, operand: Value) -> Expr:
+        """Sum a gradient over what was broadcast, as far as it is summed at once."""
+        if node.op.kind is Kind.REDUCTION:
             return grad
-        if layout_of(grad.type.shape) is not have:
-            grad = self.tracer.spread(grad)
-        return self.tracer.row_sum(grad) if have is Layout.FULL and want in (Layout.ROW, Layout.SCALAR) else grad
+        have, want = (self._kept(layout_of(v.type.shape)) for v in (node.output, operand))
+        grad = self._whole(grad, have)
+        return self.tracer.row_sum(grad) if have is Layout.FULL and want is Layout.ROW else grad
 
-    def _add(self, value: Value, grad: Expr) -> None:
-        self.found[value] = self.found[value] + grad if value in self.found else grad
+    def _kept(self, layout: Layout) -> Layout:
+        """The layout at which a value's gradient waits: a sum over rows is made once, of all contributions."""
+        if layout is Layout.SCALAR:
+            return Layout.FULL if self.kernel.space.flat else Layout.ROW
+        return Layout.FULL if layout is Layout.COL else layout
+
+    def _add(self, sums: dict[Value, Expr], value: Value, grad: Expr) -> None:
+        sums[value] = sums[value] + grad if value in sums else grad
+
+    def _total(self, value: Value) -> Expr | None:
+        """What a value's users hand back, then what is given from outside: a norm's terms cancel among themselves."""
+        if value in self.given:
+            self._add(self.found, value, self.given.pop(value))
+        total = self.found.get(value)
+        if total is not None and isinstance(total.operand, Value):
+            self.gradient_of.setdefault(total.operand, value)
+        return total
 
     def _gradient(self, port: Port) -> Gradient | None:
-        grad = self.found.get(port.value)
+        grad = self._total(port.value)
         if grad is None:
             return None
-        if port.layout in (Layout.COL, Layout.SCALAR):
-            return Gradient(port, self.tracer.col_sum(grad).value, port.layout)
-        layout = Layout.ROW if port.layout is Layout.ROW else Layout.FULL
-        if grad.type.shape != layout.shape():
-            grad = self.tracer.spread(grad)
-        return Gradient(port, grad.value, layout)
+        whole = self._whole(grad, self._kept(port.layout))
+        if port.layout is Layout.SCALAR and self.kernel.space.flat:
+            whole = self.tracer.all_sum(whole)
+        elif port.layout in (Layout.COL, Layout.SCALAR):
+            whole = self.tracer.col_sum(whole)
+        return Gradient(port, whole.value, port.layout)
+
+    def _whole(self, grad: Expr, layout: Layout) -> Expr:
+        same = grad.type.shape == layout.shape()
+        return grad if same else self.tracer.spread(grad, rows_only=layout is Layout.ROW)
 
 
 def _saved(kernel: Kernel, backward: Graph) -> tuple[Value, ...]:
@@ -144,7 +169,7 @@ def _saved_outputs(kernel: Kernel, backward: Graph) -> tuple[Value, ...]:
 
 def _tensors_read(kernel: Kernel, backward: Graph) -> int:
     used = {v for node in backward.nodes for v in node.values}
-    return sum(p.value in used for p in kernel.inputs if p.layout in (Layout.FULL, Layout.PARTIAL))
+    return sum(p.value in used for p in kernel.inputs if p.layout is Layout.FULL)
 
 
 def _beyond(user: Node, forward: set[Node], reduced: set[Value]) -> bool:

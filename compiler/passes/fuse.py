@@ -12,41 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
-from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Shape, Value
+from tdsl.compiler.ir import Graph, Group, Node, Operand, Shape, Value
 from tdsl.compiler.kernel import Layout, Space
 from tdsl.compiler.names import snake
-from tdsl.compiler.ops.infer import ONE, axes, same_shape
-from tdsl.compiler.ops.op import Bound, Kind, Op, signature
-
-# More operations than this in one kernel cost registers and compile time, and save little.
-MOST_OPERATIONS = 48
-MOST_TENSORS = 16
+from tdsl.compiler.ops.infer import knowing, same_shape
+from tdsl.compiler.ops.op import Kind, Op, signature
+from tdsl.compiler.passes.fusible import (
+    MOST_OPERATIONS,
+    MOST_TENSORS,
+    Why,
+    is_staged,
+    iterated,
+    operands_fit,
+    result_layout,
+    scalars_of,
+    trailing,
+    unfusible,
+)
+from tdsl.compiler.passes.windows import View, fits, is_view, views
 
 GROUP = Op("group", Kind.STRUCTURED, signature(""), lambda b: (), "kernels")
-
-FUSIBLE = (Kind.POINTWISE, Kind.REDUCTION, Kind.ROW, Kind.RANDOM)
-
-
-class Why(Enum):
-    """Why two operations, one of which reads what the other makes, are not in one group."""
-
-    LIBRARY = "left to PyTorch"
-    VIEW = "a view: kernels read tensors as they lie in memory"
-    FORM = "left to PyTorch with these arguments"
-    SEVERAL = "yields several tensors"
-    LEADING = "reduces other dimensions than the last ones"
-    WHOLE = "reduces to a single number, which needs a second stage"
-    INTEGERS = "reduces integers"
-    SINGLE = "computes a single number"
-    DOUBLE = "computes in f64, kernels in f32"
-    COLUMNS = "another iteration space: they reduce different numbers of dimensions"
-    SPACE = "another iteration space: their shapes are not rows by columns of one"
-    OPERATIONS = f"a kernel has at most {MOST_OPERATIONS} operations"
-    TENSORS = f"a kernel reads at most {MOST_TENSORS} tensors"
-    DETOUR = "one also waits for the other through something outside: the kernel would wait for itself"
-    NO_FLOATS = "reads no floating-point tensor, whose dtype a kernel is launched by"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +62,7 @@ class Cluster:
 def fuse(graph: Graph) -> Graph:
     """Replace each set of nodes that one kernel can compute by a group node."""
     fuser = _Fuser(graph)
-    return _rebuild(graph, [c for c in fuser.run() if len(c.members) > 1 and fuser.reads_floats(c)])
+    return _rebuild(graph, [c for c in fuser.run() if fuser.pays(c) and fuser.reads_floats(c)])
 
 
 def boundaries(graph: Graph) -> list[Boundary]:
@@ -89,8 +75,12 @@ def boundaries(graph: Graph) -> list[Boundary]:
 
 class _Fuser:
     def __init__(self, graph: Graph) -> None:
-        self.nodes = graph.nodes
+        self.graph, self.nodes = graph, graph.nodes
+        self.index = {node: i for i, node in enumerate(graph.nodes)}
+        self.users, self.kept = graph.users(), set(graph.results)
         self.maker = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
+        with knowing(graph.known, graph.assumed):
+            self.unfusible = {node: unfusible(node) for node in graph.nodes}
         self.cluster: dict[int, Cluster] = {}
         self.refused: dict[tuple[int, int], Why] = {}
 
@@ -100,16 +90,35 @@ class _Fuser:
 
     def run(self) -> list[Cluster]:
         for i, node in enumerate(self.nodes):
-            shape = _full_shape(node)
-            if shape is None:
+            if self.unfusible[node] is not None:
                 continue
-            self._place(i, Cluster(shape, _trailing(node)))
+            self._place(i, Cluster(iterated(node), trailing(node)))
             for j in self.sources(i):
                 if j in self.cluster and self.cluster[j] is not self.cluster[i]:
                     why = self._merge(self.cluster[j], self.cluster[i])
                     if why is not None:
                         self.refused[j, i] = why
+        for view in views(self.graph):
+            self._take_in(view)
         return list(dict.fromkeys(self.cluster.values()))
+
+    def _take_in(self, view: View) -> None:
+        """Let the one group that reads what a view yields make it itself."""
+        node = view.node
+        readers = {user for value in node.outputs for user in self.users.get(value, ())}
+        clusters = {self.cluster.get(self.index[user]) for user in readers}
+        cluster = clusters.pop() if len(clusters) == 1 else None
+        if cluster is None or self.kept.intersection(node.outputs):
+            return
+        members = [self.nodes[j] for j in cluster.members if not is_view(self.nodes[j])]
+        made = {v for member in members for v in member.outputs}
+        space = fits(view, cluster.shape, cluster.trailing, members, {v for m in members for v in m.values})
+        if space is None or node.values[0] in made or not (view.pays or self.pays(cluster)):
+            return
+        cluster.trailing = len(space.trail)
+        cluster.members = sorted([*cluster.members, view.index])
+        cluster.layouts |= dict.fromkeys(node.outputs, Layout.FULL)
+        self.cluster[view.index] = cluster
 
     def boundary(self, j: int, i: int) -> Boundary | None:
         """What separates node `i` from its source `j`; None within a group, and where neither could be in one."""
@@ -120,14 +129,14 @@ class _Fuser:
         if a is not None and b is not None:
             return Boundary(maker, reader, self.refused[j, i])
         culprit = maker if a is None else reader
-        why = unfusible(culprit)
+        why = self.unfusible[culprit]
         return Boundary(maker, reader, why, culprit) if why is not None and (a or b) else None
 
     def _place(self, i: int, cluster: Cluster) -> None:
         cluster.members = [i]
         space = cluster.space(cluster.trailing)
         for value in self.nodes[i].outputs:
-            cluster.layouts[value] = _result_layout(self.nodes[i], space) or Layout.FULL
+            cluster.layouts[value] = result_layout(self.nodes[i], space) or Layout.FULL
         self.cluster[i] = cluster
 
     def _merge(self, a: Cluster, b: Cluster) -> Why | None:
@@ -164,12 +173,17 @@ class _Fuser:
         return self.cluster[index].members if index in self.cluster else [index]
 
     def _joined(self, a: Cluster, b: Cluster) -> Cluster | Why:
+        if any(is_staged(self.nodes[j]) for i in b.members for j in self.sources(i) if self.cluster.get(j) is a):
+            return Why.STAGE
         if a.trailing is not None and b.trailing is not None and a.trailing != b.trailing:
             return Why.COLUMNS
         trailing = a.trailing if a.trailing is not None else b.trailing
         shape = a.shape if len(a.shape) >= len(b.shape) else b.shape
+        least = min(len(a.shape), len(b.shape))
+        if trailing is None and 0 < least < len(shape):  # what is made of vectors alone is a number a column
+            trailing = least
         joined = Cluster(shape, trailing, sorted(a.members + b.members), dict(a.layouts))
-        if not self._layouts(joined, a, b):
+        if not self._layouts(joined, a, b) or self._leaves_columns(joined):
             return Why.SPACE
         return joined if len(self._operands(joined)) <= MOST_TENSORS else Why.TENSORS
 
@@ -182,14 +196,28 @@ class _Fuser:
         anew = [i for c in (a, b) if c not in kept for i in c.members]
         # Nodes of b read values of a: their operands are checked too, whichever cluster was kept.
         for i in sorted({*anew, *b.members}):
-            layout = _result_layout(self.nodes[i], space)
-            if layout not in (Layout.FULL, Layout.ROW):
+            layout = result_layout(self.nodes[i], space)
+            if layout is None:
                 return False
             for value in self.nodes[i].outputs:
                 joined.layouts[value] = layout
-            if not _operands_fit(self.nodes[i], space, layout, joined.layouts):
+            if not operands_fit(self.nodes[i], space, layout, joined.layouts):
                 return False
         return True
+
+    def _leaves_columns(self, joined: Cluster) -> bool:
+        """Whether a number a column, which each program computes for itself, would be a result."""
+        for i in joined.members:
+            (value,) = self.nodes[i].outputs
+            if joined.layouts[value] is Layout.COL and not is_staged(self.nodes[i]):
+                readers = (self.index[user] for user in self.users.get(value, ()))
+                if value in self.kept or any(j not in joined.members for j in readers):
+                    return True
+        return False
+
+    def pays(self, cluster: Cluster) -> bool:
+        """Two operations or more make a group: most single ones PyTorch computes as well."""
+        return len(cluster.members) > 1 or self.nodes[cluster.members[0]].op.alone
 
     def reads_floats(self, cluster: Cluster) -> bool:
         """Whether there is a floating-point input: kernels are launched by the dtype of one."""
@@ -199,100 +227,22 @@ class _Fuser:
         return {v for i in cluster.members for v in self.nodes[i].values if v not in cluster.layouts}
 
 
-def unfusible(node: Node) -> Why | None:
-    """Why no kernel of ours computes a node, None where one can."""
-    if node.op.kind is Kind.VIEW:
-        return Why.VIEW
-    if node.op.kind not in FUSIBLE or not node.op.fusible:
-        return Why.LIBRARY
-    if len(node.outputs) != 1:
-        return Why.SEVERAL
-    if node.op.unfused is not None and node.op.unfused(_bound(node)):
-        return Why.FORM
-    if _trailing(node) == -1:
-        return _no_columns(node)
-    if all(s == ONE for s in _iterated(node)):
-        return Why.SINGLE
-    return Why.DOUBLE if "f64" in (v.type.dtype for v in (*node.values, *node.outputs)) else None
-
-
-def _full_shape(node: Node) -> Shape | None:
-    """The shape that a fusible node iterates over; None for a node that is not fusible."""
-    return None if unfusible(node) is not None else _iterated(node)
-
-
-def _iterated(node: Node) -> Shape:
-    reduces = node.op.kind in (Kind.REDUCTION, Kind.ROW) and node.values
-    return node.values[0].type.shape if reduces else node.output.type.shape
-
-
-def _bound(node: Node) -> Bound:
-    return Bound(node.op, node.inputs, node.attrs, node.span)
-
-
-def _no_columns(node: Node) -> Why:
-    """Why a reduction does not run over columns."""
-    if not node.values[0].type.is_float:
-        return Why.INTEGERS
-    rank = len(node.values[0].type.shape)
-    over = axes(node.attrs.get("dim"), _bound(node)) if "normalized_shape" not in node.attrs else ()
-    return Why.WHOLE if len(over) in (0, rank) else Why.LEADING
-
-
-def _trailing(node: Node) -> int | None:
-    """How many trailing dimensions a node needs as columns: None for any, -1 where no kernel of ours does it."""
-    if node.op.kind not in (Kind.REDUCTION, Kind.ROW):
-        return None
-    rank = len(node.values[0].type.shape)
-    shape = node.attrs.get("normalized_shape")
-    if shape is not None:
-        count = len(shape) if isinstance(shape, tuple) else 1
-    else:
-        over = axes(node.attrs.get("dim"), _bound(node))
-        count = len(over) if over == tuple(range(rank - len(over), rank)) else -1
-    # A reduction to a single number has one row only: a second stage would be needed, which PyTorch's own has.
-    return count if 0 < count < rank and node.values[0].type.is_float else -1
-
-
-def _result_layout(node: Node, space: Space) -> Layout | None:
-    shape = node.output.type.shape
-    if node.op.kind is Kind.REDUCTION:
-        return Layout.ROW if same_shape(node.values[0].type.shape, space.shape) else None
-    if same_shape(shape, space.shape):
-        return Layout.FULL
-    if space.flat or node.op.kind is Kind.RANDOM:
-        return None
-    kept = (*space.lead, *((ONE,) * len(space.trail)))
-    return Layout.ROW if same_shape(shape, kept) or same_shape(shape, space.lead) else None
-
-
-def _operands_fit(node: Node, space: Space, at: Layout, layouts: dict[Value, Layout]) -> bool:
-    """Whether each operand broadcasts to the space, those made inside with the layout they were made with."""
-    whole = Layout.FULL if node.op.kind in (Kind.REDUCTION, Kind.ROW) else at
-    for value in node.values:
-        layout = space.classify(
-            value.type.shape, whole if len(node.output.type.shape) < len(space.shape) else Layout.FULL
-        )
-        if layout is None or layouts.get(value, layout) is not layout:
-            return False
-        if at is Layout.ROW and node.op.kind is not Kind.REDUCTION and layout not in (Layout.ROW, Layout.SCALAR):
-            return False
-    return True
-
-
 def _rebuild(graph: Graph, clusters: list[Cluster]) -> Graph:
     """The graph with each cluster's nodes replaced by one group node, in a valid order."""
     users = graph.users()
     kept = set(graph.results)
     replaced: dict[int, Node] = {}
     for cluster in clusters:
-        node = _group_node([graph.nodes[i] for i in cluster.members], users, kept, graph)
+        members = [graph.nodes[i] for i in cluster.members]
+        node = _group_node(members, users, kept, graph, cluster.trailing)
         replaced.update(dict.fromkeys(cluster.members, node))
     nodes = list(dict.fromkeys(replaced.get(i, node) for i, node in enumerate(graph.nodes)))
     return replace(graph, nodes=_sorted(nodes))
 
 
-def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Value], graph: Graph) -> Node:
+def _group_node(
+    nodes: list[Node], users: dict[Value, list[Node]], kept: set[Value], graph: Graph, columns: int | None
+) -> Node:
     made = {v for n in nodes for v in n.outputs}
     inside = set(nodes)
     inputs = _in_order(graph, {v for n in nodes for v in n.values if v not in made})
@@ -301,7 +251,34 @@ def _group_node(nodes: list[Node], users: dict[Value, list[Node]], kept: set[Val
     name = snake(graph.name) if len(nodes) == len(graph.nodes) else _name(nodes)
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known, assumed=graph.assumed)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
-    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars))
+    still = tuple(i for i, v in enumerate(inputs) if v in still_values(graph))
+    group = Group(name, body, scalars, columns, still, input_names(graph, inputs))
+    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=group)
+
+
+def input_names(graph: Graph, inputs: Iterable[Value]) -> tuple[str, ...]:
+    """What inputs of a group are called: as the source does, else after the layer or the module that makes them."""
+    makers = graph.producers()
+
+    def named(value: Value) -> str:
+        maker = makers.get(value)
+        path = maker.layer.split(".") if maker is not None else []
+        return value.name or next((part for part in reversed(path) if not part.isdecimal()), "")
+
+    return tuple(map(named, inputs))
+
+
+def still_values(graph: Graph) -> set[Value]:
+    """What carries no gradient in a graph of data: its inputs, and all that is made of them alone."""
+    found = set(graph.inputs) if graph.data else set()
+    for node in graph.nodes if graph.data else ():
+        made_of_data = node.values and all(v in found for v in node.values) and not node.regions
+        if made_of_data and node.op.kind in (*_PLAIN, Kind.VIEW) and not node.layer:
+            found.update(node.outputs)
+    return found
+
+
+_PLAIN = (Kind.POINTWISE, Kind.REDUCTION, Kind.ROW, Kind.RANDOM)
 
 
 def _in_order(graph: Graph, wanted: set[Value]) -> tuple[Value, ...]:
@@ -314,20 +291,16 @@ def made_order(nodes: Iterable[Node]) -> list[Value]:
     return [v for n in nodes for v in n.outputs]
 
 
-def scalars_of(node: Node) -> list[Scalar]:
-    """The numbers among a node's operands and attributes."""
-    found = [o for o in node.inputs if isinstance(o, Scalar)]
-    return found + [a for a in node.attrs.values() if isinstance(a, Scalar)]
-
-
 _ARITHMETIC = {"sub", "mul", "div", "neg", "pow", "where", "lt", "le", "gt", "ge", "eq", "ne"}
 
 
 def _name(nodes: list[Node]) -> str:
     """What a person would call it: the modules and functions it was written as, else its operations."""
-    words = list(dict.fromkeys(snake(n.origin) if n.origin else n.op.name for n in nodes))
-    telling = [w for w in words if w not in _ARITHMETIC] or words
-    return "_".join(telling[:4])
+    computing = [n for n in nodes if n.op.kind is not Kind.VIEW] or nodes
+    words = list(dict.fromkeys(snake(n.origin) if n.origin else n.op.name for n in computing))
+    telling = [w for w in words if w not in _ARITHMETIC]
+    # `silu` alone would say too little of `silu(x) * y`.
+    return "_".join((telling if len(telling) > 1 else words)[:4])
 
 
 def _sorted(nodes: list[Node]) -> tuple[Node, ...]:

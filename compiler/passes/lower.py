@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Scalar, Shape, TensorType, Value
-from tdsl.compiler.kernel import Kernel, Layout, Port, Space
-from tdsl.compiler.ops.infer import ONE, axes, same_shape
-from tdsl.compiler.ops.op import Kind, bind_plain
+from tdsl.compiler.kernel import Kernel, Layout, Place, Port, Space, Window, layout_of
+from tdsl.compiler.ops.infer import ONE, same_shape
+from tdsl.compiler.ops.op import Kind
+from tdsl.compiler.ops.rows import N_ALL, N_ROWS
 from tdsl.compiler.ops.trace import Expr, Tracer
+from tdsl.compiler.passes.fusible import Reach, iterated, reach_of, reduces, result_layout, trailing
+from tdsl.compiler.passes.windows import is_view
 
 
 def lower(group: Group) -> Kernel:
@@ -26,8 +29,11 @@ class _Lowering:
         self.space = _space(group)
         self.tracer = Tracer()
         self.values: dict[Value, Value] = {}
-        self.ports: dict[tuple[Value, Layout], Port] = {}
+        self.ports: dict[tuple[Value, Place], Port] = {}
         self.read: dict[Value, Value] = {}
+        self.windows: dict[Value, Window] = {}
+        # Sums over more than a row, with what divides those that are means.
+        self.totals: dict[Value, Scalar | None] = {}
         self.draws = 0
 
     def run(self) -> Kernel:
@@ -35,7 +41,9 @@ class _Lowering:
             self._node(node)
         outputs = tuple(self._output(v) for v in self.group.body.outputs)
         order = {value: i for i, value in enumerate(self.group.body.inputs)}
-        inputs = tuple(sorted(self.ports.values(), key=lambda port: order[port.source]))
+        inputs = tuple(
+            sorted(self.ports.values(), key=lambda p: (order[p.argument], p.window.index if p.window else 0))
+        )
         graph = Graph(
             self.group.name,
             tuple(p.value for p in inputs),
@@ -49,27 +57,49 @@ class _Lowering:
         if node.op.name == "upcast":  # kernels compute in float32 whatever they read: what uses it tells the layout
             (self.read[node.output],) = node.values
             return
-        at = self._layout_of_result(node)
+        if is_view(node):
+            self.windows |= {piece: Window(node, i) for i, piece in enumerate(node.outputs)}
+            return
+        at = self._layout_of_operands(node)
         operands = [self._operand(o, node, at) for o in node.inputs]
         attrs = dict(node.attrs)
         self.tracer.span = node.span
         if node.op.kind is Kind.RANDOM:
             attrs["stream"] = self.draws
             self.draws += 1
-        if node.op.lower is not None:
+        if reduces(node) and reach_of(node) is not Reach.TRAIL:
+            result = self._total(node, operands[0], at)
+        elif node.op.lower is not None:
             result = node.op.lower(self.tracer, *operands, **attrs)
         else:
             result = self.tracer(node.op.name, *operands, **attrs)
+        if node.op.name == "downcast" and node.values[0] in self.totals:
+            self.totals[node.output] = self.totals[node.values[0]]
         # An operation that changes nothing (`x * 1`) yields what another has made, under the other's name.
         folded = result.value in self.values.values()
         name = "" if folded else node.output.name
         self.values[node.output] = _named(result.value, name, self.tracer)
 
-    def _layout_of_result(self, node: Node) -> Layout:
-        if node.op.kind is Kind.REDUCTION:
-            return Layout.FULL  # its operand is
-        shape = node.output.type.shape
-        return Layout.FULL if same_shape(shape, self.space.shape) else Layout.ROW
+    def _layout_of_operands(self, node: Node) -> Layout:
+        """What the operands of a node are aligned with: rows alone, where it is of those, else the whole space."""
+        if reduces(node):
+            return Layout.FULL if same_shape(iterated(node), self.space.shape) else Layout.ROW
+        return Layout.ROW if result_layout(node, self.space) is Layout.ROW else Layout.FULL
+
+    def _total(self, node: Node, x: Expr, at: Layout) -> Expr:
+        """A sum that runs over more than a row: each program's share of it, which a second step adds up."""
+        t, reach = self.tracer, reach_of(node)
+        if x.type.shape != at.shape():
+            x = t.spread(x, rows_only=at is Layout.ROW)
+        if reach is Reach.LEAD:
+            total = t.col_sum(x)
+        elif self.space.flat:
+            total = t.all_sum(x)
+        else:
+            total = t.col_sum(x if at is Layout.ROW else t.row_sum(x))
+        count = N_ROWS if reach is Reach.LEAD or at is Layout.ROW else N_ALL
+        self.totals[node.output] = count if node.op.total == "mean" else None
+        return total
 
     def _operand(self, operand: Operand, node: Node, at: Layout) -> Expr:
         if isinstance(operand, Scalar):
@@ -77,22 +107,24 @@ class _Lowering:
         operand = self.read.get(operand, operand)
         if operand in self.values:
             return self.tracer.wrap(self.values[operand])
-        shape = operand.type.shape
-        layout = self.space.classify(shape, at)
-        assert layout is not None, (node, operand.type)
-        key = (operand, layout)
+        place = self.space.place(operand.type.shape, at)
+        assert place is not None, (node, operand.type)
+        key = (operand, place)
         if key not in self.ports:
-            canonical = Value(TensorType(operand.type.dtype, layout.shape()), operand.name)
-            self.ports[key] = Port(operand.name, operand, canonical, layout)
+            window = self.windows.get(operand)
+            given = self.read.get(window.cut, window.cut) if window is not None else None
+            port = Port(operand.name, operand, operand, place.layout, place.runs, place.dropped, None, window, given)
+            canonical = Value(TensorType(port.type.dtype, place.layout.shape()), operand.name)
+            self.ports[key] = replace(port, value=canonical)
         return self.tracer.wrap(self.ports[key].value)
 
     def _output(self, value: Value) -> Port:
         made = self.values[value]
         full = same_shape(value.type.shape, self.space.shape)
-        layout = Layout.FULL if full else Layout.ROW
+        layout = layout_of(made.type.shape) if value in self.totals else Layout.FULL if full else Layout.ROW
         if made.type.shape != layout.shape():
-            made = self.tracer.spread(self.tracer.wrap(made)).value
-        return Port(value.name, value, made, layout)
+            made = self.tracer.spread(self.tracer.wrap(made), rows_only=layout is Layout.ROW).value
+        return Port(value.name, value, made, layout, count=self.totals.get(value))
 
 
 def _named(value: Value, name: str, tracer: Tracer) -> Value:
@@ -121,28 +153,19 @@ def live(graph: Graph) -> Graph:
 
 
 def _space(group: Group) -> Space:
-    """Rows and columns: as the reductions say; else the columns are those of a vector that is broadcast over rows."""
-    reducing = [n for n in group.body.nodes if n.op.kind in (Kind.REDUCTION, Kind.ROW)]
-    if reducing:  # what is made from numbers a row alone may come before, and is of less than the space
-        shape, k = _iterated(reducing[0]), _columns(reducing[0])
-    else:  # casts of what is read come first, and may be of less
-        shape = max((_iterated(n) for n in group.body.nodes if n.op.name != "upcast"), key=len)
+    """Rows and columns: as `fuse` has found, or as a single reduction says; else as suits what is broadcast."""
+    computing = [n for n in group.body.nodes if n.op.name != "upcast" and not is_view(n)]
+    telling = next((n for n in computing if trailing(n) is not None), None)
+    # What is made of vectors, or of numbers a row, is of less than the space.
+    shape = iterated(telling) if telling is not None else max(map(iterated, computing), key=_extent)
+    k = group.columns if group.columns is not None or telling is None else trailing(telling)
+    if k is None:
         k = _broadcast_columns(group, shape)
     return Space(shape[: len(shape) - k], shape[len(shape) - k :])
 
 
-def _iterated(node: Node) -> Shape:
-    return node.values[0].type.shape if node.op.kind in (Kind.REDUCTION, Kind.ROW) else node.output.type.shape
-
-
-def _columns(node: Node) -> int:
-    rank = len(node.values[0].type.shape)
-    shape = node.attrs.get("normalized_shape")
-    if shape is not None:
-        return len(shape) if isinstance(shape, tuple) else 1
-    if "dim" in node.attrs and node.op.kind is Kind.REDUCTION:
-        return len(axes(node.attrs["dim"], bind_plain(node.op, node.inputs, node.attrs, node.span)))
-    return 1 if rank else 0
+def _extent(shape: Shape) -> tuple[int, int]:
+    return len(shape), sum(size != ONE for size in shape)
 
 
 def _broadcast_columns(group: Group, shape: Shape) -> int:
@@ -154,8 +177,8 @@ def _broadcast_columns(group: Group, shape: Shape) -> int:
         kept = [i for i, s in enumerate(padded) if s != ONE]
         if not kept or len(kept) == len(shape):
             continue
-        if kept == list(range(kept[0], len(shape))):  # a vector over the columns: a weight or a bias
-            best = min(best, len(shape) - kept[0])
-        elif kept == list(range(kept[-1] + 1)):  # a number a row
-            best = min(best, len(shape) - 1 - kept[-1])
+        # The columns begin with the last dimensions that it has side by side, or behind them: what is left of its index
+        # is then arithmetic on rows.
+        side_by_side = next(i for i in reversed(kept) if i - 1 not in kept)
+        best = min(best, len(shape) - (side_by_side if kept[-1] == len(shape) - 1 else kept[-1] + 1))
     return best

@@ -117,7 +117,7 @@ class _Model(Casts):
             self._group(node)
             return
         low = any(v.type.dtype == "float" for v in node.values)
-        if low and not node.layer:
+        if low and not node.layer and not node.op.casts:
             inputs = tuple(self.narrowed(o, node) if o in self.held else o for o in node.inputs)
             node = replace(node, inputs=inputs)
         if low or self._is_module(node):

@@ -10,13 +10,16 @@ from collections.abc import Callable
 
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.passes.patterns.attention import attention
 from tdsl.compiler.passes.patterns.cross_entropy import cross_entropy
+from tdsl.compiler.passes.patterns.gelu import gelu
 from tdsl.compiler.passes.patterns.linear_cross_entropy import linear_cross_entropy
+from tdsl.compiler.passes.patterns.linears import linears
 
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = (cross_entropy, linear_cross_entropy)
+PATTERNS: tuple[Pattern, ...] = (gelu, attention, cross_entropy, linear_cross_entropy, linears)
 
 
 def recognise(graph: Graph) -> Graph:

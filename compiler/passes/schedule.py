@@ -11,6 +11,8 @@ from tdsl.compiler.kernel import Kernel, Layout, layout_of
 # A block of a row of float32 that 16 warps can hold, for each value that is live at once: 65,536 registers a
 # multiprocessor, of which addresses and temporaries take their share.
 REGISTERS = 32768
+# What runs over more than a row: programs add up what they take.
+SUMS = ("col_sum", "all_sum")
 
 
 class Form(Enum):
@@ -31,12 +33,12 @@ class Schedule:
 
 def schedule(kernel: Kernel, graph: Graph) -> Schedule:
     """The form of the forward or backward `graph` of a kernel."""
-    accumulate = any(node.op.name == "col_sum" for node in graph.nodes)
+    accumulate = any(node.op.name in SUMS for node in graph.nodes)
     live = live_blocks(graph)
-    if not any(node.op.name.startswith("row_") for node in graph.nodes):
-        return Schedule(Form.FLAT if kernel.space.flat and not accumulate else Form.TILES, accumulate, live)
-    columns = kernel.space.columns
-    if columns is not None and _padded(columns) * live <= REGISTERS:
+    if not any(node.op.name.startswith(("row_", "scan_")) for node in graph.nodes):
+        return Schedule(Form.FLAT if kernel.space.flat else Form.TILES, accumulate, live)
+    columns, scans = kernel.space.columns, any(node.op.name.startswith("scan_") for node in graph.nodes)
+    if columns is not None and (scans or _padded(columns) * live <= REGISTERS):
         return Schedule(Form.ROWS, accumulate, live)
     return Schedule(Form.LOOPED, accumulate, live)
 
@@ -51,7 +53,7 @@ def live_blocks(graph: Graph) -> int:
     for i, node in enumerate(graph.nodes):
         last.update(dict.fromkeys(node.values, i))
     last.update(dict.fromkeys(graph.outputs, len(graph.nodes)))
-    sums = sum(node.op.name == "col_sum" for node in graph.nodes)
+    sums = sum(node.op.name in SUMS for node in graph.nodes)
     live = {v for v in graph.inputs if _is_block(v) and v in last}
     most = len(live)
     for i, node in enumerate(graph.nodes):

@@ -12,7 +12,8 @@ from dataclasses import replace
 from tdsl.compiler.ir import Graph, Group, Node, Operand, Structure, Value
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.ops.op import Bound
-from tdsl.compiler.passes.fuse import GROUP, scalars_of
+from tdsl.compiler.passes.fuse import GROUP, input_names
+from tdsl.compiler.passes.fusible import scalars_of
 
 
 def structure(graph: Graph) -> Graph:
@@ -42,4 +43,5 @@ def structured_node(
     scalars = tuple(dict.fromkeys(s for n in nodes for s in scalars_of(n) if s.text))
     body = Graph(name, inputs, (), tuple(nodes), outputs, known=graph.known, assumed=graph.assumed)
     operands: tuple[Operand, ...] = (*inputs, *scalars)
-    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=Group(name, body, scalars, structure=found))
+    group = Group(name, body, scalars, names=input_names(graph, inputs), structure=found)
+    return Node(GROUP, operands, {}, outputs, nodes[0].span, group=group)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from tdsl.compiler.ir import Graph, Node, Structure, TensorType, Value
 from tdsl.compiler.ops.infer import known, same, same_shape
 from tdsl.compiler.ops.op import OPS, bind_plain
-from tdsl.compiler.passes.patterns.uses import Uses
+from tdsl.compiler.passes.patterns.matching import Matcher
 from tdsl.compiler.passes.structure import structured_node
 
 CLASSES, TIMES = 8192, 4
@@ -41,8 +41,8 @@ class Head:
 
 def linear_cross_entropy(graph: Graph) -> Graph:
     """Join each loss over classes with the linear layer before it."""
-    uses = Uses(graph)
-    found = [head for node in graph.nodes if (head := _head(node, uses)) is not None]
+    matcher = Matcher(graph)
+    found = [head for node in graph.nodes if (head := _head(node, matcher)) is not None]
     made = {head.loss: _joined(head, graph) for head in found}
     gone = {node for head in found for node in (head.linear, *head.views)}
     nodes = [new for node in graph.nodes if node not in gone for new in made.get(node, (node,))]
@@ -54,16 +54,16 @@ def pays(classes: int | None, width: int | None) -> bool:
     return classes is not None and width is not None and classes >= CLASSES and classes >= TIMES * width
 
 
-def _head(node: Node, uses: Uses) -> Head | None:
+def _head(node: Node, matcher: Matcher) -> Head | None:
     structure = node.group.structure if node.group is not None else None
     if structure is None or structure.template != "cross_entropy" or structure.options["reduction"] == "none":
         return None
     views: list[Node] = []
     value = structure.roles["scores"]
-    while (view := uses.own_maker(value, *SHAPES, *AS_FLOAT)) is not None:
+    while (view := matcher.inner(value, *SHAPES, *AS_FLOAT)) is not None:
         views.append(view)
         value = view.values[0]
-    linear = uses.own_maker(value, "linear")
+    linear = matcher.inner(value, "linear")
     if linear is None or linear.values[0] in linear.values[1:]:
         return None
     head = Head(node, linear, tuple(views))

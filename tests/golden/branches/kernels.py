@@ -20,64 +20,71 @@ from tdsl.runtime import launch
 # Moves 12 bytes (f32) an element forward, 12 backward.
 
 
-def silu_add_reference(x: Tensor, x_2: Tensor) -> Tensor:
-    return x + F.silu(x_2)
+def silu_add_reference(x: Tensor, steps: Tensor) -> Tensor:
+    return x + F.silu(steps)
 
 
 @triton.jit
-def _silu_add_forward(x_ptr, x_2_ptr, h_ptr, n, BLOCK: tl.constexpr):
+def _silu_add_forward(x_ptr, steps_ptr, h_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    h = x + x_2 * tl.sigmoid(x_2)
+    steps = tl.load(steps_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    h = x + steps * tl.sigmoid(steps)
     tl.store(h_ptr + offsets, h, mask=mask)
 
 
 @triton.jit
-def _silu_add_backward(x_2_ptr, d_h_ptr, d_x_2_ptr, n, BLOCK: tl.constexpr):
+def _silu_add_backward(steps_ptr, d_h_ptr, d_steps_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
-    x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    steps = tl.load(steps_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_h = tl.load(d_h_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(x_2)
-    d_x_2 = d_h * sigmoid + d_h * x_2 * sigmoid * (1.0 - sigmoid)
-    tl.store(d_x_2_ptr + offsets, d_x_2, mask=mask)
+    sigmoid = tl.sigmoid(steps)
+    d_steps = d_h * sigmoid + d_h * steps * sigmoid * (1.0 - sigmoid)
+    tl.store(d_steps_ptr + offsets, d_steps, mask=mask)
 
 
 @launch.falls_back_to(silu_add_reference)
 class _SiluAdd(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, x_2):
+    def forward(ctx, x, steps):
         shape = x.shape
-        x, x_2 = x.contiguous(), x_2.contiguous()
-        h = torch.empty_like(x)
+        x, steps = launch.alike(x, steps)
         n = shape.numel()
+        tile = launch.flat_tile()
+        h = torch.empty_like(x)
         if n:
-            tile = launch.flat_tile()
-            _silu_add_forward[(triton.cdiv(n, tile.cols),)](x, x_2, h, n, BLOCK=tile.cols, num_warps=tile.warps)
-        ctx.save_for_backward(x_2)
+            _silu_add_forward[(triton.cdiv(n, tile.cols),)](x, steps, h, n, BLOCK=tile.cols, num_warps=tile.warps)
+        ctx.save_for_backward(steps)
         ctx.shape = shape
         return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_h):
-        (x_2,) = ctx.saved_tensors
+        (steps,) = ctx.saved_tensors
         shape = ctx.shape
-        d_h = d_h.contiguous()
-        d_x_2 = d_h.new_empty(shape)
+        steps, d_h = launch.alike(steps, d_h)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_steps = torch.empty_like(steps)
         if n:
-            tile = launch.flat_tile()
-            _silu_add_backward[(triton.cdiv(n, tile.cols),)](x_2, d_h, d_x_2, n, BLOCK=tile.cols, num_warps=tile.warps)
-        return d_h, d_x_2
+            _silu_add_backward[(triton.cdiv(n, tile.cols),)](
+                steps,
+                d_h,
+                d_steps,
+                n,
+                BLOCK=tile.cols,
+                num_warps=tile.warps,
+            )
+        return d_h, d_steps
 
 
-def silu_add(x: Tensor, x_2: Tensor) -> Tensor:
-    if launch.use_kernels(x, x_2):
-        return _SiluAdd.apply(x, x_2)
-    return silu_add_reference(x, x_2)
+def silu_add(x: Tensor, steps: Tensor) -> Tensor:
+    if launch.use_kernels(x, steps):
+        return _SiluAdd.apply(x, steps)
+    return silu_add_reference(x, steps)
 
 
 # silu_add_sigmoid: branches.model:7, branches.model:10
@@ -86,93 +93,103 @@ def silu_add(x: Tensor, x_2: Tensor) -> Tensor:
 # Moves 16 bytes (f32) an element forward, 28 backward.
 
 
-def silu_add_sigmoid_reference(h: Tensor, x: Tensor, x_2: Tensor) -> Tensor:
-    h = h + F.silu(x)
-    return h * torch.sigmoid(x_2)
+def silu_add_sigmoid_reference(gate: Tensor, h: Tensor, steps: Tensor) -> Tensor:
+    h = h + F.silu(steps)
+    return h * torch.sigmoid(gate)
 
 
 @triton.jit
-def _silu_add_sigmoid_forward(h_ptr, x_ptr, x_2_ptr, h_2_ptr, n, BLOCK: tl.constexpr):
+def _silu_add_sigmoid_forward(gate_ptr, h_ptr, steps_ptr, h_2_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
+    gate = tl.load(gate_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     h = tl.load(h_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    h_2 = h + x * tl.sigmoid(x)
-    h_3 = h_2 * tl.sigmoid(x_2)
+    steps = tl.load(steps_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    h_2 = h + steps * tl.sigmoid(steps)
+    h_3 = h_2 * tl.sigmoid(gate)
     tl.store(h_2_ptr + offsets, h_3, mask=mask)
 
 
 @triton.jit
-def _silu_add_sigmoid_backward(h_ptr, x_ptr, x_2_ptr, d_h_2_ptr, d_h_ptr, d_x_ptr, d_x_2_ptr, n, BLOCK: tl.constexpr):
+def _silu_add_sigmoid_backward(
+    gate_ptr,
+    h_ptr,
+    steps_ptr,
+    d_h_2_ptr,
+    d_gate_ptr,
+    d_h_ptr,
+    d_steps_ptr,
+    n,
+    BLOCK: tl.constexpr,
+):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
+    gate = tl.load(gate_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     h = tl.load(h_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    steps = tl.load(steps_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_h_2 = tl.load(d_h_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(x)
-    h_2 = h + x * sigmoid
-    sigmoid_2 = tl.sigmoid(x_2)
+    sigmoid = tl.sigmoid(steps)
+    h_2 = h + steps * sigmoid
+    sigmoid_2 = tl.sigmoid(gate)
     d_h = d_h_2 * sigmoid_2
-    d_x_2 = d_h_2 * h_2 * sigmoid_2 * (1.0 - sigmoid_2)
-    d_x = d_h * sigmoid + d_h * x * sigmoid * (1.0 - sigmoid)
+    d_gate = d_h_2 * h_2 * sigmoid_2 * (1.0 - sigmoid_2)
+    d_steps = d_h * sigmoid + d_h * steps * sigmoid * (1.0 - sigmoid)
+    tl.store(d_gate_ptr + offsets, d_gate, mask=mask)
     tl.store(d_h_ptr + offsets, d_h, mask=mask)
-    tl.store(d_x_ptr + offsets, d_x, mask=mask)
-    tl.store(d_x_2_ptr + offsets, d_x_2, mask=mask)
+    tl.store(d_steps_ptr + offsets, d_steps, mask=mask)
 
 
 @launch.falls_back_to(silu_add_sigmoid_reference)
 class _SiluAddSigmoid(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, h, x, x_2):
-        shape = h.shape
-        h, x, x_2 = h.contiguous(), x.contiguous(), x_2.contiguous()
-        h_2 = torch.empty_like(h)
+    def forward(ctx, gate, h, steps):
+        shape = gate.shape
+        gate, h, steps = launch.alike(gate, h, steps)
         n = shape.numel()
+        tile = launch.flat_tile()
+        h_2 = torch.empty_like(gate)
         if n:
-            tile = launch.flat_tile()
             _silu_add_sigmoid_forward[(triton.cdiv(n, tile.cols),)](
+                gate,
                 h,
-                x,
-                x_2,
+                steps,
                 h_2,
                 n,
                 BLOCK=tile.cols,
                 num_warps=tile.warps,
             )
-        ctx.save_for_backward(h, x, x_2)
+        ctx.save_for_backward(gate, h, steps)
         ctx.shape = shape
         return h_2
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_h_2):
-        h, x, x_2 = ctx.saved_tensors
+        gate, h, steps = ctx.saved_tensors
         shape = ctx.shape
-        d_h_2 = d_h_2.contiguous()
-        d_h = d_h_2.new_empty(shape)
-        d_x = d_h_2.new_empty(shape)
-        d_x_2 = d_h_2.new_empty(shape)
+        gate, h, steps, d_h_2 = launch.alike(gate, h, steps, d_h_2)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_gate = torch.empty_like(gate)
+        d_h = torch.empty_like(gate)
+        d_steps = torch.empty_like(gate)
         if n:
-            tile = launch.flat_tile()
             _silu_add_sigmoid_backward[(triton.cdiv(n, tile.cols),)](
+                gate,
                 h,
-                x,
-                x_2,
+                steps,
                 d_h_2,
+                d_gate,
                 d_h,
-                d_x,
-                d_x_2,
+                d_steps,
                 n,
                 BLOCK=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_h, d_x, d_x_2
+        return d_gate, d_h, d_steps
 
 
-def silu_add_sigmoid(h: Tensor, x: Tensor, x_2: Tensor) -> Tensor:
-    if launch.use_kernels(h, x, x_2):
-        return _SiluAddSigmoid.apply(h, x, x_2)
-    return silu_add_sigmoid_reference(h, x, x_2)
+def silu_add_sigmoid(gate: Tensor, h: Tensor, steps: Tensor) -> Tensor:
+    if launch.use_kernels(gate, h, steps):
+        return _SiluAddSigmoid.apply(gate, h, steps)
+    return silu_add_sigmoid_reference(gate, h, steps)

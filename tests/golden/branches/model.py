@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 import kernels
+from tdsl.runtime import nn_functions
 
 
 class Net(nn.Module):
@@ -14,6 +15,7 @@ class Net(nn.Module):
         self.gate = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, dim] -> [B, dim]
-        h = kernels.silu_add(x, self.steps[0](x))  # [B, dim]
+        steps, gate = nn_functions.linears(x, self.steps[0], self.gate).chunk(2, dim=-1)  # [B, dim] each
+        h = kernels.silu_add(x, steps)  # [B, dim]
         h = kernels.silu_add(h, self.steps[1](h))  # [B, dim]
-        return kernels.silu_add_sigmoid(h, self.steps[2](h), self.gate(x))
+        return kernels.silu_add_sigmoid(gate, h, self.steps[2](h))

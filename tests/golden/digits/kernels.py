@@ -77,11 +77,10 @@ def _rms_norm_backward(
         x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * x, 0.0), axis=1, keep_dims=True)
-        repeated = tl.broadcast_to(total * (-0.5) * inverse * inverse * inverse / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
-        product_2 = repeated * x
-        d_x = product * inverse + product_2 + product_2
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * x, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * x
+        d_x = d_product * inverse + product + product
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (x * inverse), 0.0), axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
@@ -96,9 +95,9 @@ class _RmsNorm(torch.autograd.Function):
         x, weight = x.contiguous(), weight.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=2)
         y = torch.empty_like(x)
         inverse = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=2)
         if shape.numel():
             _rms_norm_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -126,8 +125,8 @@ class _RmsNorm(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=6)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_x = torch.empty_like(x)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _rms_norm_backward[(programs,)](
                 x,
@@ -156,46 +155,54 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 # Moves 8 bytes (f32) an element forward, 12 backward.
 
 
-def gelu_dropout_reference(x: Tensor, p: float, seed: int) -> Tensor:
-    return random.dropout(F.gelu(x), p, seed)
+def gelu_dropout_reference(up: Tensor, p: float, seed: int) -> Tensor:
+    return random.dropout(F.gelu(up), p, seed)
 
 
 @triton.jit
-def _gelu_dropout_forward(x_ptr, h_ptr, n, p, seed, BLOCK: tl.constexpr):
+def _gelu_dropout_forward(up_ptr, h_ptr, n, p, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(up_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     chosen = tl.where(tm.uniform(seed, offsets) >= p, 1.0 - p, float("inf"))
-    h = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476)) / chosen
+    h = 0.5 * up * (1.0 + tl.erf(up * 0.7071067811865476)) / chosen
     tl.store(h_ptr + offsets, h, mask=mask)
 
 
 @triton.jit
-def _gelu_dropout_backward(x_ptr, d_h_ptr, d_x_ptr, n, p, seed, BLOCK: tl.constexpr):
+def _gelu_dropout_backward(up_ptr, d_h_ptr, d_up_ptr, n, p, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(up_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_h = tl.load(d_h_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    product = x * 0.7071067811865476
+    product = up * 0.7071067811865476
     chosen = tl.where(tm.uniform(seed, offsets) >= p, 1.0 - p, float("inf"))
-    quotient = d_h / chosen
-    product_2 = quotient * (0.5 * x) * 1.1283791670955126 * tl.exp(-product * product)
-    d_x = product_2 * 0.7071067811865476 + quotient * (1.0 + tl.erf(product)) * 0.5
-    tl.store(d_x_ptr + offsets, d_x, mask=mask)
+    d_product = d_h / chosen
+    d_product_2 = d_product * (0.5 * up) * 1.1283791670955126 * tl.exp(-product * product)
+    d_up = d_product_2 * 0.7071067811865476 + d_product * (1.0 + tl.erf(product)) * 0.5
+    tl.store(d_up_ptr + offsets, d_up, mask=mask)
 
 
 @launch.falls_back_to(gelu_dropout_reference)
 class _GeluDropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, p, seed):
-        shape = x.shape
-        x = x.contiguous()
-        h = torch.empty_like(x)
+    def forward(ctx, up, p, seed):
+        shape = up.shape
+        up = up.contiguous()
         n = shape.numel()
+        tile = launch.flat_tile()
+        h = torch.empty_like(up)
         if n:
-            tile = launch.flat_tile()
-            _gelu_dropout_forward[(triton.cdiv(n, tile.cols),)](x, h, n, p, seed, BLOCK=tile.cols, num_warps=tile.warps)
-        ctx.save_for_backward(x)
+            _gelu_dropout_forward[(triton.cdiv(n, tile.cols),)](
+                up,
+                h,
+                n,
+                p,
+                seed,
+                BLOCK=tile.cols,
+                num_warps=tile.warps,
+            )
+        ctx.save_for_backward(up)
         ctx.shape = shape
         ctx.p = p
         ctx.seed = seed
@@ -204,33 +211,33 @@ class _GeluDropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_h):
-        (x,) = ctx.saved_tensors
+        (up,) = ctx.saved_tensors
         p = ctx.p
         seed = ctx.seed
         shape = ctx.shape
         d_h = d_h.contiguous()
-        d_x = d_h.new_empty(shape)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_up = torch.empty_like(up)
         if n:
-            tile = launch.flat_tile()
             _gelu_dropout_backward[(triton.cdiv(n, tile.cols),)](
-                x,
+                up,
                 d_h,
-                d_x,
+                d_up,
                 n,
                 p,
                 seed,
                 BLOCK=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_x, None, None
+        return d_up, None, None
 
 
-def gelu_dropout(x: Tensor, p: float) -> Tensor:
+def gelu_dropout(up: Tensor, p: float) -> Tensor:
     seed = random.next_seed()
-    if launch.use_kernels(x):
-        return _GeluDropout.apply(x, p, seed)
-    return gelu_dropout_reference(x, p, seed)
+    if launch.use_kernels(up):
+        return _GeluDropout.apply(up, p, seed)
+    return gelu_dropout_reference(up, p, seed)
 
 
 # cross_entropy: digits.model:51

@@ -85,7 +85,7 @@ def train(job: run.Job) -> None:
     model = Digit(classes=10).to(device)
     models = {"model": model}
     groups = optim.groups(models)
-    optimizer = optim.make(torch.optim.AdamW, groups, **settings.under("optimizer"))
+    optimizer = optim.make(optim.AdamW, groups, **settings.under("optimizer"))
     schedule = Schedule(optimizer, length, stage(CosineAnnealingLR, T_max=20))
     state = Training(job, models, optimizer, schedule, best=Best("val/accuracy", "max"))
     log = state.start()

@@ -21,46 +21,54 @@ from tdsl.runtime import triton_math as tm
 # Moves 8 bytes (f32) an element forward, 12 backward.
 
 
-def gelu_dropout_reference(x: Tensor, p: float, seed: int) -> Tensor:
-    return random.dropout(F.gelu(x), p, seed)
+def gelu_dropout_reference(up: Tensor, p: float, seed: int) -> Tensor:
+    return random.dropout(F.gelu(up), p, seed)
 
 
 @triton.jit
-def _gelu_dropout_forward(x_ptr, y_ptr, n, p, seed, BLOCK: tl.constexpr):
+def _gelu_dropout_forward(up_ptr, y_ptr, n, p, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(up_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     chosen = tl.where(tm.uniform(seed, offsets) >= p, 1.0 - p, float("inf"))
-    y = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476)) / chosen
+    y = 0.5 * up * (1.0 + tl.erf(up * 0.7071067811865476)) / chosen
     tl.store(y_ptr + offsets, y, mask=mask)
 
 
 @triton.jit
-def _gelu_dropout_backward(x_ptr, d_y_ptr, d_x_ptr, n, p, seed, BLOCK: tl.constexpr):
+def _gelu_dropout_backward(up_ptr, d_y_ptr, d_up_ptr, n, p, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(up_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    product = x * 0.7071067811865476
+    product = up * 0.7071067811865476
     chosen = tl.where(tm.uniform(seed, offsets) >= p, 1.0 - p, float("inf"))
-    quotient = d_y / chosen
-    product_2 = quotient * (0.5 * x) * 1.1283791670955126 * tl.exp(-product * product)
-    d_x = product_2 * 0.7071067811865476 + quotient * (1.0 + tl.erf(product)) * 0.5
-    tl.store(d_x_ptr + offsets, d_x, mask=mask)
+    d_product = d_y / chosen
+    d_product_2 = d_product * (0.5 * up) * 1.1283791670955126 * tl.exp(-product * product)
+    d_up = d_product_2 * 0.7071067811865476 + d_product * (1.0 + tl.erf(product)) * 0.5
+    tl.store(d_up_ptr + offsets, d_up, mask=mask)
 
 
 @launch.falls_back_to(gelu_dropout_reference)
 class _GeluDropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, p, seed):
-        shape = x.shape
-        x = x.contiguous()
-        y = torch.empty_like(x)
+    def forward(ctx, up, p, seed):
+        shape = up.shape
+        up = up.contiguous()
         n = shape.numel()
+        tile = launch.flat_tile()
+        y = torch.empty_like(up)
         if n:
-            tile = launch.flat_tile()
-            _gelu_dropout_forward[(triton.cdiv(n, tile.cols),)](x, y, n, p, seed, BLOCK=tile.cols, num_warps=tile.warps)
-        ctx.save_for_backward(x)
+            _gelu_dropout_forward[(triton.cdiv(n, tile.cols),)](
+                up,
+                y,
+                n,
+                p,
+                seed,
+                BLOCK=tile.cols,
+                num_warps=tile.warps,
+            )
+        ctx.save_for_backward(up)
         ctx.shape = shape
         ctx.p = p
         ctx.seed = seed
@@ -69,30 +77,30 @@ class _GeluDropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y):
-        (x,) = ctx.saved_tensors
+        (up,) = ctx.saved_tensors
         p = ctx.p
         seed = ctx.seed
         shape = ctx.shape
         d_y = d_y.contiguous()
-        d_x = d_y.new_empty(shape)
         n = shape.numel()
+        tile = launch.flat_tile()
+        d_up = torch.empty_like(up)
         if n:
-            tile = launch.flat_tile()
             _gelu_dropout_backward[(triton.cdiv(n, tile.cols),)](
-                x,
+                up,
                 d_y,
-                d_x,
+                d_up,
                 n,
                 p,
                 seed,
                 BLOCK=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_x, None, None
+        return d_up, None, None
 
 
-def gelu_dropout(x: Tensor, p: float) -> Tensor:
+def gelu_dropout(up: Tensor, p: float) -> Tensor:
     seed = random.next_seed()
-    if launch.use_kernels(x):
-        return _GeluDropout.apply(x, p, seed)
-    return gelu_dropout_reference(x, p, seed)
+    if launch.use_kernels(up):
+        return _GeluDropout.apply(up, p, seed)
+    return gelu_dropout_reference(up, p, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 import kernels
+from tdsl.runtime import nn_functions
 
 
 class Sample(nn.Module):
@@ -14,5 +15,4 @@ class Sample(nn.Module):
         self.logvar = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, dim] -> [B, dim]
-        mu = self.mean(x)  # [B, dim]
-        return kernels.exp_randn_like_add(mu, self.logvar(x))
+        return kernels.exp_randn_like_add(nn_functions.linears(x, self.mean, self.logvar))

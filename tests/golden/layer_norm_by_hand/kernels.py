@@ -92,13 +92,12 @@ def _norm_backward(
         inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         centred = x - quotient
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * centred, 0.0), axis=1, keep_dims=True)
-        repeated = tl.broadcast_to(total * (-0.5) * inverse * inverse * inverse / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
-        product_2 = repeated * centred
-        sum = product * inverse + product_2 + product_2
-        total_2 = tl.sum(tl.where(mask, -sum, 0.0), axis=1, keep_dims=True)
-        d_x = sum + tl.broadcast_to(total_2 / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * centred, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * centred
+        d_centred = d_product * inverse + product + product
+        d_quotient = tl.sum(tl.where(mask, -d_centred, 0.0), axis=1, keep_dims=True)
+        d_x = d_centred + d_quotient / N_COLS
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (centred * inverse), 0.0), axis=0, keep_dims=True)
         d_bias_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)
@@ -116,10 +115,10 @@ class _Norm(torch.autograd.Function):
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=2)
         y = torch.empty_like(x)
         quotient = x.new_empty(n_rows, dtype=torch.float32)
         inverse = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=2)
         if shape.numel():
             _norm_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -149,9 +148,9 @@ class _Norm(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=8)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
-        d_bias = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_x = torch.empty_like(x)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
+        d_bias = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _norm_backward[(programs,)](
                 x,

@@ -62,8 +62,6 @@ def _long_forward(
         exp = tl.exp(product_2 - top)
         total = total + tl.where(mask, exp, 0.0)
     total = tl.sum(total, axis=1, keep_dims=True)
-    tl.store(stop_ptr + rows, top, mask=row_mask)
-    tl.store(total_ptr + rows, total, mask=row_mask)
     for start in range(0, N_COLS, BLOCK_COLS):
         cols = start + tl.arange(0, BLOCK_COLS)[None, :]
         col_mask = cols < N_COLS
@@ -75,6 +73,8 @@ def _long_forward(
         exp_2 = tl.exp(product_3 - top)
         y = exp_2 / total
         tl.store(y_ptr + offsets, y, mask=mask)
+    tl.store(stop_ptr + rows, top, mask=row_mask)
+    tl.store(total_ptr + rows, total, mask=row_mask)
 
 
 @triton.jit
@@ -96,7 +96,7 @@ def _long_backward(
         row_mask = rows < n_rows
         stop = tl.load(stop_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         total = tl.load(total_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
-        total_2 = tl.full([BLOCK_ROWS, BLOCK_COLS], 0.0, tl.float32)
+        d_total = tl.full([BLOCK_ROWS, BLOCK_COLS], 0.0, tl.float32)
         for start in range(0, N_COLS, BLOCK_COLS):
             cols = start + tl.arange(0, BLOCK_COLS)[None, :]
             col_mask = cols < N_COLS
@@ -106,8 +106,8 @@ def _long_backward(
             weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
             d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
             exp = tl.exp(x * weight - stop)
-            total_2 = total_2 + tl.where(mask, (-d_y) * (exp / total) / total, 0.0)
-        total_2 = tl.sum(total_2, axis=1, keep_dims=True)
+            d_total = d_total + tl.where(mask, (-d_y) * (exp / total) / total, 0.0)
+        d_total = tl.sum(d_total, axis=1, keep_dims=True)
         for start in range(0, N_COLS, BLOCK_COLS):
             cols = start + tl.arange(0, BLOCK_COLS)[None, :]
             col_mask = cols < N_COLS
@@ -117,13 +117,12 @@ def _long_backward(
             weight_2 = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
             d_y_2 = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
             exp_2 = tl.exp(x_2 * weight_2 - stop)
-            sum = d_y_2 / total + tl.broadcast_to(total_2, [BLOCK_ROWS, BLOCK_COLS])
-            product = sum * exp_2
-            d_x = product * weight_2
+            d_difference = (d_y_2 / total + d_total) * exp_2
+            d_x = d_difference * weight_2
             tl.store(d_x_ptr + offsets, d_x, mask=mask)
             d_weight_place = d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols
             d_weight_sum = tl.load(d_weight_place, mask=col_mask, other=0.0)
-            d_weight_sum += tl.sum(tl.where(mask, product * x_2, 0.0), axis=0, keep_dims=True)
+            d_weight_sum += tl.sum(tl.where(mask, d_difference * x_2, 0.0), axis=0, keep_dims=True)
             tl.store(d_weight_place, d_weight_sum, mask=col_mask)
 
 
@@ -136,10 +135,10 @@ class _Long(torch.autograd.Function):
         x, weight = x.contiguous(), weight.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=2, longest=launch.CHUNK)
         y = torch.empty_like(x)
         stop = x.new_empty(n_rows, dtype=torch.float32)
         total = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=2, longest=launch.CHUNK)
         if shape.numel():
             _long_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -167,7 +166,7 @@ class _Long(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=7, longest=launch.CHUNK)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
+        d_x = torch.empty_like(x)
         d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _long_backward[(programs,)](

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 import kernels
+from tdsl.runtime import nn_functions
 
 
 class Masked(nn.Module):
@@ -14,4 +15,5 @@ class Masked(nn.Module):
         self.key = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:  # [B, T, dim], bool[B, 1, T] -> [B, T, T]
-        return kernels.softmax(keep, self.query(x) @ self.key(x).mT)
+        query, key = nn_functions.linears(x, self.query, self.key).chunk(2, dim=-1)  # [B, T, dim] each
+        return kernels.div_where_softmax(keep, query @ key.mT)

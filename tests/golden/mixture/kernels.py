@@ -85,11 +85,9 @@ def _softmax_add_log_sum_backward(
     exp = tl.exp(h - stop)
     p = exp / total
     sum = p + 1e-09
-    repeated = tl.broadcast_to(-d_y, [BLOCK_ROWS, BLOCK_COLS])
-    sum_2 = d_p + repeated * tl.log(sum) + repeated * p / sum
-    total_2 = tl.sum(tl.where(mask, (-sum_2) * p / total, 0.0), axis=1, keep_dims=True)
-    sum_3 = sum_2 / total + tl.broadcast_to(total_2, [BLOCK_ROWS, BLOCK_COLS])
-    d_h = sum_3 * exp
+    d_p_2 = (-d_y) * tl.log(sum) + (-d_y) * p / sum + d_p
+    d_total = tl.sum(tl.where(mask, (-d_p_2) * p / total, 0.0), axis=1, keep_dims=True)
+    d_h = (d_p_2 / total + d_total) * exp
     tl.store(d_h_ptr + offsets, d_h, mask=mask)
 
 
@@ -101,11 +99,11 @@ class _SoftmaxAddLogSum(torch.autograd.Function):
         h = h.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=3)
         p = torch.empty_like(h)
         y = h.new_empty(shape[:-1])
         stop = h.new_empty(n_rows, dtype=torch.float32)
         total = h.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=3)
         if shape.numel():
             _softmax_add_log_sum_forward[(triton.cdiv(n_rows, tile.rows),)](
                 h,
@@ -132,7 +130,7 @@ class _SoftmaxAddLogSum(torch.autograd.Function):
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=7)
-        d_h = d_p.new_empty(shape)
+        d_h = torch.empty_like(h)
         if shape.numel():
             _softmax_add_log_sum_backward[(triton.cdiv(n_rows, tile.rows),)](
                 h,

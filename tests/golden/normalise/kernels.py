@@ -20,13 +20,13 @@ from tdsl.runtime import triton_math as tm
 # Moves 8 bytes (f32) an element forward, 12 backward.
 
 
-def unit_reference(x: Tensor) -> Tensor:
-    return x / torch.clamp(torch.linalg.vector_norm(x, dim=-1, keepdim=True), min=1e-6)
+def unit_reference(net: Tensor) -> Tensor:
+    return net / torch.clamp(torch.linalg.vector_norm(net, dim=-1, keepdim=True), min=1e-6)
 
 
 @triton.jit
 def _unit_forward(
-    x_ptr,
+    net_ptr,
     y_ptr,
     length_ptr,
     n_rows,
@@ -40,20 +40,20 @@ def _unit_forward(
     row_mask = rows < n_rows
     mask = row_mask & col_mask
     offsets = rows * N_COLS + cols
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    total = tl.sum(tl.where(mask, x * x, 0.0), axis=1, keep_dims=True)
+    net = tl.load(net_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    total = tl.sum(tl.where(mask, net * net, 0.0), axis=1, keep_dims=True)
     length = tl.sqrt_rn(total)
-    y = x / tm.maximum(length, 1e-06)
+    y = net / tm.maximum(length, 1e-06)
     tl.store(y_ptr + offsets, y, mask=mask)
     tl.store(length_ptr + rows, length, mask=row_mask)
 
 
 @triton.jit
 def _unit_backward(
-    x_ptr,
+    net_ptr,
     length_ptr,
     d_y_ptr,
-    d_x_ptr,
+    d_net_ptr,
     n_rows,
     N_COLS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
@@ -65,31 +65,31 @@ def _unit_backward(
     row_mask = rows < n_rows
     mask = row_mask & col_mask
     offsets = rows * N_COLS + cols
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    net = tl.load(net_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     length = tl.load(length_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
     d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     at_least = tm.maximum(length, 1e-06)
-    total = tl.sum(tl.where(mask, (-d_y) * (x / at_least) / at_least, 0.0), axis=1, keep_dims=True)
-    chosen = tl.where(length == 0.0, 0.0, tl.where(length >= 1e-06, total, 0.0) * 0.5 / length)
-    product = tl.broadcast_to(chosen, [BLOCK_ROWS, BLOCK_COLS]) * x
-    d_x = d_y / at_least + product + product
-    tl.store(d_x_ptr + offsets, d_x, mask=mask)
+    d_at_least = tl.sum(tl.where(mask, (-d_y) * (net / at_least) / at_least, 0.0), axis=1, keep_dims=True)
+    d_total = tl.where(length == 0.0, 0.0, tl.where(length >= 1e-06, d_at_least, 0.0) * 0.5 / length)
+    product = d_total * net
+    d_net = d_y / at_least + product + product
+    tl.store(d_net_ptr + offsets, d_net, mask=mask)
 
 
 @launch.falls_back_to(unit_reference)
 class _Unit(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
-        shape = x.shape
-        x = x.contiguous()
+    def forward(ctx, net):
+        shape = net.shape
+        net = net.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
-        y = torch.empty_like(x)
-        length = x.new_empty(n_rows, dtype=torch.float32)
         tile = launch.row_tile(n_cols, live=2)
+        y = torch.empty_like(net)
+        length = net.new_empty(n_rows, dtype=torch.float32)
         if shape.numel():
             _unit_forward[(triton.cdiv(n_rows, tile.rows),)](
-                x,
+                net,
                 y,
                 length,
                 n_rows,
@@ -98,36 +98,36 @@ class _Unit(torch.autograd.Function):
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        ctx.save_for_backward(x, length)
+        ctx.save_for_backward(net, length)
         ctx.shape = shape
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y):
-        x, length = ctx.saved_tensors
+        net, length = ctx.saved_tensors
         shape = ctx.shape
         d_y = d_y.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=5)
-        d_x = d_y.new_empty(shape)
+        d_net = torch.empty_like(net)
         if shape.numel():
             _unit_backward[(triton.cdiv(n_rows, tile.rows),)](
-                x,
+                net,
                 length,
                 d_y,
-                d_x,
+                d_net,
                 n_rows,
                 N_COLS=n_cols,
                 BLOCK_ROWS=tile.rows,
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        return d_x
+        return d_net
 
 
-def unit(x: Tensor) -> Tensor:
-    if launch.use_kernels(x):
-        return _Unit.apply(x)
-    return unit_reference(x)
+def unit(net: Tensor) -> Tensor:
+    if launch.use_kernels(net):
+        return _Unit.apply(net)
+    return unit_reference(net)

@@ -15,21 +15,180 @@ from torch.autograd.function import once_differentiable
 
 from tdsl.runtime import launch
 
+# layer_norm: residual_norm.model:9
+#     h = x + down(gelu(up(norm1(x))))
+# Moves 8 bytes (f32) an element forward, 12 backward.
+
+
+def layer_norm_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.layer_norm(x, (x.shape[-1],), weight, bias)
+
+
+@triton.jit
+def _layer_norm_forward(
+    x_ptr,
+    weight_ptr,
+    bias_ptr,
+    y_ptr,
+    quotient_ptr,
+    inverse_ptr,
+    n_rows,
+    N_COLS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    cols = tl.arange(0, BLOCK_COLS)[None, :]
+    col_mask = cols < N_COLS
+    rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
+    row_mask = rows < n_rows
+    mask = row_mask & col_mask
+    offsets = rows * N_COLS + cols
+    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
+    bias = tl.load(bias_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
+    total = tl.sum(tl.where(mask, x, 0.0), axis=1, keep_dims=True)
+    quotient = total / N_COLS
+    difference = x - quotient
+    total_2 = tl.sum(tl.where(mask, difference * difference, 0.0), axis=1, keep_dims=True)
+    inverse = tl.rsqrt(total_2 / N_COLS + 1e-05)
+    y = difference * inverse * weight + bias
+    tl.store(y_ptr + offsets, y, mask=mask)
+    tl.store(quotient_ptr + rows, quotient, mask=row_mask)
+    tl.store(inverse_ptr + rows, inverse, mask=row_mask)
+
+
+@triton.jit
+def _layer_norm_backward(
+    x_ptr,
+    weight_ptr,
+    quotient_ptr,
+    inverse_ptr,
+    d_y_ptr,
+    d_x_ptr,
+    d_weight_ptr,
+    d_bias_ptr,
+    n_rows,
+    N_COLS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    cols = tl.arange(0, BLOCK_COLS)[None, :]
+    col_mask = cols < N_COLS
+    weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
+    d_weight_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
+    d_bias_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
+    for first in range(tl.program_id(0) * BLOCK_ROWS, n_rows, tl.num_programs(0) * BLOCK_ROWS):
+        rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)
+        row_mask = rows < n_rows
+        mask = row_mask & col_mask
+        offsets = rows * N_COLS + cols
+        x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+        quotient = tl.load(quotient_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
+        inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
+        d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+        difference = x - quotient
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * difference, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * difference
+        d_difference = d_product * inverse + product + product
+        d_quotient = tl.sum(tl.where(mask, -d_difference, 0.0), axis=1, keep_dims=True)
+        d_x = d_difference + d_quotient / N_COLS
+        tl.store(d_x_ptr + offsets, d_x, mask=mask)
+        d_weight_sum += tl.sum(tl.where(mask, d_y * (difference * inverse), 0.0), axis=0, keep_dims=True)
+        d_bias_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)
+    tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
+    tl.store(d_bias_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_bias_sum, mask=col_mask)
+
+
+@launch.falls_back_to(layer_norm_reference)
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        shape = x.shape
+        ctx.weight_shape = weight.shape
+        ctx.bias_shape = bias.shape
+        x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
+        n_cols = shape[-1]
+        n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=2)
+        y = torch.empty_like(x)
+        quotient = x.new_empty(n_rows, dtype=torch.float32)
+        inverse = x.new_empty(n_rows, dtype=torch.float32)
+        if shape.numel():
+            _layer_norm_forward[(triton.cdiv(n_rows, tile.rows),)](
+                x,
+                weight,
+                bias,
+                y,
+                quotient,
+                inverse,
+                n_rows,
+                N_COLS=n_cols,
+                BLOCK_ROWS=tile.rows,
+                BLOCK_COLS=tile.cols,
+                num_warps=tile.warps,
+            )
+        ctx.save_for_backward(x, weight, quotient, inverse)
+        ctx.shape = shape
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_y):
+        x, weight, quotient, inverse = ctx.saved_tensors
+        shape = ctx.shape
+        d_y = d_y.contiguous()
+        n_cols = shape[-1]
+        n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=8)
+        programs = launch.programs(n_rows, tile.rows)
+        d_x = torch.empty_like(x)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
+        d_bias = d_y.new_empty(programs, n_cols, dtype=torch.float32)
+        if shape.numel():
+            _layer_norm_backward[(programs,)](
+                x,
+                weight,
+                quotient,
+                inverse,
+                d_y,
+                d_x,
+                d_weight,
+                d_bias,
+                n_rows,
+                N_COLS=n_cols,
+                BLOCK_ROWS=tile.rows,
+                BLOCK_COLS=tile.cols,
+                num_warps=tile.warps,
+            )
+        return (
+            d_x,
+            d_weight.sum(0).view(ctx.weight_shape).to(d_y.dtype),
+            d_bias.sum(0).view(ctx.bias_shape).to(d_y.dtype),
+        )
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if launch.use_kernels(x, weight, bias):
+        return _LayerNorm.apply(x, weight, bias)
+    return layer_norm_reference(x, weight, bias)
+
+
 # add_rms_norm: residual_norm.model:9, residual_norm.model:10
 #     h = x + down(gelu(up(norm1(x))))
 #     return h + norm2(h)
 # Moves 12 bytes (f32) an element forward, 16 backward.
 
 
-def add_rms_norm_reference(x: Tensor, x_2: Tensor, weight: Tensor) -> Tensor:
-    h = x + x_2
+def add_rms_norm_reference(x: Tensor, down: Tensor, weight: Tensor) -> Tensor:
+    h = x + down
     return h + F.rms_norm(h, (x.shape[-1],), weight)
 
 
 @triton.jit
 def _add_rms_norm_forward(
     x_ptr,
-    x_2_ptr,
+    down_ptr,
     weight_ptr,
     y_ptr,
     inverse_ptr,
@@ -45,9 +204,9 @@ def _add_rms_norm_forward(
     mask = row_mask & col_mask
     offsets = rows * N_COLS + cols
     x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    down = tl.load(down_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
-    h = x + x_2
+    h = x + down
     total = tl.sum(tl.where(mask, h * h, 0.0), axis=1, keep_dims=True)
     inverse = tl.rsqrt(total / N_COLS + 1.1920928955078125e-07)
     y = h + h * inverse * weight
@@ -58,7 +217,7 @@ def _add_rms_norm_forward(
 @triton.jit
 def _add_rms_norm_backward(
     x_ptr,
-    x_2_ptr,
+    down_ptr,
     weight_ptr,
     inverse_ptr,
     d_y_ptr,
@@ -79,15 +238,14 @@ def _add_rms_norm_backward(
         mask = row_mask & col_mask
         offsets = rows * N_COLS + cols
         x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        x_2 = tl.load(x_2_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+        down = tl.load(down_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        h = x + x_2
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * h, 0.0), axis=1, keep_dims=True)
-        repeated = tl.broadcast_to(total * (-0.5) * inverse * inverse * inverse / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
-        product_2 = repeated * h
-        d_x = d_y + product * inverse + product_2 + product_2
+        h = x + down
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * h, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * h
+        d_x = d_y + d_product * inverse + product + product
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (h * inverse), 0.0), axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
@@ -96,19 +254,19 @@ def _add_rms_norm_backward(
 @launch.falls_back_to(add_rms_norm_reference)
 class _AddRmsNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, x_2, weight):
+    def forward(ctx, x, down, weight):
         shape = x.shape
         ctx.weight_shape = weight.shape
-        x, x_2, weight = x.contiguous(), x_2.contiguous(), weight.contiguous()
+        x, down, weight = x.contiguous(), down.contiguous(), weight.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=3)
         y = torch.empty_like(x)
         inverse = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=3)
         if shape.numel():
             _add_rms_norm_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
-                x_2,
+                down,
                 weight,
                 y,
                 inverse,
@@ -118,26 +276,26 @@ class _AddRmsNorm(torch.autograd.Function):
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        ctx.save_for_backward(x, x_2, weight, inverse)
+        ctx.save_for_backward(x, down, weight, inverse)
         ctx.shape = shape
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y):
-        x, x_2, weight, inverse = ctx.saved_tensors
+        x, down, weight, inverse = ctx.saved_tensors
         shape = ctx.shape
         d_y = d_y.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=7)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_x = torch.empty_like(x)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _add_rms_norm_backward[(programs,)](
                 x,
-                x_2,
+                down,
                 weight,
                 inverse,
                 d_y,
@@ -152,7 +310,7 @@ class _AddRmsNorm(torch.autograd.Function):
         return d_x, d_x, d_weight.sum(0).view(ctx.weight_shape).to(d_y.dtype)
 
 
-def add_rms_norm(x: Tensor, x_2: Tensor, weight: Tensor) -> Tensor:
-    if launch.use_kernels(x, x_2, weight):
-        return _AddRmsNorm.apply(x, x_2, weight)
-    return add_rms_norm_reference(x, x_2, weight)
+def add_rms_norm(x: Tensor, down: Tensor, weight: Tensor) -> Tensor:
+    if launch.use_kernels(x, down, weight):
+        return _AddRmsNorm.apply(x, down, weight)
+    return add_rms_norm_reference(x, down, weight)

@@ -19,4 +19,8 @@ class Block(nn.Module):
         self.down = nn.Linear(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, T, dim] -> [B, T, dim]
-        return kernels.add_rms_norm(x, self.down(F.gelu(self.up(self.norm1(x)))), self.norm2.weight)
+        return kernels.add_rms_norm(
+            x,
+            self.down(F.gelu(self.up(kernels.layer_norm(x, self.norm1.weight, self.norm1.bias)))),
+            self.norm2.weight,
+        )

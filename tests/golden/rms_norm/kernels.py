@@ -75,11 +75,10 @@ def _rms_norm_backward(
         x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         inverse = tl.load(inverse_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * x, 0.0), axis=1, keep_dims=True)
-        repeated = tl.broadcast_to(total * (-0.5) * inverse * inverse * inverse / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
-        product_2 = repeated * x
-        d_x = product * inverse + product_2 + product_2
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * x, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * x
+        d_x = d_product * inverse + product + product
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (x * inverse), 0.0), axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
@@ -94,9 +93,9 @@ class _RmsNorm(torch.autograd.Function):
         x, weight = x.contiguous(), weight.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=2)
         y = torch.empty_like(x)
         inverse = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=2)
         if shape.numel():
             _rms_norm_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -124,8 +123,8 @@ class _RmsNorm(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=6)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_x = torch.empty_like(x)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _rms_norm_backward[(programs,)](
                 x,

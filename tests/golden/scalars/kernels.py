@@ -20,13 +20,13 @@ from tdsl.runtime import triton_math as tm
 # Moves 8 bytes (f32) an element forward, 12 backward.
 
 
-def tanh_add_reference(x: Tensor, scale: Tensor, shift: Tensor, temperature: float) -> Tensor:
-    return torch.tanh(x * scale / temperature) + shift
+def tanh_add_reference(net: Tensor, scale: Tensor, shift: Tensor, temperature: float) -> Tensor:
+    return torch.tanh(net * scale / temperature) + shift
 
 
 @triton.jit
 def _tanh_add_forward(
-    x_ptr,
+    net_ptr,
     scale_ptr,
     shift_ptr,
     y_ptr,
@@ -42,19 +42,19 @@ def _tanh_add_forward(
     row_mask = rows < n_rows
     mask = row_mask & col_mask
     offsets = rows * N_COLS + cols
-    x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+    net = tl.load(net_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     scale = tl.load(scale_ptr).to(tl.float32)
     shift = tl.load(shift_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
-    y = tm.tanh(x * scale / temperature) + shift
+    y = tm.tanh(net * scale / temperature) + shift
     tl.store(y_ptr + offsets, y, mask=mask)
 
 
 @triton.jit
 def _tanh_add_backward(
-    x_ptr,
+    net_ptr,
     scale_ptr,
     d_y_ptr,
-    d_x_ptr,
+    d_net_ptr,
     d_scale_ptr,
     d_shift_ptr,
     n_rows,
@@ -73,14 +73,14 @@ def _tanh_add_backward(
         row_mask = rows < n_rows
         mask = row_mask & col_mask
         offsets = rows * N_COLS + cols
-        x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
+        net = tl.load(net_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-        tanh = tm.tanh(x * scale / temperature)
-        quotient = d_y * (1.0 - tanh * tanh) / temperature
-        d_x = quotient * scale
-        total = tl.sum(tl.where(mask, quotient * x, 0.0), axis=1, keep_dims=True)
-        tl.store(d_x_ptr + offsets, d_x, mask=mask)
-        d_scale_sum += tl.sum(tl.where(row_mask, total, 0.0), axis=0, keep_dims=True)
+        tanh = tm.tanh(net * scale / temperature)
+        d_product = d_y * (1.0 - tanh * tanh) / temperature
+        d_net = d_product * scale
+        d_scale = tl.sum(tl.where(mask, d_product * net, 0.0), axis=1, keep_dims=True)
+        tl.store(d_net_ptr + offsets, d_net, mask=mask)
+        d_scale_sum += tl.sum(tl.where(row_mask, d_scale, 0.0), axis=0, keep_dims=True)
         d_shift_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)
     tl.store(d_scale_ptr + tl.program_id(0) + tl.zeros([1, 1], tl.int32), d_scale_sum)
     tl.store(d_shift_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_shift_sum, mask=col_mask)
@@ -89,18 +89,18 @@ def _tanh_add_backward(
 @launch.falls_back_to(tanh_add_reference)
 class _TanhAdd(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, scale, shift, temperature):
-        shape = x.shape
+    def forward(ctx, net, scale, shift, temperature):
+        shape = net.shape
         ctx.scale_shape = scale.shape
         ctx.shift_shape = shift.shape
-        x, scale, shift = x.contiguous(), scale.contiguous(), shift.contiguous()
+        net, shift = net.contiguous(), shift.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
-        y = torch.empty_like(x)
         tile = launch.column_tile(n_cols)
+        y = torch.empty_like(net)
         if shape.numel():
             _tanh_add_forward[(triton.cdiv(n_rows, tile.rows), triton.cdiv(n_cols, tile.cols))](
-                x,
+                net,
                 scale,
                 shift,
                 y,
@@ -111,7 +111,7 @@ class _TanhAdd(torch.autograd.Function):
                 BLOCK_COLS=tile.cols,
                 num_warps=tile.warps,
             )
-        ctx.save_for_backward(x, scale)
+        ctx.save_for_backward(net, scale)
         ctx.shape = shape
         ctx.temperature = temperature
         return y
@@ -119,7 +119,7 @@ class _TanhAdd(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y):
-        x, scale = ctx.saved_tensors
+        net, scale = ctx.saved_tensors
         temperature = ctx.temperature
         shape = ctx.shape
         d_y = d_y.contiguous()
@@ -127,15 +127,15 @@ class _TanhAdd(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=7)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
-        d_scale = d_y.new_zeros(programs, 1, dtype=torch.float32)
-        d_shift = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_net = torch.empty_like(net)
+        d_scale = d_y.new_empty(programs, 1, dtype=torch.float32)
+        d_shift = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _tanh_add_backward[(programs,)](
-                x,
+                net,
                 scale,
                 d_y,
-                d_x,
+                d_net,
                 d_scale,
                 d_shift,
                 n_rows,
@@ -146,14 +146,14 @@ class _TanhAdd(torch.autograd.Function):
                 num_warps=tile.warps,
             )
         return (
-            d_x,
+            d_net,
             d_scale.sum(0).view(ctx.scale_shape).to(d_y.dtype),
             d_shift.sum(0).view(ctx.shift_shape).to(d_y.dtype),
             None,
         )
 
 
-def tanh_add(x: Tensor, scale: Tensor, shift: Tensor, temperature: float) -> Tensor:
-    if launch.use_kernels(x, scale, shift):
-        return _TanhAdd.apply(x, scale, shift, temperature)
-    return tanh_add_reference(x, scale, shift, temperature)
+def tanh_add(net: Tensor, scale: Tensor, shift: Tensor, temperature: float) -> Tensor:
+    if launch.use_kernels(net, scale, shift):
+        return _TanhAdd.apply(net, scale, shift, temperature)
+    return tanh_add_reference(net, scale, shift, temperature)

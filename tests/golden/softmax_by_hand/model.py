@@ -13,4 +13,4 @@ class Attend(nn.Module):
         self.score = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, dim] -> [B, dim]
-        return kernels.soft(x, self.score(x))
+        return kernels.soft_mul(x, self.score(x))

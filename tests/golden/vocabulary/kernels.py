@@ -90,14 +90,13 @@ def _silu_add_layer_norm_backward(
         d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         sigmoid = tl.sigmoid(x)
         difference = x + x * sigmoid - quotient
-        product = d_y * weight
-        total = tl.sum(tl.where(mask, product * difference, 0.0), axis=1, keep_dims=True)
-        repeated = tl.broadcast_to(total * (-0.5) * inverse * inverse * inverse / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
-        product_2 = repeated * difference
-        sum = product * inverse + product_2 + product_2
-        total_2 = tl.sum(tl.where(mask, -sum, 0.0), axis=1, keep_dims=True)
-        sum_2 = sum + tl.broadcast_to(total_2 / N_COLS, [BLOCK_ROWS, BLOCK_COLS])
-        d_x = sum_2 + sum_2 * sigmoid + sum_2 * x * sigmoid * (1.0 - sigmoid)
+        d_product = d_y * weight
+        d_inverse = tl.sum(tl.where(mask, d_product * difference, 0.0), axis=1, keep_dims=True)
+        product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * difference
+        d_difference = d_product * inverse + product + product
+        d_quotient = tl.sum(tl.where(mask, -d_difference, 0.0), axis=1, keep_dims=True)
+        d_sum = d_difference + d_quotient / N_COLS
+        d_x = d_sum + d_sum * sigmoid + d_sum * x * sigmoid * (1.0 - sigmoid)
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
         d_weight_sum += tl.sum(tl.where(mask, d_y * (difference * inverse), 0.0), axis=0, keep_dims=True)
         d_bias_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)
@@ -115,10 +114,10 @@ class _SiluAddLayerNorm(torch.autograd.Function):
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         n_cols = shape[-1]
         n_rows = shape.numel() // max(n_cols, 1)
+        tile = launch.row_tile(n_cols, live=3)
         y = torch.empty_like(x)
         quotient = x.new_empty(n_rows, dtype=torch.float32)
         inverse = x.new_empty(n_rows, dtype=torch.float32)
-        tile = launch.row_tile(n_cols, live=3)
         if shape.numel():
             _silu_add_layer_norm_forward[(triton.cdiv(n_rows, tile.rows),)](
                 x,
@@ -147,9 +146,9 @@ class _SiluAddLayerNorm(torch.autograd.Function):
         n_rows = shape.numel() // max(n_cols, 1)
         tile = launch.row_tile(n_cols, live=10)
         programs = launch.programs(n_rows, tile.rows)
-        d_x = d_y.new_empty(shape)
-        d_weight = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
-        d_bias = d_y.new_zeros(programs, n_cols, dtype=torch.float32)
+        d_x = torch.empty_like(x)
+        d_weight = d_y.new_empty(programs, n_cols, dtype=torch.float32)
+        d_bias = d_y.new_empty(programs, n_cols, dtype=torch.float32)
         if shape.numel():
             _silu_add_layer_norm_backward[(programs,)](
                 x,

@@ -75,7 +75,7 @@ def train(job: run.Job) -> None:
     model = Words(vocab=8192).to(device)
     models = {"model": model}
     groups = optim.groups(models)
-    optimizer = optim.make(torch.optim.AdamW, groups, **settings.under("optimizer"))
+    optimizer = optim.make(optim.AdamW, groups, **settings.under("optimizer"))
     schedule = Schedule(optimizer, length)
     state = Training(job, models, optimizer, schedule)
     log = state.start()

@@ -1,0 +1,1 @@
+"""Counting what a training step launches and moves, on a GPU that need not be there."""
