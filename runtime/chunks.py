@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,8 +32,10 @@ def buffer(rows: int, cols: int, like: Tensor) -> Tensor:
     What lies between the rows is 0: on the CPU, products of a low precision read it, and multiply it by 0.
     """
     step = max(128 // like.element_size(), 1)
-    made = like.new_empty(rows, -(-cols // step) * step)
-    made[:, cols:].zero_()
+    width = -(-cols // step) * step
+    made = like.new_empty(rows, width)
+    if width > cols:
+        made[:, cols:].zero_()
     return made[:, :cols]
 
 
@@ -66,21 +70,16 @@ def add_product(total: Tensor, a: Tensor, b: Tensor, *, first: bool) -> None:
         torch.addmm(total, a.to(total.dtype), b.to(total.dtype), beta=beta, out=total)
 
 
-_WIDELY: dict[torch.device, bool] = {}
-
-
+@cache
 def _multiplies_widely(device: torch.device) -> bool:
-    """Whether float32 sums of low-precision products are there, and right: tried once, on few numbers."""
-    if device not in _WIDELY:
-        one = torch.eye(16, dtype=torch.bfloat16, device=device)
-        total = torch.ones(16, 16, device=device)
-        try:
-            torch.addmm(total, one, one, out_dtype=torch.float32, out=total)
-        except (RuntimeError, TypeError):
-            _WIDELY[device] = False
-        else:
-            _WIDELY[device] = device.type == "meta" or torch.equal(total, 1.0 + one.float())
-    return _WIDELY[device]
+    """Whether sums of low-precision products can be added to float32 on this device."""
+    few = torch.zeros(16, 16, dtype=torch.bfloat16, device=device)
+    total = torch.zeros(16, 16, device=device)
+    try:
+        torch.addmm(total, few, few, out_dtype=torch.float32, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 # Losses of a chunk ---------------------------------------------------------------------------------------------------

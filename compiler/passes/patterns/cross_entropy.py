@@ -21,8 +21,8 @@ from tdsl.compiler.ops.shape import permutation
 from tdsl.compiler.passes.patterns.matching import Matcher, ordered
 from tdsl.compiler.passes.structure import structured_node
 
-# From so many classes on the gradient is written as the scores are read: the read of the scores that this saves is
-# then more than a launch that most often finds nothing to do.
+# From so many classes on, and where their number is not known, the gradient is written as the scores are read: that
+# saves another read of them, and costs one more and a write where the loss is scaled.
 MANY = 4096
 
 
@@ -41,7 +41,8 @@ class Found:
 
     def structure(self) -> Structure:
         """What the template is told."""
-        many = (known(self.scores.type.shape[-1]) or 0) >= MANY
+        classes = known(self.scores.type.shape[-1])
+        many = classes is None or classes >= MANY
         options: dict[str, Attr] = {
             "reduction": self.reduction,
             "ignore_index": self.ignore_index,
