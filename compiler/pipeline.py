@@ -12,6 +12,7 @@ from pathlib import Path
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.ir import Graph, Group, Node
 from tdsl.compiler.passes.fuse import fuse
+from tdsl.compiler.passes.lift_head import lift_head
 from tdsl.compiler.passes.place_casts import place_casts
 from tdsl.compiler.passes.place_layouts import place_layouts
 from tdsl.compiler.passes.recognise import recognise
@@ -33,7 +34,10 @@ def run(unit: Unit, passes: tuple[Pass, ...] = PASSES, after: Callback | None = 
     Casts are placed for the run of that name; without one for the precision that all runs have, else for f32.
     """
     called = after or _dump_and_verify()
-    for number, step in enumerate(passes_of(unit, passes)):
+    passes = passes_of(unit, passes)
+    if recognise in passes:
+        unit = lift_head(unit)
+    for number, step in enumerate(passes):
 
         def apply(graph: Graph, number: int = number, step: Pass = step) -> Graph:
             start = time.perf_counter()

@@ -99,7 +99,12 @@ def _kind_of(operand: Operand | Attr) -> str:
 
 
 def _attributes(node: Node, graph: Graph) -> Iterator[str]:
-    """Attributes are those of the signature, all of them, each of the kind that it says."""
+    """Attributes are those of the signature, all of them, each of the kind that it says.
+
+    Those of a module's call are keywords of its `forward`.
+    """
+    if node.op.name == "call_module":
+        return
     wanted = {arg.name: arg for arg in node.op.signature if not arg.is_operand}
     for name in sorted(wanted.keys() ^ node.attrs.keys()):
         yield f"attribute `{name}` is {'missing' if name in wanted else 'not in the signature'}"

@@ -164,7 +164,7 @@ def _told(hints: Any, wanted: int, path: tuple[int, ...]) -> Iterator[tuple[int,
 
 
 def binary(each: Launch, target: str) -> Any:
-    """A launch compiled for a target; pointers are taken to be aligned to 16 bytes, as PyTorch's are."""
+    """A launch compiled for a target; addresses are taken to be aligned to 16 bytes, as PyTorch's are."""
     names = [n for n in each.kernel.arg_names if n not in dict(each.constants)]
     given = dict(zip(names, each.args))
     signature = {n: _kind(given[n]) if n in given else "constexpr" for n in each.kernel.arg_names}
@@ -173,8 +173,9 @@ def binary(each: Launch, target: str) -> Any:
     constants |= {(each.kernel.arg_names.index(n),): v for n, v in each.constants}
     aligned = {path: [["tt.divisibility", 16]] for path in _told(hints, 16, ())}
     source = ASTSource(each.kernel, signature, constants, aligned)
-    options = {"num_warps": each.warps, "num_stages": each.stages}
-    return triton.compile(source, target=TARGETS[target], options=options)
+    # A program has 1,024 threads at most.
+    warps = min(each.warps, 1024 // TARGETS[target].warp_size)
+    return triton.compile(source, target=TARGETS[target], options={"num_warps": warps, "num_stages": each.stages})
 
 
 def compiled(each: Launch, target: str, dtype: torch.dtype) -> Compiled:

@@ -6,7 +6,8 @@ import copy
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from contextvars import ContextVar
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,14 @@ KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MOST_PROGRAMS = 264
 # Rows that do not fit in registers are walked over in blocks of this many columns.
 CHUNK = 2048
+# How many programs count what a loss is a mean over; a power of two.
+COUNTS = 32
+# Threads of a program: 1,024 at most, in warps of 32 or, on AMD's GPUs, of 64.
+MOST_WARPS = 16 if torch.version.hip else 32
+
+
+# Whether kernels may be used here and now.
+_KERNELS = ContextVar("_KERNELS", default=True)
 
 
 class Tile(NamedTuple):
@@ -41,7 +50,7 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = (), writes: torc
     precision, where they write it and read none. The interpreter computes bfloat16 wrongly, so there it goes to the
     reference.
     """
-    if any(t.dtype != torch.float32 for t in float32):
+    if not _KERNELS.get() or any(t.dtype != torch.float32 for t in float32):
         return False
     floats = {t.dtype for t in tensors if t.is_floating_point()}
     if not floats and float32:
@@ -53,14 +62,16 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = (), writes: torc
     return all(t.is_cuda for t in (*tensors, *float32))
 
 
-def falls_back_to(reference: Callable[..., Any]) -> Callable[[type[Function]], type[Function]]:
+def falls_back_to(reference: Callable[..., Any] | None) -> Callable[[type[Function]], type[Function]]:
     """A decorator: where the kernels of an autograd function do not build on a device, `reference` computes instead.
 
+    None is the function itself, to which `use_kernels` then says no.
     A warning tells it, once for each device and kind of arguments; with `TDSL_STRICT=1` the kernel's error is raised.
     """
 
     def decorated(function: type[Function]) -> type[Function]:
         kernels: Callable[..., Any] = function.apply
+        instead = reference or partial(_without_kernels, kernels)
         known: dict[object, bool] = {}
 
         def apply(*arguments: Any) -> Any:
@@ -70,12 +81,20 @@ def falls_back_to(reference: Callable[..., Any]) -> Callable[[type[Function]], t
             key = tuple((a.device, a.dtype, a.shape[1:]) if isinstance(a, Tensor) else type(a) for a in arguments)
             if key not in known:
                 known[key] = _builds(kernels, function.__name__, arguments)
-            return kernels(*arguments) if known[key] else reference(*arguments)
+            return kernels(*arguments) if known[key] else instead(*arguments)
 
         function.apply = staticmethod(apply)  # type: ignore[method-assign]
         return function
 
     return decorated
+
+
+def _without_kernels(function: Callable[..., Any], *arguments: Any) -> Any:
+    token = _KERNELS.set(False)
+    try:
+        return function(*arguments)
+    finally:
+        _KERNELS.reset(token)
 
 
 def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) -> bool:
@@ -198,6 +217,32 @@ def runs(n_rows: int, n_cols: int) -> Runs:
     length = max(16, min(power_of_two(n_rows // 2048), 256))
     cols = min(power_of_two(n_cols), 512)
     return Runs(-(-n_rows // length), length, cols, max(1, cols // 256))
+
+
+def class_tile(rows: Tensor, blocks: int = 1) -> Tile:
+    """For rows of class scores: those that fit in one program all go to one, of short rows a program takes several.
+
+    Long rows are walked in blocks, twice, and the second walk is to find them in the L2 cache, of which an H100 has
+    50 MB: up to 128 KB three or two programs share a multiprocessor, each with half its threads; of longer rows there
+    is one. A thread has 16 scores of a block, half as many where registers are few: with all threads at work on
+    float32, and where rows do not begin at multiples of 16 bytes and are read number by number. `blocks` says how many
+    such tensors a program has.
+    """
+    n_rows, n_classes = rows.shape
+    size = rows.element_size()
+    aligned = rows.stride(0) * size % 16 == 0
+    long = n_classes * size > 1 << 17
+    each = 16 if aligned and not (long and size > 2) else 8
+    cols = min(max(power_of_two(n_classes), 8), (16384 if aligned and long and size < 4 else 8192) // blocks)
+    alone = power_of_two(n_rows) * cols * blocks <= 8192
+    together = power_of_two(n_rows) if alone else max(4096 // (cols * blocks), 1)
+    return Tile(together, cols, max(1, min(together * cols * blocks // (32 * each), MOST_WARPS)))
+
+
+def matrix(x: Tensor, n_rows: int, n_cols: int) -> Tensor:
+    """`x` as [n_rows, n_cols], each row in one piece of memory; copied only where it does not lie so."""
+    found = x.reshape(n_rows, n_cols)
+    return found if found.stride(1) == 1 or n_cols < 2 else found.contiguous()
 
 
 def programs(count: int, block: int) -> int:

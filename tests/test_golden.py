@@ -84,7 +84,8 @@ def test_a_norm_in_arithmetic_is_one_kernel_each_way() -> None:
 EXECUTED = {"rms_norm": "Net", "residual_norm": "Block", "layer_norm_by_hand": "Net", "softmax_by_hand": "Attend",
             "branches": "Net", "tied": "Tied", "images": "Net", "normalise": "Encoder", "masks": "Masked",
              "mixture": "Mixture", "scalars": "Scaled", "long_rows": "Long", "rotary": "Rotary", "embeddings": "Net",
-             "local_attention": "Net", "batch_norms": "Inverted", "residual_images": "Net"}  # fmt: skip
+             "local_attention": "Net", "batch_norms": "Inverted", "residual_images": "Net",
+             "labels": "Few"}  # fmt: skip
 
 
 def _execute(folder: Path) -> int:

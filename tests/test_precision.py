@@ -20,7 +20,7 @@ from tdsl.compiler.emit.train import emit_train
 from tdsl.compiler.inspect import memory
 from tdsl.compiler.passes.place_casts import TABLES
 from tdsl.runtime import mixed_precision
-from tests.helpers import ROOT, built, disagreements, emitted, tdsl, written
+from tests.helpers import ROOT, UNFUSED, built, disagreements, emitted, tdsl, written
 from tests.test_emit_train import EXAMPLES, program
 
 LOW = {"bf16": torch.bfloat16, "f16": torch.float16}
@@ -141,7 +141,10 @@ def test_branches_and_regions_are_cast_too(tmp_path: Path, monkeypatch: pytest.M
 def test_the_loss_is_in_float32() -> None:
     unit = pipeline.run(built(NETWORK.replace("PRECISION", "bf16")))
     text = emit_train(unit, unit.runs["net"])
-    assert "model(batch.tokens, batch.x.to(torch.bfloat16)).float()" in text
+    # The kernel reads what the model yields, and computes in float32.
+    assert "return kernels.cross_entropy(model(batch.tokens, batch.x.to(torch.bfloat16)), batch.label)" in text
+    unit = pipeline.run(built(NETWORK.replace("PRECISION", "bf16")), UNFUSED)
+    assert "model(batch.tokens, batch.x.to(torch.bfloat16)).float()" in emit_train(unit, unit.runs["net"])
     assert "scaler" not in text
     assert "autocast" not in text
 

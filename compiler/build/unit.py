@@ -102,7 +102,10 @@ class ParameterIR:
 
 @dataclass(frozen=True)
 class ModuleIR:
-    """One class of `model.py`. `ties` are parameters that share: (`head.weight`, `embed.weight`)."""
+    """One class of `model.py`. `ties` are parameters that share: (`head.weight`, `embed.weight`).
+
+    `head` is the keyword of `forward` that says whether its last linear layer is computed; empty where it always is.
+    """
 
     class_name: str
     source: ast.Module | ast.ExternModule
@@ -111,6 +114,7 @@ class ModuleIR:
     ties: tuple[tuple[str, str], ...]
     graph: Graph
     doc: str = ""
+    head: str = ""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class GroupText:
     draws: bool
     prepared: tuple[str, ...] = ()
     shared: str = ""
+    everywhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ def class_name(group: str) -> str:
     return "".join(word.capitalize() for word in group.split("_"))
 
 
-def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
-    """The whole text of a group around that of its kernels; `moved` says what they move."""
+def frame(group: Group, named: Named, kernels: str, moved: str, everywhere: bool = False) -> GroupText:
+    """The whole text of a group around that of its kernels; `moved` says what they move.
+
+    `everywhere`: the autograd function is called whether kernels can run or not.
+    """
     parameters = [f"{name}: Tensor" for name in named.inputs.values()]
     parameters += [f"{named.layer}: nn.Module"] if named.layer else []
     parameters += [f"{name}: {_annotation(scalar)}" for scalar, name in named.scalars.items()]
@@ -78,6 +82,7 @@ def frame(group: Group, named: Named, kernels: str, moved: str) -> GroupText:
         applied=named.arguments,
         arguments=named.arguments,
         draws=named.draws,
+        everywhere=everywhere,
     )
 
 

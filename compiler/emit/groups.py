@@ -37,7 +37,7 @@ def _structured(group: Group) -> GroupText:
         **template.variables(group, naming),
     )
     named = Named(naming.inputs, naming.scalars, template.draws(group.structure), naming.layer)
-    found = frame(group, named, text.rstrip("\n"), template.moved(group))
+    found = frame(group, named, text.rstrip("\n"), template.moved(group), template.everywhere)
     return replace(
         found,
         prepared=tuple(template.prepared(group, naming)),

@@ -11,7 +11,7 @@ from tdsl.compiler.emit.text import mentions
 from tdsl.compiler.ir import Group
 
 # The run-time modules that functions of `kernels.py` may name.
-OWN = ("attention_tiles", "batch_norm", "launch", "mixed_precision", "nn_functions", "random", "rotary")
+OWN = ("attention_tiles", "batch_norm", "chunks", "launch", "mixed_precision", "nn_functions", "random", "rotary")
 
 
 def emit_kernels(groups: Sequence[Group], source: str) -> str:

@@ -26,10 +26,11 @@ from tdsl.compiler.build.unit import (
     Unit,
 )
 from tdsl.compiler.emit.data import DTYPES
+from tdsl.compiler.emit.headed import headed_lines
 from tdsl.compiler.emit.python import block_lines, graph_lines, shape_comment
 from tdsl.compiler.emit.render import WIDTH, docstring, layout, plain, render
 from tdsl.compiler.emit.text import identifier, literal, mentions, path_text
-from tdsl.compiler.ir import Attr, Graph, Scalar
+from tdsl.compiler.ir import Attr, Scalar
 
 # What a text may name beside its own module, and the statement that imports it: standard, others', the project's own.
 IMPORTS = (
@@ -104,7 +105,7 @@ def _class(module: ModuleIR, read: frozenset[str]) -> ClassText:
         members += _member(identifier(name), member, module)
     members += [f"{path_text('self.', shared)} = {path_text('self.', source)}" for shared, source in module.ties]
     buffers = [n for n, m in module.members.items() if isinstance(m, TensorMember) and not m.trainable]
-    forward = _forward(module.graph) if module.graph.outputs else [""]
+    forward = _forward(module) if module.graph.outputs else [""]
     return ClassText(
         name=identifier(module.class_name),
         doc=tuple(_doc(module.doc)),
@@ -139,15 +140,17 @@ def _parameter(param: ParameterIR) -> str:
     return f"{identifier(param.name)}: {param.annotation}{optional}{default}"
 
 
-def _forward(graph: Graph) -> list[str]:
+def _forward(module: ModuleIR) -> list[str]:
     """`forward`, the shapes of what goes in and out beside its head, or below it where there is no room."""
+    graph = module.graph
     arguments = ["self", *(f"{identifier(v.name)}: Tensor" for v in graph.inputs)]
+    arguments += [f"{identifier(module.head)}: bool = True"] if module.head else []
     count = len(graph.outputs)
     returns = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
     head = layout("def forward", arguments, f" -> {returns}:", 4)
     inputs = shape_comment([v.type for v in graph.inputs])
     comment = f"# {inputs} -> {shape_comment([v.type for v in graph.outputs])}"
-    body = graph_lines(graph)
+    body = headed_lines(graph, module.head) if module.head else graph_lines(graph)
     if "\n" not in head and 4 + len(head) + 2 + len(comment) <= WIDTH:
         return [f"{head}  {comment}", *body]
     return [head, comment, *body] if BODY + len(comment) <= WIDTH else [head, *body]

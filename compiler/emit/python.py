@@ -205,7 +205,7 @@ class Writer:
         """What a call is given: the layer has its own parameters, and its own numbers."""
         texts = [o.text for o in operands]
         if node.op.name == MODULE:
-            return texts
+            return [*texts, *(f"{identifier(name)}={literal(attr)}" for name, attr in node.attrs.items())]
         if node.op.arguments is not None:
             return node.op.arguments(texts, {name: self._attr(attr) for name, attr in node.attrs.items()})
         rest = zip(texts[1:], node.inputs[1:])

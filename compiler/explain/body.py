@@ -26,6 +26,7 @@ from tdsl.compiler.inspect import bound
 from tdsl.compiler.ir import Graph, Group, Node, Value
 from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.passes.fusible import unfusible
+from tdsl.compiler.passes.lift_head import headless, is_headless
 from tdsl.dsl.diagnostics import Span
 
 
@@ -103,7 +104,7 @@ class Body:
         results = [self._base(v) for v in graph.outputs]
         return Found(
             title,
-            self.ir.class_name if self.ir else "",
+            self.ir.class_name.partition(",")[0] if self.ir else "",
             sizes,
             tuple(Part(p.name, p.kind, p.spans, p.cost, p.note, p.shapes) for p in self.parts),
             tuple(self.measure.sizes.shape(v.type.shape) for v in graph.outputs),
@@ -216,6 +217,8 @@ class Body:
         member: Submodule | None = self.models.get(node.layer)
         if self.ir is not None and member is None:
             member, sizes = self.walk.member(self.ir, node.layer, sizes)
+        if isinstance(member, ModuleMember) and is_headless(node):
+            member = replace(member, class_name=headless(member.class_name))
         label, note = _label(member, sizes)
         part = self._part(f"{node.layer}: {label}", PartKind.MODULE, _spans(node), note)
         if member is None:

@@ -12,6 +12,7 @@ from tdsl.compiler.explain.sizes import Sizes
 from tdsl.compiler.explain.unfused import unfused
 from tdsl.compiler.explain.walk import Walk
 from tdsl.compiler.graph.build import roots
+from tdsl.compiler.passes.lift_head import without_heads
 from tdsl.compiler.passes.place_casts import LOW
 from tdsl.compiler.size import Symbol
 
@@ -25,7 +26,7 @@ def explain(
 
     A file without runs is explained by the modules that no other uses.
     """
-    after = pipeline.run(unit, passes, name=run)
+    after = without_heads(pipeline.run(unit, passes, name=run))
     precision = str(unit.runs[run].spec.settings.get("precision") or "f32") if run is not None else "f32"
     walk = Walk(after, 2 if precision in LOW else 4)
     tables = tuple(_run(walk, after.runs[run]) if run is not None else ())

@@ -282,3 +282,10 @@ movement("flip", "input: tensor, *dims: int", _flip, ".flip")
 movement("roll", "input: tensor, shifts: sizes, dims: sizes? = none", _roll, ".roll")
 
 internal("swap_last")
+
+
+def permutation(b: Bound) -> tuple[int, ...]:
+    """Where each dimension of the result of a view that puts dimensions in another order comes from."""
+    order = {"transpose": _swapped, "permute": _given_order, "movedim": _moved_order}.get(b.op.name)
+    rank = len(b.type(0).shape)
+    return tuple(order(b)) if order is not None else (*range(rank - 2), rank - 1, rank - 2)

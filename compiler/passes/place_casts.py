@@ -10,7 +10,7 @@ means there; a fused kernel computes in float32 between its loads and its stores
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from tdsl.compiler.build.layers import LAYERS
@@ -27,6 +27,7 @@ from tdsl.compiler.build.unit import (
     Unit,
 )
 from tdsl.compiler.ir import Graph, Node, Parameter, Scalar, TensorType, Value
+from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.passes.cast_bodies import Casts, group_in, in_full, is_low, keeps_dtype
 
 # How PyTorch calls a precision that is lower than float32.
@@ -153,11 +154,15 @@ def _full(param: Parameter) -> Parameter:
 
 
 class _Loss(Casts):
-    """The graph of a loss: models in the low precision, all else in float32. `values` has the float32 of each value."""
+    """The graph of a loss: models in the low precision, all else in float32. `values` has the float32 of each value.
 
-    def __init__(self, graph: Graph, low: Scalar, values: Mapping[Value, Value] | None = None) -> None:
+    `alone` are the values of which only kernels read, and in the low precision: there they have their names.
+    """
+
+    def __init__(self, graph: Graph, low: Scalar, alone: Collection[Value] = ()) -> None:
         super().__init__(graph, low)
-        self.values: dict[Value, Value] = dict(values or {})
+        self.values: dict[Value, Value] = {}
+        self.alone = alone
         # What is float32 because it was widened, by what that yielded: kernels read it as it was.
         self.narrow: dict[Value, Value] = {}
 
@@ -169,7 +174,10 @@ class _Loss(Casts):
         tracked = {name: self.values[v] for name, v in self.graph.tracked.items()}
         outputs = tuple(self.values[v] for v in self.graph.outputs)
         found = replace(self.graph, inputs=inputs, params=params, outputs=outputs, tracked=tracked)
-        return _without_idle(replace(found, nodes=tuple(self.nodes)))
+        found = _without_idle(replace(found, nodes=tuple(self.nodes)))
+        made = {v for n in found.nodes for v in n.outputs}
+        alone = [v for v, full in self.values.items() if full in self.narrow and full not in made]
+        return found if self.alone or not alone else _Loss(self.graph, self.low, alone).run()
 
     def _in_full(self, value: Value) -> Value:
         return self.values.setdefault(value, in_full(value) if is_low(value) else value)
@@ -183,7 +191,10 @@ class _Loss(Casts):
             self._call(node)
         else:
             inputs = tuple(self.values[o] if isinstance(o, Value) else o for o in node.inputs)
-            self.nodes.append(replace(node, inputs=inputs, outputs=tuple(map(self._in_full, node.outputs))))
+            full = replace(node, inputs=inputs, outputs=tuple(map(self._in_full, node.outputs)))
+            self.nodes.append(full)
+            if node.op.kind is Kind.VIEW and full.values[0] in self.narrow:
+                self._view(node, full)
 
     def _regions(self, node: Node) -> None:
         inputs = tuple(self.values[o] if isinstance(o, Value) else o for o in node.inputs)
@@ -201,11 +212,18 @@ class _Loss(Casts):
         self.values.update(zip(node.outputs, found.outputs))
         self.nodes.append(found)
 
+    def _view(self, node: Node, full: Node) -> None:
+        """Of what was widened a view as it was, too, for kernels to read."""
+        outputs = tuple(Value(v.type, v.name if v in self.alone else "") for v in node.outputs)
+        self.nodes.append(replace(full, inputs=(self.narrow[full.values[0]], *full.inputs[1:]), outputs=outputs))
+        self.narrow.update(zip(full.outputs, outputs))
+
     def _call(self, node: Node) -> None:
         given = (self.values[o] if isinstance(o, Value) else o for o in node.inputs)
         inputs = tuple(self._narrowed(o, node) if isinstance(o, Value) and o.type.dtype == "f32" else o for o in given)
         several = len(node.outputs) > 1
-        outputs = tuple(Value(v.type, v.name if several else "") if is_low(v) else v for v in node.outputs)
+        named = {v: v.name for v in node.outputs if several or v in self.alone}
+        outputs = tuple(Value(v.type, named.get(v, "")) if is_low(v) else v for v in node.outputs)
         self.nodes.append(replace(node, inputs=inputs, outputs=outputs))
         for made, wanted in zip(outputs, node.outputs):
             if made is not wanted:
@@ -216,7 +234,12 @@ class _Loss(Casts):
 
 
 def _without_idle(graph: Graph) -> Graph:
-    """Without casts that nothing reads."""
-    read = {v for n in graph.nodes for v in n.values} | set(graph.results)
-    idle = ("upcast", "downcast")
-    return replace(graph, nodes=tuple(n for n in graph.nodes if n.op.name not in idle or n.output in read))
+    """Without casts, and views, that nothing reads."""
+    read = set(graph.results)
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        idle = node.op.kind is Kind.VIEW or node.op.name in ("upcast", "downcast")
+        if not idle or read.intersection(node.outputs):
+            kept.append(node)
+            read.update(node.values)
+    return replace(graph, nodes=tuple(reversed(kept)))

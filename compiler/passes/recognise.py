@@ -13,7 +13,9 @@ from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.passes.patterns.attention import attention
 from tdsl.compiler.passes.patterns.attention_kernel import attention_kernel
 from tdsl.compiler.passes.patterns.batch_norm import batch_norm
+from tdsl.compiler.passes.patterns.cross_entropy import cross_entropy
 from tdsl.compiler.passes.patterns.gelu import gelu
+from tdsl.compiler.passes.patterns.linear_cross_entropy import linear_cross_entropy
 from tdsl.compiler.passes.patterns.linears import linears
 from tdsl.compiler.passes.patterns.ropes import ropes
 from tdsl.compiler.passes.patterns.split_rope import split_rope
@@ -21,7 +23,17 @@ from tdsl.compiler.passes.patterns.split_rope import split_rope
 Pattern = Callable[[Graph], Graph]
 
 # In this order: what one leaves, the next ones see.
-PATTERNS: tuple[Pattern, ...] = (gelu, attention, attention_kernel, linears, split_rope, ropes, batch_norm)
+PATTERNS: tuple[Pattern, ...] = (
+    gelu,
+    attention,
+    attention_kernel,
+    cross_entropy,
+    linear_cross_entropy,
+    linears,
+    split_rope,
+    ropes,
+    batch_norm,
+)
 
 
 def recognise(graph: Graph) -> Graph:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from tdsl.compiler.structured import attention, batch_norm, embedding, rope, split_rope
+from tdsl.compiler.structured import (
+    attention,
+    batch_norm,
+    cross_entropy,
+    embedding,
+    linear_cross_entropy,
+    rope,
+    split_rope,
+)
 from tdsl.compiler.structured.template import TEMPLATES, Case, Naming, Template, register, template_of
 
 __all__ = ["TEMPLATES", "Case", "Naming", "Template", "register", "template_of"]
 
 # To import a template is to register it.
-KNOWN = (attention, batch_norm, embedding, rope, split_rope)
+KNOWN = (attention, batch_norm, cross_entropy, embedding, linear_cross_entropy, rope, split_rope)

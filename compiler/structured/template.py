@@ -39,10 +39,10 @@ class Case:
     """Sizes at which `tdsl verify` runs a group: the shapes of its tensors, and what fills those of integers.
 
     `dtypes` has for each tensor `float` (the precision in turn), `f32`, `bool`, an integer dtype (drawn from 0 to 7),
-    or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`). A layer is `BatchNorm2d:train` or
-    `BatchNorm2d:eval`, options of its constructor after that (`:affine=False`), and its channels are its shape. `state`
-    is a float32 tensor without a gradient that a call may change, positive. Where `finite`, no input holds NaN or an
-    infinity.
+    or `below:N` for integers of 0 to N - 1 (and -100 among them, as `below:N:-100`). `positive float` and
+    `positive f32` are numbers greater than 0 without a gradient. A layer is `BatchNorm2d:train` or `BatchNorm2d:eval`,
+    options of its constructor after that (`:affine=False`), and its channels are its shape. `state` is a float32 tensor
+    without a gradient that a call may change, positive. Where `finite`, no input holds NaN or an infinity.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -63,6 +63,8 @@ class Template:
     - `cost(group, measure)`: what a step costs, but for what it saves; `keeps` are the roles of the tensors that its
       backward reads (and `results` where it reads those), or a function from the group to the tensors themselves.
     - `draws(structure)`: whether it draws random numbers.
+    - `everywhere`: whether its autograd function also runs where no kernel can, so that it is always the one called. It
+      is told last whether gradients are wanted.
     - `names`: what its text binds itself, and no tensor of a program may be called there.
     - `keeps_dtype`: whether its results are of the precision of what it reads, also where that is not the run's.
     - `native`: whether it multiplies matrices in the precision of what it is given. Others compute in float32 whatever
@@ -94,6 +96,7 @@ class Template:
     applied: Callable[[Group, Naming], str] | None = None
     by_role: bool = False
     any_rank: bool = False
+    everywhere: bool = False
 
 
 TEMPLATES: dict[str, Template] = {}

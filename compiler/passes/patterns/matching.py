@@ -29,7 +29,12 @@ class Matcher:
 
     def is_inner(self, value: Value) -> bool:
         """Whether one node alone reads a value."""
-        return value not in self.results and len(self.users.get(value, ())) == 1
+        return self.reader(value) is not None
+
+    def reader(self, value: Value) -> Node | None:
+        """The one node that reads a value, where it is no result."""
+        users = self.users.get(value, [])
+        return users[0] if len(users) == 1 and value not in self.results else None
 
 
 def number(operand: Operand) -> float | None:

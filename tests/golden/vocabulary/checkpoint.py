@@ -1,0 +1,26 @@
+"""The checkpoints of the run `words` of vocabulary.model.
+
+Started as `python checkpoint.py list`, `verify` or `convert FILE.safetensors`; `--help` tells the options.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import data
+from model import Words
+from tdsl.runtime import checkpoint, checkpoint_tool
+
+OUT = data.ROOT / "runs" / "words"
+
+
+def load(which: str = "best", *, out: Path = OUT, device: str = "cpu") -> Words:
+    """The model of a checkpoint: `which` is `best`, `last` or the path of one. Averaged weights, where kept."""
+    model = Words(vocab=8192)
+    checkpoint.load_model_weights(checkpoint.find(out / "checkpoints", which), model, "model")
+    return model.to(device).eval()
+
+
+if __name__ == "__main__":
+    sys.exit(checkpoint_tool.main("words", OUT))

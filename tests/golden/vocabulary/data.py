@@ -1,0 +1,66 @@
+"""The data of vocabulary.model: how they are read, divided among splits and cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tdsl.runtime import sources, splits
+from tdsl.runtime.loader import Batches, Split
+
+# The folder that the paths below are relative to.
+ROOT = Path(__file__).resolve().parent / ".."
+SPLITS = ("train", "val", "test")
+
+
+def fields(table: sources.Table) -> dict[str, Tensor]:
+    """The fields of every row of a table.
+
+    tokens: int[64]
+    targets: int[64]
+    """
+    return {
+        # vocabulary.model:18
+        "tokens": table.field("tokens", table.columns("p*"), torch.int64, (64,)),
+        # vocabulary.model:19
+        "targets": table.field("targets", table.columns("p*"), torch.int64, (64,)),
+    }
+
+
+@cache
+def load(root: Path = ROOT) -> Mapping[str, Split]:
+    """The splits, read from the files once."""
+    table = sources.csv(root, "data/digits.csv", allow_outside=True)
+    source = fields(table)
+    rows = splits.sequential(table.rows, train=0.8, val=0.1, test=0.1)
+    return {
+        "train": Split(source, rows["train"]),
+        "val": Split(source, rows["val"]),
+        "test": Split(source, rows["test"]),
+    }
+
+
+def batches(
+    split: str,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    ranks: int = 1,
+    root: Path = ROOT,
+) -> Batches:
+    """Batches of a split, of `batch_size` rows over all ranks; what is random in them is drawn from `seed`."""
+    return Batches(
+        load(root)[split],
+        batch_size,
+        shuffle=split == "train",
+        seed=seed,
+        device=device,
+        rank=rank,
+        ranks=ranks,
+    )
