@@ -163,7 +163,7 @@ class FunctionWriter(BufferWriter):
         return self._sums(like, g.layout, self.plan.backward)
 
     def _gradient_alike(self, port: Port) -> str:
-        """A tensor made like one of the space's shape, as the kernel takes it; empty where any contiguous one will do."""
+        """A tensor like one of the whole space, as the kernel takes it; empty where any contiguous one will do."""
         saved = {self.host[p]: p.type for p in self.kernel.saved_inputs if self._is_whole(p) and p.window is None}
         grads = {
             n: p.type for p, n in self._gradients_of().items() if p.layout is Layout.FULL and n in self._read_grads()
