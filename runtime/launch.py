@@ -193,8 +193,10 @@ def row_tile(n_cols: int, live: int, longest: int = 16384) -> Tile:
     cols = min(power_of_two(n_cols), longest)
     elements = 2048 if live <= 10 else 1024
     rows = max(1, min(elements // cols, 64))
-    warps = power_of_two(rows * cols * max(live, 1) // (32 * 64))
-    return Tile(rows, cols, max(1, min(warps, max(cols // 256, 4), 16)))
+    values = rows * cols * max(live, 1)
+    # With 16 warps a thread has 64 registers, or there is no room for a second program.
+    most = 16 if values <= 16 * 32 * 52 else 8
+    return Tile(rows, cols, max(1, min(power_of_two(values // (32 * 64)), max(cols // 256, 4), most)))
 
 
 def column_tile(n_cols: int) -> Tile:
