@@ -102,10 +102,3 @@ def _told(port: Port, rank: int) -> object:
 def _rank_matters(port: Port, rank: int) -> int:
     """Whether the tensor has all dimensions of the space, or how many it has, as the code depends on that."""
     return len(port.type.shape) == rank if port.layout in (Layout.FULL, Layout.ROW) else len(port.type.shape)
-
-
-def low_precision(group: Group) -> Scalar | None:
-    """What PyTorch calls the precision between which and float32 a group's body casts; None where it does not."""
-    found = (n.attrs["dtype"] for n in group.body.nodes if n.op.name in ("upcast", "downcast"))
-    low = next(found, None)
-    return low if isinstance(low, Scalar) else None
