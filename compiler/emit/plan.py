@@ -55,9 +55,7 @@ def same_kernel(group: Group) -> object:
         )
 
     nodes = tuple((n.op.name, tuple(map(number, n.inputs)), tuple(n.attrs.items())) for n in kernel.forward.nodes)
-    ports = tuple(
-        (p.layout, p.runs, p.count, p.type.dtype, _rank_matters(p, rank)) for p in (*kernel.inputs, *kernel.outputs)
-    )
+    ports = tuple(_told(p, rank) for p in (*kernel.inputs, *kernel.outputs))
     outputs = tuple(map(number, kernel.forward.outputs))
     sources = tuple(group.body.inputs.index(p.argument) for p in kernel.inputs)
     # The reference beside the kernel has what lowering does away with: sizes, and dimensions counted from the left.
