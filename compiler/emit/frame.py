@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tdsl.compiler.emit.plan import low_precision
 from tdsl.compiler.emit.reference import reference_lines
 from tdsl.compiler.emit.render import layout, plain
 from tdsl.compiler.ir import Group, Scalar, Value
+from tdsl.compiler.precision import low_precision
 from tdsl.dsl.diagnostics import Span
 
 

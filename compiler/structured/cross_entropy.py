@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tdsl.compiler.emit.plan import low_precision
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Group, Value
+from tdsl.compiler.precision import low_precision
 from tdsl.compiler.structured.class_scores import ScoreKernels, score_kernels
 from tdsl.compiler.structured.template import Case, Naming, Template, register
 
