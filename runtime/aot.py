@@ -24,7 +24,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tdsl.runtime import launch
-from tdsl.runtime.verify import Case, Input, cases, is_layer, learns, load, made_layer
+from tdsl.runtime.verify import cases, load
+from tdsl.runtime.verify_inputs import Case, Input, is_layer, learns, made_layer
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),

@@ -9,8 +9,6 @@ Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must c
 
 from __future__ import annotations
 
-import ast
-import copy
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ from torch.nn import Module
 from torch.overrides import TorchFunctionMode
 
 from tdsl.runtime import random
+from tdsl.runtime.verify_inputs import Case, Input, leaf, learns, output_grad, random_input, shaken
 
 # What a kernel may add to the error of eager PyTorch, in units in the last place of the greatest result.
 FLOOR = 4.0
@@ -35,26 +34,6 @@ SMALLEST, NEIGHBOURS = 64, 8
 # Inputs and gradients are of order 1: a result that cancels to less than this is measured against this.
 SMALL = 1e-2
 FORWARD, BACKWARD = 2.0, 3.0
-DTYPES = {"float": None, "f32": torch.float32, "i64": torch.int64, "i32": torch.int32, "bool": torch.bool}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One call: `shapes` and `dtypes` of the tensors, `scalars` after them, how inputs are laid out.
-
-    A dtype is `float` (the precision in turn), one of `DTYPES`, or says what the tensor holds: `below:N` labels of N
-    classes, and L among them as `below:N:L`; `positive float` and `positive f32` weights, which have no gradient.
-
-    A layer is among the tensors as `BatchNorm2d:train` or `BatchNorm2d:eval`, then options of its constructor, such as
-    `:affine=False`; its shape is how many channels it has. A `state` is a tensor that a call may change.
-    """
-
-    group: str
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[str, ...]
-    scalars: tuple[float, ...]
-    layout: str = "contiguous"
-    special: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +64,7 @@ def load(path: Path) -> ModuleType:
 def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> Outcome:
     """Run one case in both directions."""
     generator = torch.Generator().manual_seed(len(case.group) + sum(map(sum, case.shapes)))
-    inputs = [_input(s, d, dtype, case, generator, device) for s, d in zip(case.shapes, case.dtypes)]
+    inputs = [random_input(s, d, dtype, case, generator, device) for s, d in zip(case.shapes, case.dtypes)]
     function, reference = getattr(kernels, case.group), getattr(kernels, f"{case.group}_reference")
     seeds = _seeds(reference, generator)
     seed = generator.initial_seed()
@@ -95,8 +74,8 @@ def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> 
     eager = _run(lambda *a: reference(*a, *drawn), inputs, case, dtype)
     with _Exact():
         exact = _run(lambda *a: reference(*a, *drawn), inputs, case, dtype, torch.float64)
-        shaken = [_shaken(each, dtype, generator) for each in inputs]
-        nearby = _run(lambda *a: reference(*a, *drawn), shaken, case, dtype, torch.float64)
+        moved = [shaken(each, dtype, generator) for each in inputs]
+        nearby = _run(lambda *a: reference(*a, *drawn), moved, case, dtype, torch.float64)
     pairs = [(eager, exact)]
     if max(t.numel() for t in inputs if isinstance(t, Tensor)) < SMALLEST:
         pairs += [
@@ -105,7 +84,6 @@ def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> 
     return _judged(case, dtype, inputs, fused, pairs, nearby)
 
 
-Input = Tensor | Module
 Results = tuple[list[Tensor], list[Tensor | None]]
 
 
@@ -118,7 +96,7 @@ def _neighbour(
 ) -> tuple[Results, Results]:
     """Plain PyTorch in `dtype` and in float64 on inputs that differ from these in their last place."""
     full = torch.float32  # of layers, which keep it
-    moved = [_shaken(each, dtype, generator).to(getattr(each, "dtype", full)) for each in inputs]
+    moved = [shaken(each, dtype, generator).to(getattr(each, "dtype", full)) for each in inputs]
     with _Exact():
         exact = _run(reference, moved, case, dtype, torch.float64)
     return _run(reference, moved, case, dtype), exact
@@ -135,7 +113,7 @@ def _run(
 
     The gradients of the results are the same numbers whatever they are computed in.
     """
-    given = [_leaf(each, kind, computed) for each, kind in zip(inputs, case.dtypes, strict=True)]
+    given = [leaf(each, kind, computed) for each, kind in zip(inputs, case.dtypes, strict=True)]
     found = function(*given, *case.scalars)
     outputs = list(found) if isinstance(found, tuple) else [found]
     floats = [o for o in outputs if o.is_floating_point() and o.requires_grad]
@@ -143,7 +121,7 @@ def _run(
     results = [o.detach() for o in (*outputs, *_states(given, case))]
     if not floats or not leaves:
         return results, []
-    grads = [_output_grad(o, case, dtype) for o in floats]
+    grads = [output_grad(o, case, dtype) for o in floats]
     return results, list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
 
 
@@ -163,108 +141,6 @@ def _states(inputs: Sequence[Input], case: Case) -> Iterator[Tensor]:
             yield from each.buffers()
         elif kind == "state":
             yield each
-
-
-def _shaken(each: Input, dtype: torch.dtype, generator: torch.Generator) -> Input:
-    """In float64, each number changed by about a unit in the last place of `dtype`."""
-    if isinstance(each, Module):
-        copied = copy.deepcopy(each).double()
-        for tensor in (*copied.parameters(), *copied.buffers()):
-            tensor.data = _shaken_tensor(tensor.data, dtype, generator)
-        return copied
-    return _shaken_tensor(each, dtype, generator)
-
-
-def _shaken_tensor(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor
-    change = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
-    return tensor.double() * (1 + torch.finfo(dtype).eps * change.to(tensor.device))
-
-
-def learns(kind: str) -> bool:
-    """Whether a tensor of this dtype of a case has a gradient."""
-    return kind in ("float", "f32")
-
-
-def is_layer(kind: str) -> bool:
-    """Whether this stands for a layer among the tensors of a case."""
-    return ":" in kind and not kind.startswith("below:")
-
-
-def _leaf(tensor: Input, kind: str, dtype: torch.dtype | None) -> Input:
-    """What a run is given, which it may change where it is a layer or a state."""
-    if isinstance(tensor, Module) or kind == "state":
-        return copy.deepcopy(tensor).to(dtype)
-    if not tensor.is_floating_point():
-        return tensor
-    return (tensor.to(dtype) if dtype else tensor).detach().requires_grad_(learns(kind))
-
-
-def _output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
-    """Random, or expanded along all dimensions but the last, as `loss.sum()` hands it.
-
-    Not from one number: against a constant gradient a softmax cancels to nothing but rounding.
-    """
-    generator = torch.Generator().manual_seed(output.numel())
-    shape = output.shape[-1:] if case.layout == "expanded" else output.shape
-    return torch.randn(shape, generator=generator).to(dtype).to(output).expand(output.shape)
-
-
-def made_layer(kind: str, channels: int, generator: torch.Generator) -> Module:
-    """A layer as a case names it, its parameters and statistics random."""
-    name, mode, *options = kind.split(":")
-    given = {key: ast.literal_eval(value) for key, _, value in (option.partition("=") for option in options)}
-    layer: Module = getattr(torch.nn, name)(channels, **given).train(mode == "train")
-    for key, tensor in (*layer.named_parameters(), *layer.named_buffers()):
-        if tensor.is_floating_point():
-            draw = torch.randn(tensor.shape, generator=generator)
-            tensor.data = draw.abs() + 0.5 if key == "running_var" else draw
-    return layer
-
-
-def _input(
-    shape: tuple[int, ...], kind: str, dtype: torch.dtype, case: Case, generator: torch.Generator, device: str
-) -> Input:
-    """Random values in the case's memory layout, which they are given on the device: a copy would be contiguous."""
-    if is_layer(kind):
-        return made_layer(kind, shape[0], generator).to(device)
-    if kind == "state":
-        return (torch.rand(shape, generator=generator) + 0.5).to(device)
-    if kind == "bool":
-        return (torch.rand(shape, generator=generator) < 0.5).to(device)
-    if kind.startswith("below:"):
-        return _labels(kind, shape, generator).to(device)
-    if kind.endswith("f32"):
-        dtype = torch.float32
-    elif not kind.endswith("float"):
-        return torch.randint(0, 8, shape, generator=generator, dtype=DTYPES[kind]).to(device)
-    if not learns(kind):
-        return (torch.rand(shape, generator=generator) + 0.5).to(device, dtype)
-    if case.layout == "channels_last" and len(shape) > 2:
-        moved = (shape[0], *shape[2:], shape[1])
-        return torch.randn(moved, generator=generator).to(device, dtype).movedim(-1, 1)
-    if case.layout == "transposed" and len(shape) > 1:
-        swapped = (*shape[:-2], shape[-1], shape[-2])
-        return torch.randn(swapped, generator=generator).to(device, dtype).transpose(-1, -2)
-    if case.layout == "sliced" and shape:
-        wide = (*shape[:-1], 2 * shape[-1] + 1)
-        return torch.randn(wide, generator=generator).to(device, dtype)[..., 1::2]
-    if case.layout == "expanded" and len(shape) > 1:
-        return torch.randn((1, *shape[1:]), generator=generator).to(device, dtype).expand(shape)
-    values = torch.randn(shape, generator=generator).to(device, dtype)
-    if case.special and kind == "float" and values.numel() > 2:  # parameters are finite
-        flat = values.view(-1)
-        flat[0], flat[values.numel() // 2] = float("nan"), float("inf")
-    return values
-
-
-def _labels(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Labels of as many classes as `below:N` says; of `below:N:L` every fourth or so is L."""
-    _, classes, *other = kind.split(":")
-    labels = torch.randint(0, max(int(classes), 1), shape, generator=generator)
-    replaced = torch.rand(shape, generator=generator) < 0.25
-    return torch.where(replaced, int(other[0]), labels) if other else labels
 
 
 def _seeds(reference: Callable[..., Any], generator: torch.Generator) -> bool:

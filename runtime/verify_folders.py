@@ -20,7 +20,8 @@ from types import ModuleType
 import torch
 
 from tdsl.runtime import launch
-from tdsl.runtime.verify import Case, Outcome, cases, dtypes, load, verify
+from tdsl.runtime.verify import Outcome, cases, dtypes, load, verify
+from tdsl.runtime.verify_inputs import Case
 
 # Each process takes half a gigabyte of the GPU's memory, and a core while it compiles.
 MOST_JOBS = 16

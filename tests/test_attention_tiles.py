@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tdsl.runtime import aot, attention_tiles
-from tdsl.runtime.verify import Case
+from tdsl.runtime.verify_inputs import Case
 from tests.attention_cases import Variant, built
 
 SHARED = {"sm_80": 99 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}

@@ -194,11 +194,10 @@ def test_kernels_compile_ahead_of_time_without_spills(
     folder: Path, shape: tuple[int, ...], layout: str, dtype: torch.dtype
 ) -> None:
     from tdsl.runtime import aot, verify
+    from tdsl.runtime.verify_inputs import Case
 
     kernels = verify.load(folder / "kernels.py")
-    case = verify.Case(
-        "batch_norm_add_gelu", (shape, shape, shape[1:2]), ("float", "float", "BatchNorm2d:train"), (), layout
-    )
+    case = Case("batch_norm_add_gelu", (shape, shape, shape[1:2]), ("float", "float", "BatchNorm2d:train"), (), layout)
     launches = aot.launches(kernels, case, dtype)
     found = [aot.compiled(each, target, dtype) for each in launches for target in aot.TARGETS]
     assert len({each.kernel for each in found}) == 5

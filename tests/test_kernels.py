@@ -137,6 +137,7 @@ BROADCASTS = {
         "scale: [D, 1] = ones();shift: [D, 1] = ones()",
         "float[B, D, T]",
     ),
+    "Mask": ("m: bool[B, D]", "return where(m, 2, scale) + scale", "scale: [1] = ones()"),
     "Partial": ("x: float[B, T, D], m: float[B, 1, D]", "return tanh(x * m) + m", "", "float[B, T, D]"),
     "Positions": ("x: float[B, T, D], p: float[T, D]", "return tanh(x + p) * p", "", "float[B, T, D]"),
     "RowOfThree": ("x: float[B, T, D], s: float[B, T, 1]", "return tanh(x * s) + s", "", "float[B, T, D]"),

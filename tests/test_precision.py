@@ -264,6 +264,19 @@ def test_conformance_gpt_trains_in_bf16(tmp_path: Path) -> None:
     assert log[2]["loss"] < log[0]["loss"]
 
 
+def test_gradients_in_full_lie_in_memory_as_what_they_are_made_of(tmp_path: Path) -> None:
+    """That of a parameter is of another dtype than the result's, which may come transposed."""
+    place = (
+        "module Place(D: int = 7) {{ param at: [D, D] = ones(); forward(x: float[D, D]) -> float[D, D] {{ {} }} }}\n"
+    )
+    program = place.replace("; ", "\n").format("return 2 * (x * 0.5 + 0.3 * at) + 1") + NETWORK.replace(
+        "PRECISION", "f16"
+    )
+    files = emitted(pipeline.run(built(program)))
+    assert "d_at = torch.empty_like(d_y, dtype=torch.float32)" in files["kernels.py"]
+    assert disagreements(written(files, tmp_path), ["float16"]) == []
+
+
 @pytest.mark.parametrize(
     "forward",
     [

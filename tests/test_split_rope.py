@@ -171,9 +171,10 @@ def test_one_kernel_each_way(tmp_path: Path) -> None:
     import torch
 
     from tdsl.runtime import aot, verify
+    from tdsl.runtime.verify_inputs import Case
 
     kernels = verify.load(written(emitted(compiled(FOUND["Grouped"])), tmp_path) / "kernels.py")
-    case = verify.Case("split_rope", ((B, T, (H + 2 * G) * D),), ("float",), (H, G, D))
+    case = Case("split_rope", ((B, T, (H + 2 * G) * D),), ("float",), (H, G, D))
     launches = aot.launches(kernels, case, torch.float32)
     assert [each.name for each in launches] == ["_split_rope_forward", "_split_rope_backward"]
 

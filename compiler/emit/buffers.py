@@ -51,6 +51,10 @@ class BufferWriter(GroupNames):
         if port.layout is Layout.FULL:
             if self._shape_of() == f"{like}.shape" and self._like_port().window is None:
                 return f"torch.empty_like({like}{dtype})"
+            # What a kernel takes in whatever order it lies in memory, its results must lie in, too.
+            whole = next((name for p, name in self.host.items() if self._is_whole(p)), "")
+            if whole and self._is_dense(self.plan.forward):
+                return f"torch.empty_like({whole}, dtype={self._dtype_of(port.type)})"
             return f"{like}.new_empty(shape{dtype})"
         return f"{like}.new_empty({self._row_shape(port)}{dtype})"
 
@@ -146,6 +150,8 @@ class BufferWriter(GroupNames):
 
     def _dtype_of(self, type: TensorType) -> str:
         """The dtype of a result, as text."""
+        if not type.is_float:
+            return TORCH_DTYPES[type.dtype]
         if self.low is not None:
             return self.low.text if type.dtype == "float" else "torch.float32"
         return f"{self._like()}.dtype"

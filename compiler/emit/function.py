@@ -156,21 +156,28 @@ class FunctionWriter(BufferWriter):
         like_type = next(p.type for p, n in self._gradients_of().items() if n == like)
         dtype = self._dtype_beside(g.port.type, like_type)
         if g.layout is Layout.FULL:
-            alike = self._alike(g.port)
-            return f"torch.empty_like({alike})" if alike else f"{like}.new_empty(shape{dtype})"
+            return self._gradient_alike(g.port) or f"{like}.new_empty(shape{dtype})"
         if g.layout is Layout.ROW:  # rows' shares of a sum are kept in float32
             return f"{like}.new_empty(n_rows{', dtype=torch.float32' if g.port.runs else dtype})"
         assert self.plan.backward is not None
         return self._sums(like, g.layout, self.plan.backward)
 
-    def _alike(self, port: Port) -> str:
-        """A tensor of the space's shape, as the kernel takes it, with a port's dtype; empty where none is at hand."""
+    def _gradient_alike(self, port: Port) -> str:
+        """A tensor like one of the whole space, as the kernel takes it; empty where any contiguous one will do."""
         saved = {self.host[p]: p.type for p in self.kernel.saved_inputs if self._is_whole(p) and p.window is None}
         grads = {
             n: p.type for p, n in self._gradients_of().items() if p.layout is Layout.FULL and n in self._read_grads()
         }
         types = {**saved, **grads}
-        return next((name for name, type in types.items() if type.dtype == port.type.dtype), "")
+        same = next((name for name, type in types.items() if type.dtype == port.type.dtype), "")
+        if same:
+            return f"torch.empty_like({same})"
+        # What a kernel takes in whatever order it lies in memory, its gradients must lie in, too.
+        assert self.plan.backward is not None
+        if not types or not self._is_dense(self.plan.backward):
+            return ""
+        name, type = next(iter(types.items()))
+        return f"torch.empty_like({name}{self._dtype_beside(port.type, type)})"
 
     def _read_grads(self) -> list[str]:
         return [n for p, n in self.grads.items() if self._used(p.value)]
