@@ -385,8 +385,8 @@ def test_a_plain_step_by_hand(tmp_path: Path) -> None:
 
 def test_a_compiled_step_has_its_kernels(tmp_path: Path) -> None:
     plain, emitted = (step(program(), tmp_path, how) for how in ("plain", "emitted"))
-    assert emitted[FORWARD].pop("_silu_forward") == (1, 2 * H)
-    assert emitted[BACKWARD].pop("_silu_backward") == (1, 3 * H)
+    assert emitted[FORWARD].pop("_silu_mul_forward") == (1, 2 * H)
+    assert emitted[BACKWARD].pop("_silu_mul_backward") == (1, 3 * H)
     for phase, names in ((FORWARD, ("mm", "addmm", "_log_softmax", "nll_loss_forward")), (BACKWARD, ("mm", "sum"))):
         assert {name: emitted[phase][name] for name in names} == {name: plain[phase][name] for name in names}
     assert not {"silu", "silu_backward"} & {*emitted[FORWARD], *emitted[BACKWARD]}
@@ -441,7 +441,7 @@ def test_runs_of_every_kind_are_counted(name: str, tmp_path: Path) -> None:
 def test_parts_of_a_batch_are_passes_of_their_own(tmp_path: Path) -> None:
     whole, parts = (step(program(run=run), tmp_path, "emitted") for run in ("", "accumulate = 3"))
     assert parts[FORWARD]["mm"] == (3, whole[FORWARD]["mm"][1] + 2 * A)
-    assert parts[BACKWARD]["_silu_backward"] == (3, whole[BACKWARD]["_silu_backward"][1])
+    assert parts[BACKWARD]["_silu_mul_backward"] == (3, whole[BACKWARD]["_silu_mul_backward"][1])
 
 
 def test_averages_and_scaled_gradients_count(tmp_path: Path) -> None:
