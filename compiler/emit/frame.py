@@ -103,8 +103,7 @@ def _tensors(group: Group, named: Named) -> str:
     low = low_precision(group)
     full = [n for v, n in named.inputs.items() if low is not None and v.type.dtype == "f32"]
     found = [n for n in named.inputs.values() if n not in full]
-    listed = f"{full[0]}," if len(full) == 1 else ", ".join(full)
-    found += [f"float32=({listed})"] if full else []
+    found += [f"float32=({', '.join(full)}{',' if len(full) == 1 else ''})"] if full else []
     made = low is not None and not any(v.type.dtype == "float" for v in named.inputs)
     return ", ".join([*found, f"writes={low.text}"] if low is not None and made else found)
 
