@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from tdsl.compiler.emit.plan import low_precision
 from tdsl.compiler.ir import Group, Scalar
+from tdsl.compiler.precision import low_precision
 from tdsl.compiler.size import Size, Symbol
 from tdsl.compiler.structured.template import template_of
 

@@ -16,7 +16,7 @@ import torch
 from tdsl.runtime import launch
 
 # Rows of a result and of its gradient that a program of the backward multiplies.
-DELTA_ROWS = 32
+DELTA_ROWS = 16
 # Rows of up to so many columns share a block.
 WIDTHS = (64, 128, 256)
 # Queries, keys, warps and stages.
@@ -94,7 +94,7 @@ FULL: Mapping[str, Mapping[str, Blocks]] = {
         "gfx": ((32, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     },
     "backward_bias rich": {
-        "sm_80": ((64, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1)),
+        "sm_80": ((64, 32, 8, 1), (32, 16, 8, 1), (16, 16, 4, 1)),
         "gfx": ((64, 32, 4, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
     },
 }

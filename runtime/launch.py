@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-# Programs that sum over rows each leave a row of partial sums. A constant, not the number of multiprocessors, so that
-# sums come out the same on every GPU; 264 is two for each of an H100's 132.
-MOST_PROGRAMS = 264
+# Programs that sum over rows each leave a row of partial sums. Constants, not the number of multiprocessors, so that
+# sums come out the same on every GPU: two for each of an H100's 132, eight where each still has many blocks to add up.
+FEW_PROGRAMS, MOST_PROGRAMS = 264, 1056
+MANY_BLOCKS = 32
 # Rows that do not fit in registers are walked over in blocks of this many columns.
 CHUNK = 2048
 # How many programs count what a loss is a mean over; a power of two.
@@ -185,19 +186,23 @@ def flat_tile() -> Tile:
 def row_tile(n_cols: int, live: int, longest: int = 16384) -> Tile:
     """For kernels that hold whole rows of `n_cols`: `live` is how many blocks of a row are in registers at once.
 
-    Narrow rows share a program, about 2,048 elements in it; wide ones get more warps, so that a thread holds about 64
-    values. Rows of more than `longest` columns are walked in blocks of that many.
+    Narrow rows share a program, 2,048 elements in it, fewer where much is live; wide ones get more warps, so that a
+    thread holds about 64 values, but not so many that the warps wait for one another more than they compute. Rows of
+    more than `longest` columns are walked in blocks of that many.
     """
     cols = min(power_of_two(n_cols), longest)
-    rows = max(1, min(2048 // cols, 64))
-    warps = power_of_two(rows * cols * max(live, 1) // (32 * 64))
-    return Tile(rows, cols, max(1, min(warps, 16)))
+    elements = 2048 if live <= 10 else 1024
+    rows = max(1, min(elements // cols, 64))
+    values = rows * cols * max(live, 1)
+    # With 16 warps a thread has 64 registers, or there is no room for a second program.
+    most = 16 if values <= 16 * 32 * 52 else 8
+    return Tile(rows, cols, max(1, min(power_of_two(values // (32 * 64)), max(cols // 256, 4), most)))
 
 
 def column_tile(n_cols: int) -> Tile:
     """For kernels without sums over a row: columns are split among programs."""
     cols = min(power_of_two(n_cols), 1024)
-    return Tile(max(1, min(1024 // cols, 64)), cols, 4)
+    return Tile(max(1, min(2048 // cols, 64)), cols, 4)
 
 
 class Runs(NamedTuple):
@@ -247,7 +252,8 @@ def matrix(x: Tensor, n_rows: int, n_cols: int) -> Tensor:
 
 def programs(count: int, block: int) -> int:
     """How many programs share so many rows (or elements), `block` at once, and add up what each takes; 0 of none."""
-    return min(-(-count // block), MOST_PROGRAMS)
+    blocks = -(-count // block)
+    return min(blocks, max(FEW_PROGRAMS, blocks // MANY_BLOCKS), MOST_PROGRAMS)
 
 
 def reference_backward(

@@ -1,7 +1,8 @@
 """Counter-based random numbers in plain PyTorch: the numbers that the emitted kernels draw, bit for bit.
 
 A draw is a function of a seed and the element's index (Philox-4x32-10; Salmon et al., "Parallel random numbers: as easy
-as 1, 2, 3", 2011). So a backward draws again what its forward drew, and nothing is stored.
+as 1, 2, 3", 2011). So a backward draws again what its forward drew, and nothing is stored. A counter gives four words:
+four numbers of [0, 1), or one of a normal distribution.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ def next_seed() -> int:
     return int(torch.randint(1 << 62, ()).item())
 
 
-def philox(seed: int, count: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """The first two words of Philox for the counters 0 to `count` - 1: int64 [count] each, in [0, 2^32)."""
+def philox(seed: int, count: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The words of Philox for the counters 0 to `count` - 1: int64 [count] each, in [0, 2^32)."""
     index = torch.arange(count, dtype=torch.int64, device=device)
     c0, c1 = index & _WORD, index >> 32
     c2 = c3 = torch.zeros_like(index)
@@ -33,7 +34,7 @@ def philox(seed: int, count: int, device: torch.device | str = "cpu") -> tuple[T
         c0, c2 = ((b >> 32) & _WORD) ^ c1 ^ key_a, ((a >> 32) & _WORD) ^ c3 ^ key_b
         c1, c3 = b & _WORD, a & _WORD
         key_a, key_b = (key_a + _KEY_A) & _WORD, (key_b + _KEY_B) & _WORD
-    return c0, c1
+    return c0, c1, c2, c3
 
 
 def _unit(words: Tensor, like: Tensor) -> Tensor:
@@ -44,13 +45,14 @@ def _unit(words: Tensor, like: Tensor) -> Tensor:
 
 def uniform(like: Tensor, seed: int) -> Tensor:
     """Numbers of [0, 1) in the shape of `like`."""
-    words, _ = philox(seed, like.numel(), like.device)
-    return _unit(words, like)
+    count = like.numel()
+    words = torch.stack(philox(seed, -(-count // 4), like.device), dim=1)
+    return _unit(words.reshape(-1)[:count], like)
 
 
 def gaussian(like: Tensor, seed: int) -> Tensor:
     """Numbers of N(0, 1) in the shape of `like` (Box and Muller)."""
-    a, b = philox(seed, like.numel(), like.device)
+    a, b, _, _ = philox(seed, like.numel(), like.device)
     return torch.sqrt(-2.0 * torch.log(1.0 - _unit(a, like))) * torch.cos(2 * math.pi * _unit(b, like))
 
 

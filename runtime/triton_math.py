@@ -214,13 +214,12 @@ def power(x, exponent):
 
 
 @triton.jit
-def _bits(seed, offsets):
-    """Philox-4x32-10 of the element's index: two words of 32 bits."""
-    low = (offsets & 0xFFFFFFFF).to(tl.uint32)
-    high = (offsets >> 32).to(tl.uint32)
+def _words(seed, counters):
+    """Philox-4x32-10: four words of 32 bits for each counter."""
+    low = (counters & 0xFFFFFFFF).to(tl.uint32)
+    high = (counters.to(tl.int64) >> 32).to(tl.uint32)
     zero = low * 0
-    a, b, _, _ = tl.philox(seed, low, high, zero, zero)
-    return a, b
+    return tl.philox(seed, low, high, zero, zero)
 
 
 @triton.jit
@@ -230,10 +229,29 @@ def _unit(bits):
 
 
 @triton.jit
-def uniform(seed, offsets):
-    """One number of [0, 1) an element; `runtime.random.uniform` draws the same."""
-    a, _ = _bits(seed, offsets)
-    return _unit(a)
+def uniform_at(seed, offsets):
+    """One number of [0, 1) an element; `runtime.random.uniform` draws the same. Four elements share a counter."""
+    a, b, c, d = _words(seed, offsets >> 2)
+    at = offsets & 3
+    return _unit(tl.where(at < 2, tl.where(at == 0, a, b), tl.where(at == 2, c, d)))
+
+
+@triton.jit
+def uniform(seed, first, count: tl.constexpr, run: tl.constexpr):
+    """`uniform_at` of `count` offsets that follow `first`, one number or [R, 1]: [count] or [R, count].
+
+    Where four divides `run`, it divides `first`: then counters are not drawn again for each of their four numbers.
+    """
+    fast: tl.constexpr = run % 4 == 0 and count % 4 == 0
+    steps = tl.arange(0, count // 4 if fast else count)
+    if len(first.shape) == 2:
+        steps = steps[None, :]
+    if fast:
+        a, b, c, d = _words(seed, (first >> 2) + steps)
+        found = _unit(tl.interleave(tl.interleave(a, c), tl.interleave(b, d)))
+    else:
+        found = uniform_at(seed, first + steps)
+    return found
 
 
 @triton.jit
@@ -252,7 +270,7 @@ def _cos_turns(turns):
 @triton.jit
 def gaussian(seed, offsets):
     """One number of N(0, 1) an element (Box and Muller); `runtime.random.gaussian` draws the same."""
-    a, b = _bits(seed, offsets)
+    a, b, _, _ = _words(seed, offsets)
     radius = tl.sqrt_rn(-2.0 * tl.log(1.0 - _unit(a)))
     return radius * _cos_turns(_unit(b))
 

@@ -201,7 +201,7 @@ def judge(use: Use) -> tuple[str, float]:
 
     Twice (of gradients three times) the error of eager PyTorch, what the result changes by where its inputs do by a
     unit in the last place, and a few such units of the result: of a gradient, of what it is the difference of, since
-    kernels subtract what queries have in common only after it is rounded.
+    kernels subtract what queries have in common only after it is rounded; for the values, one of what scores are.
     """
     made = make(use)
     found, eager = run(kernel(use), made), run(reference(use), made)
@@ -238,8 +238,8 @@ def compared(
     return "", float((a - c).abs().max() / allowed)
 
 
-def cancelled(use: Use, made: Made) -> list[Tensor | None]:
-    """For each tensor, the sizes of the terms that its gradient is the sum of; None where nothing cancels."""
+def cancelled(use: Use, made: Made) -> list[Tensor]:
+    """For each tensor, the sizes of the terms that its gradient is the sum of, or of those of the weights in it."""
     variant, named = use.variant, made.named
     q, k, v = [t.double() for t in (made.tensors[:1] * 3 if variant.alone else made.tensors[:3])]
     bias = made.tensors[-1].double() if variant.bias is not None else None
@@ -258,8 +258,25 @@ def cancelled(use: Use, made: Made) -> list[Tensor | None]:
     scale = abs(named.get("scale", variant.width**-0.5))
     d_q = scale * terms @ wide[0].abs()
     d_k = (scale * terms.mT @ q.abs()).unflatten(1, (variant.groups, shared)).sum(2)
-    found = [d_q + d_k] if variant.alone else [d_q, d_k, None]
+    if variant.alone:
+        found = [d_q + d_k]
+    else:
+        sizes = _score_sizes(scale * q.abs() @ wide[0].abs().mT, bias, named.get("softcap"))
+        d_v = (kept * weights * sizes).mT @ made.d_y.double().abs()
+        # Scores are in float32 whatever the tensors are, and of those terms nothing else is rounded: one unit of it.
+        unit = torch.finfo(torch.float32).eps / (FLOOR * torch.finfo(use.dtype).eps)
+        found = [d_q, d_k, unit * d_v.unflatten(1, (variant.groups, shared)).sum(2)]
     return [*found, *([terms.sum_to_size(made.tensors[-1].shape)] if variant.bias is not None else [])]
+
+
+def _score_sizes(products: Tensor, bias: Tensor | None, softcap: float | None) -> Tensor:
+    """How great the terms of each score are, those of its product being `products`.
+
+    The backward takes a weight from its score, summed anew, perhaps in another order, and from what the forward found
+    the logarithm of their sum to be: it is off by what these are rounded to, where a softmax divides that out.
+    """
+    sizes = products if softcap is None else products.clamp(max=softcap)
+    return sizes if bias is None else sizes + bias.abs().masked_fill(bias.isinf(), 0.0)
 
 
 # Random uses ---------------------------------------------------------------------------------------------------------

@@ -1,8 +1,13 @@
-"""Options of the test run."""
+"""Options of the test run, and what holds for every test."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import pytest
+
+from tests.running import MODULES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,3 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(autouse=True)
+def no_program_is_left_behind() -> Iterator[None]:
+    """The next test would import the modules of this one's program instead of its own."""
+    before = set(sys.path)
+    yield
+    assert not sys.modules.keys() & set(MODULES), "use tests.running.importable"
+    assert set(sys.path) == before, "use tests.running.importable"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,6 +29,7 @@ from tdsl.runtime import launch, random
 from tests.helpers import UNFUSED, built, emitted, graph_of, written
 from tests.random_programs_data import Program
 from tests.random_programs_text import LIBRARY
+from tests.running import importable
 
 SEED = 1 << 40
 LOW = {"bf16": torch.bfloat16, "f16": torch.float16}
@@ -38,18 +38,13 @@ Results = list[Tensor | None]
 
 def load(folder: Path) -> ModuleType:
     """`model.py` of a folder, with the `kernels` beside it."""
-    sys.modules.pop("kernels", None)
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try:
-        spec = importlib.util.spec_from_file_location(f"_model_{abs(hash(str(folder)))}", folder / "model.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
+    spec = importlib.util.spec_from_file_location(f"_model_{abs(hash(str(folder)))}", folder / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with importable(folder):
         spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(folder))
+    return module
 
 
 # Programs ------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from tests.helpers import compiled, emitted, written
+
+# The files of a project: those of every program have the same names.
+MODULES = ("checkpoint", "data", "evaluate", "kernels", "model", "train")
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Within, the modules of a folder can be imported; before and after, none of those names is known."""
+    _forget()
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        _forget()
+
+
+def _forget() -> None:
+    for name in MODULES:
+        sys.modules.pop(name, None)
 
 
 def executed(text: str, folder: Path) -> Any:
@@ -18,13 +42,8 @@ def executed(text: str, folder: Path) -> Any:
 def loaded(folder: Path) -> Any:
     """The names of a `model.py`."""
     space: dict[str, Any] = {"__name__": "model"}
-    sys.path.insert(0, str(folder))
-    sys.modules.pop("kernels", None)
-    try:
+    with importable(folder):
         exec(compile((folder / "model.py").read_text(encoding="utf-8"), folder / "model.py", "exec"), space)
-    finally:
-        sys.path.remove(str(folder))
-        sys.modules.pop("kernels", None)
     return SimpleNamespace(**space)
 
 

@@ -15,6 +15,7 @@ from tdsl.compiler.emit.project import Options, emit, write
 from tdsl.compiler.emit.train import unsupported
 from tdsl.runtime.training import shares
 from tests.helpers import built, compiled
+from tests.running import importable
 from tests.test_emit_train import EXAMPLES, trained
 
 Tensors = dict[str, torch.Tensor]
@@ -113,12 +114,11 @@ MIXING = [
 
 
 @pytest.fixture
-def gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], tuple[Tensors, Tensors]]]:
+def gradients(tmp_path: Path) -> Iterator[Callable[[str], tuple[Tensors, Tensors]]]:
     """The gradients of a batch as a whole, and in four parts, by the emitted code."""
 
     def found(text: str) -> tuple[Tensors, Tensors]:
         write(emit(compiled(text, name=EXAMPLES / "program.model"), Options("digits", root=str(EXAMPLES))), tmp_path)
-        monkeypatch.syspath_prepend(str(tmp_path))
         script = runpy.run_path(str(tmp_path / "train.py"))
         batch = next(iter(script["data"].batches("train", 24, seed=0)))
         torch.manual_seed(0)
@@ -131,9 +131,8 @@ def gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
             (script["loss"](model, part) * share).backward()
         return whole, taken(model)
 
-    yield found
-    for name in ("model", "data", "kernels"):
-        sys.modules.pop(name, None)
+    with importable(tmp_path):
+        yield found
 
 
 def taken(model: torch.nn.Module) -> Tensors:

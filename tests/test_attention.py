@@ -123,7 +123,7 @@ def test_a_query_that_sees_nothing_yields_zeros_and_no_nan() -> None:
             "F.scaled_dot_product_attention(q, k, v, dropout_p=0.1 if self.training else 0.0)",
         ),
         ("attention(q, k, v, true, 4)", "kernels.attention(q, k, v)"),
-        ("attention(q, k, v, scale=s, window=w)", "kernels.attention(q, k, v, self.w, self.s)"),
+        ("attention(q, k, v, scale=s, window=w)", "kernels.attention(q, k, v, self.s, self.w)"),
     ],
 )
 def test_pytorch_s_own_is_called_where_it_has_what_is_asked_for(call: str, text: str) -> None:

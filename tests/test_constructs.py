@@ -500,7 +500,7 @@ def test_modules_track_values(tmp_path: Path) -> None:
 def test_the_text_of_tracking() -> None:
     module_text = TRACKING.partition("data Digits")[0]
     assert source(module_text, "Block") == (
-        'y = self.l(x)  # [B, dim]\nmean = kernels.mean(y)\ntracking.add("norm", mean)\nreturn y\n'
+        'y = self.l(x)  # [B, dim]\nmean = kernels.pow_mean(y)\ntracking.add("norm", mean)\nreturn y\n'
     )
     assert "from tdsl.runtime import tracking\n" in emitted(compiled(module_text))["model.py"]
 

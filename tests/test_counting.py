@@ -385,11 +385,16 @@ def test_a_plain_step_by_hand(tmp_path: Path) -> None:
 
 def test_a_compiled_step_has_its_kernels(tmp_path: Path) -> None:
     plain, emitted = (step(program(), tmp_path, how) for how in ("plain", "emitted"))
-    assert emitted[FORWARD].pop("_silu_forward") == (1, 2 * H)
-    assert emitted[BACKWARD].pop("_silu_backward") == (1, 3 * H)
-    for phase, names in ((FORWARD, ("mm", "addmm", "_log_softmax", "nll_loss_forward")), (BACKWARD, ("mm", "sum"))):
+    assert emitted[FORWARD].pop("_silu_mul_forward") == (1, 2 * H)
+    assert emitted[BACKWARD].pop("_silu_mul_backward") == (1, 3 * H)
+    # Two numbers a row; and what the rows are counted in, which the forward writes or reads.
+    rows, counts = 2 * 12 * 4, launch.COUNTS * 4
+    assert emitted[FORWARD].pop("_cross_entropy_forward") == (1, Y + LABELS + rows + 2 * counts + LOSS)
+    assert emitted[BACKWARD].pop("_cross_entropy_backward") == (1, Y + LABELS + rows + counts + LOSS + Y)
+    for phase, names in ((FORWARD, ("mm", "addmm")), (BACKWARD, ("mm", "sum"))):
         assert {name: emitted[phase][name] for name in names} == {name: plain[phase][name] for name in names}
-    assert not {"silu", "silu_backward"} & {*emitted[FORWARD], *emitted[BACKWARD]}
+    replaced = {"silu", "silu_backward", "_log_softmax", "nll_loss_forward", "nll_loss_backward"}
+    assert not replaced & {*emitted[FORWARD], *emitted[BACKWARD]}
 
 
 def test_low_precision_is_that_of_autocast(tmp_path: Path) -> None:
@@ -441,7 +446,7 @@ def test_runs_of_every_kind_are_counted(name: str, tmp_path: Path) -> None:
 def test_parts_of_a_batch_are_passes_of_their_own(tmp_path: Path) -> None:
     whole, parts = (step(program(run=run), tmp_path, "emitted") for run in ("", "accumulate = 3"))
     assert parts[FORWARD]["mm"] == (3, whole[FORWARD]["mm"][1] + 2 * A)
-    assert parts[BACKWARD]["_silu_backward"] == (3, whole[BACKWARD]["_silu_backward"][1])
+    assert parts[BACKWARD]["_silu_mul_backward"] == (3, whole[BACKWARD]["_silu_mul_backward"][1])
 
 
 def test_averages_and_scaled_gradients_count(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.emit.project import Options, emit, write
 from tdsl.compiler.emit.train import emit_train, unsupported
 from tests.helpers import ROOT, built, compiled
+from tests.running import importable
 
 EXAMPLES = ROOT / "examples"
 LOSS = "cross_entropy(model(batch.pixels), batch.label)"
@@ -184,10 +184,8 @@ def test_a_loss_may_have_a_name_and_no_name_twice() -> None:
     assert not unit_of("    epochs = 1\n", again).runs["digits"].accumulation.possible
 
 
-def test_what_is_evaluated_is_what_the_checkpoint_tool_loads(tmp_path: Path, monkeypatch: Any) -> None:
+def test_what_is_evaluated_is_what_the_checkpoint_tool_loads(tmp_path: Path) -> None:
     weights = trained(tmp_path, program("    steps = 3\n", f"return {LOSS}"))
-    monkeypatch.syspath_prepend(str(tmp_path / "emitted"))
-    loaded = runpy.run_path(str(tmp_path / "emitted" / "checkpoint.py"))["load"](out=tmp_path)
-    for name in ("model", "data"):
-        sys.modules.pop(name, None)
+    with importable(tmp_path / "emitted"):
+        loaded = runpy.run_path(str(tmp_path / "emitted" / "checkpoint.py"))["load"](out=tmp_path)
     assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())

@@ -12,6 +12,7 @@ import torch
 from tdsl.compiler.build.program import build
 from tdsl.dsl.resolve import load
 from tests.helpers import built, emitted, tdsl, written
+from tests.running import loaded
 from tests.test_emit_train import EXAMPLES
 
 DATA = """
@@ -93,12 +94,10 @@ def test_a_field_that_would_mix_rows_is_refused(field: str, tmp_path: Path) -> N
     assert "dim=-1" in ran.stderr
 
 
-def test_powers_of_parameters_are_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_powers_of_parameters_are_sizes(tmp_path: Path) -> None:
     unit = built("module M(r: int = 3) {\n    l = Linear(r ** 2, 2 * r ** 3)\n"
                  "    forward(x: float[B, r * r]) -> float[B, 2 * r * r * r] { return l(x) }\n}\n")  # fmt: skip
-    monkeypatch.syspath_prepend(str(written(emitted(unit), tmp_path)))
-    monkeypatch.delitem(__import__("sys").modules, "model", raising=False)
-    model = __import__("model").M()
+    model = loaded(written(emitted(unit), tmp_path)).M()
     assert model(torch.zeros(2, 9)).shape == (2, 54)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.helpers import SHARED, compiled, emitted, python, tdsl, written
+from tests.running import executed
 from tests.test_build import mistakes
 
 # A network whose body fuses to one kernel, and its gradient and the gradient's gradient with respect to the input.
@@ -41,25 +42,9 @@ def field(model: nn.Module, p: Tensor) -> Tensor:
     return found
 
 
-def executed(text: str, folder: Path) -> dict[str, object]:
-    """The emitted `model.py` and `kernels.py`, run here."""
-    import sys
-
-    written(emitted(compiled(text)), folder)
-    space: dict[str, object] = {"__name__": "model"}
-    sys.path.insert(0, str(folder))
-    try:
-        sys.modules.pop("kernels", None)
-        exec((folder / "model.py").read_text(), space)
-    finally:
-        sys.path.remove(str(folder))
-        sys.modules.pop("kernels", None)
-    return space
-
-
 def test_gradients_of_gradients_are_those_of_pytorch(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = executed(FIELD, tmp_path)["Curvature"]().double()  # type: ignore[operator]
+    model = executed(FIELD, tmp_path).Curvature().double()
     p = torch.randn(5, 2, dtype=torch.float64)
     wanted_p = p.clone().requires_grad_()
     u = field(model.field, wanted_p)
@@ -140,7 +125,7 @@ module M() {
     }
 }
 """
-    model = executed(text, tmp_path)["M"]().double()  # type: ignore[operator]
+    model = executed(text, tmp_path).M().double()
     x = torch.randn(4, 3, dtype=torch.float64)
     z = (x * 2).requires_grad_()
     y = (torch.tanh(z * model.weight) * z).sum()
@@ -160,7 +145,7 @@ module M() {
     }
 }
 """
-    found = executed(text, tmp_path)["M"]()(torch.randn(2, 3))  # type: ignore[operator]
+    found = executed(text, tmp_path).M()(torch.randn(2, 3))
     assert torch.equal(found, torch.zeros(2, 3))
 
 
@@ -219,7 +204,7 @@ module M() {
     }
 }
 """
-    model = executed(text, tmp_path)["M"]().double()  # type: ignore[operator]
+    model = executed(text, tmp_path).M().double()
     x = torch.randn(4, 3, dtype=torch.float64)
     leaf = x.clone().requires_grad_()
     z = torch.tanh(leaf) * leaf.sum(-1, keepdim=True)

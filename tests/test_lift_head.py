@@ -69,9 +69,8 @@ def test_the_keyword_is_a_name_that_the_module_has_not() -> None:
 
 def test_a_layer_has_its_bias() -> None:
     model, loss = texts(program(modules=net("        return head(tanh(embed(tokens)))")))
-    assert (
-        "        hidden = torch.tanh(self.embed(tokens))\n        return self.head(hidden) if head else hidden" in model
-    )
+    hidden = "torch.tanh(kernels.embedding(tokens, self.embed.weight))"
+    assert f"        hidden = {hidden}\n        return self.head(hidden) if head else hidden" in model
     assert "    model.head.weight,\n    model.head.bias,\n    batch.targets.flatten(0, 1),\n" in "\n".join(loss)
 
 
@@ -98,7 +97,7 @@ module Words(vocab: int) {
 def test_a_head_may_be_that_of_a_module_within() -> None:
     model, loss = texts(program(modules=NESTED))
     assert "return self.out(hidden) if head else hidden" in model
-    assert "return self.decoder(self.embed(tokens), head=head)" in model
+    assert "return self.decoder(kernels.embedding(tokens, self.embed.weight), head=head)" in model
     assert "return self.inner(tokens, head=head)" in model
     assert "model.inner.decoder.out.weight" in " ".join(loss)
 

@@ -21,6 +21,7 @@ from tdsl.compiler.inspect import memory
 from tdsl.compiler.passes.place_casts import TABLES
 from tdsl.runtime import mixed_precision
 from tests.helpers import ROOT, UNFUSED, built, disagreements, emitted, tdsl, written
+from tests.running import loaded
 from tests.test_emit_train import EXAMPLES, program
 
 LOW = {"bf16": torch.bfloat16, "f16": torch.float16}
@@ -92,21 +93,10 @@ class ByHand(nn.Module):
         return self.linear(self.head, z * self.scale.to(self.low))
 
 
-def imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The `model` module of an emitted folder."""
-    import importlib
-    import sys
-
-    monkeypatch.syspath_prepend(str(folder))
-    for name in ("model", "kernels"):
-        sys.modules.pop(name, None)
-    return importlib.import_module("model")
-
-
 @pytest.mark.parametrize("precision", LOW)
-def test_a_model_is_what_one_writes_by_hand(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_what_one_writes_by_hand(precision: str, tmp_path: Path) -> None:
     unit = pipeline.run(built(NETWORK.replace("PRECISION", precision)))
-    module = imported(written(emitted(unit), tmp_path), monkeypatch)
+    module = loaded(written(emitted(unit), tmp_path))
     torch.manual_seed(3)
     model, hand = module.Net(), ByHand(LOW[precision])
     hand.load_state_dict(model.state_dict())
@@ -123,13 +113,13 @@ def test_a_model_is_what_one_writes_by_hand(precision: str, tmp_path: Path, monk
         torch.testing.assert_close(p.grad, q.grad, rtol=0.05, atol=16 * eps * float(q.grad.abs().max()), msg=name)
 
 
-def test_branches_and_regions_are_cast_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_branches_and_regions_are_cast_too(tmp_path: Path) -> None:
     text = NETWORK.replace(
         "        h = h + down(",
         "        if training { h = norm(h) * scale } else { h = h * scale }\n        no_grad { h = h + position }\n"
         "        h = h + down(",
     )
-    module = imported(written(emitted(pipeline.run(built(text.replace("PRECISION", "bf16")))), tmp_path), monkeypatch)
+    module = loaded(written(emitted(pipeline.run(built(text.replace("PRECISION", "bf16")))), tmp_path))
     model = module.Net()
     for mode in (True, False):
         model.train(mode)

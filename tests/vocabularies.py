@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from tdsl.compiler import pipeline
 from tdsl.compiler.emit.project import Options, emit, write
 from tests.helpers import ROOT, compiled
+from tests.running import importable
 
 EXAMPLES = ROOT / "examples"
 
@@ -74,13 +74,5 @@ def project(text: str, folder: Path, passes: tuple[pipeline.Pass, ...] = pipelin
 @contextmanager
 def imported(folder: Path) -> Iterator[dict[str, Any]]:
     """The names of a project's `train.py`, its modules among them."""
-    names = ("model", "data", "kernels")
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.path.insert(0, str(folder))
-    try:
+    with importable(folder):
         yield runpy.run_path(str(folder / "train.py"))
-    finally:
-        sys.path.remove(str(folder))
-        for name in names:
-            sys.modules.pop(name, None)

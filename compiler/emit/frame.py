@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tdsl.compiler.emit.plan import low_precision
 from tdsl.compiler.emit.reference import reference_lines
 from tdsl.compiler.emit.render import layout, plain
 from tdsl.compiler.ir import Group, Scalar, Value
+from tdsl.compiler.precision import low_precision
 from tdsl.dsl.diagnostics import Span
 
 
@@ -103,7 +103,7 @@ def _tensors(group: Group, named: Named) -> str:
     low = low_precision(group)
     full = [n for v, n in named.inputs.items() if low is not None and v.type.dtype == "f32"]
     found = [n for n in named.inputs.values() if n not in full]
-    found += [f"float32=({', '.join(full)},)"] if full else []
+    found += [f"float32=({', '.join(full)}{',' if len(full) == 1 else ''})"] if full else []
     made = low is not None and not any(v.type.dtype == "float" for v in named.inputs)
     return ", ".join([*found, f"writes={low.text}"] if low is not None and made else found)
 

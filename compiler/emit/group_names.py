@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from tdsl.compiler.emit.indexing import Index, index, moved, stepped
 from tdsl.compiler.emit.kernels import Tensor_
-from tdsl.compiler.emit.plan import Plan, low_precision
+from tdsl.compiler.emit.plan import Plan
 from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Scalar, Value
 from tdsl.compiler.kernel import Gradient, Layout, Port
 from tdsl.compiler.passes.windows import view_of
+from tdsl.compiler.precision import low_precision
 
 
 def scalar_names(

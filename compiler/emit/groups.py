@@ -9,11 +9,12 @@ from tdsl.compiler.emit.frame import GroupText, Named, class_name, frame
 from tdsl.compiler.emit.function import FunctionWriter
 from tdsl.compiler.emit.group_names import once, scalar_names
 from tdsl.compiler.emit.kernels import KernelText, Tensor_, kernel_text
-from tdsl.compiler.emit.plan import low_precision, plan
+from tdsl.compiler.emit.plan import plan
 from tdsl.compiler.emit.render import render
 from tdsl.compiler.emit.triton import Names, noun
 from tdsl.compiler.ir import Group, Scalar, Value
 from tdsl.compiler.kernel import Layout, Port
+from tdsl.compiler.precision import low_precision
 from tdsl.compiler.structured.template import Naming, template_of
 
 

@@ -76,6 +76,14 @@ def draws(graph: Graph) -> bool:
     return any(node.op.name in ("uniform", "gaussian") for node in graph.nodes)
 
 
+def _first(plan: Schedule) -> str:
+    """The first offset of a block, or of each of its rows."""
+    if plan.form is Form.FLAT:
+        return "first" if plan.accumulate else "tl.program_id(0).to(tl.int64) * BLOCK"
+    start = {Form.TILES: " + tl.program_id(1) * BLOCK_COLS", Form.LOOPED: " + start"}
+    return f"rows * N_COLS{start.get(plan.form, '')}"
+
+
 class _Writer:
     def __init__(
         self,
@@ -97,7 +105,7 @@ class _Writer:
         names.taken |= {line.partition(" ")[0] for line in lines}
         self.names = names
         hints = {t.value: t.name for t in writes}
-        self.body = Body(graph, names, scalars, hints, wishes=wishes, flat=plan.form is Form.FLAT)
+        self.body = Body(graph, names, scalars, hints, wishes=wishes, flat=plan.form is Form.FLAT, first=_first(plan))
         self.sums = [n for n in graph.nodes if n.op.name in SUMS]
 
     # One element after another ---------------------------------------------------------------------------------------
@@ -163,22 +171,26 @@ class _Writer:
         return [*(["offsets = rows * N_COLS + cols"] if plain else []), *lines]
 
     def _accumulating(self) -> list[str]:
-        """Sums over rows: a program adds up those of its rows, `kernels.py` the programs' sums."""
+        """Sums over rows: a program adds up those of its rows, `kernels.py` the programs' sums.
+
+        Each place of the block has a sum of its own until the end: threads wait for one another only there.
+        """
         vectors = [t for t in self.reads.values() if t.layout in (Layout.COL, Layout.SCALAR)]
         lines = [self._load(t) for t in vectors]
         partial = {n: self._sum_name(n) for n in self.sums}
         for node, name in partial.items():
             width = "1" if self._written(node.output).layout is Layout.SCALAR else "BLOCK_COLS"
-            lines.append(f"{name} = tl.zeros([1, {width}], tl.float32)")
+            lines.append(f"{name} = tl.zeros([BLOCK_ROWS, {width}], tl.float32)")
         lines += self._row_loop()
         inner = ["rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)", *self._rest_of_tile()]
         plain = self._plain_writes()
         inner += self._compute([*(w.value for w in plain), *(n.values[0] for n in self.sums)])
         inner += [self._store(w) for w in plain]
         for node, name in partial.items():
-            inner.append(f"{name} += {self._row_total(node, inner)}")
+            inner.append(f"{name} += {self.body.masked(node, self._summand(node, inner))}")
             self.body.bind(node.output, name)
         lines += [f"    {line}" for line in inner]
+        lines += [f"{name} = {node.op.triton.format(name)}" for node, name in partial.items()]
         return lines + [self._store(self._written(n.output)) for n in self.sums]
 
     def _row_loop(self) -> list[str]:
@@ -297,14 +309,19 @@ class _Writer:
         lines.append(f"tl.store({place}, {total}, mask=col_mask)")
 
     def _row_total(self, node: Node, lines: list[str]) -> str:
-        """The text of a sum over rows; what is summed gets a line of its own where it is long."""
+        """The text of a sum over rows."""
+        self._summand(node, lines)
+        return self.body.expression(node).text
+
+    def _summand(self, node: Node, lines: list[str]) -> str:
+        """What is summed, which gets a line of its own where it is long."""
         (summed,) = node.values
         text = self.body.texts[summed].text
         if len(text) > SHORT:
             name = self.body.name(summed)
             lines.append(f"{name} = {text}")
             self.body.bind(summed, name)
-        return self.body.expression(node).text
+        return self.body.texts[summed].text
 
     def _row_values(self, wanted: Iterable[Value], done: set[Value]) -> list[str]:
         """Statements for the numbers a row that `wanted` needs: made once, outside the walk."""

@@ -55,9 +55,7 @@ def same_kernel(group: Group) -> object:
         )
 
     nodes = tuple((n.op.name, tuple(map(number, n.inputs)), tuple(n.attrs.items())) for n in kernel.forward.nodes)
-    ports = tuple(
-        (p.layout, p.runs, p.count, p.type.dtype, _rank_matters(p, rank)) for p in (*kernel.inputs, *kernel.outputs)
-    )
+    ports = tuple(_told(p, rank) for p in (*kernel.inputs, *kernel.outputs))
     outputs = tuple(map(number, kernel.forward.outputs))
     sources = tuple(group.body.inputs.index(p.argument) for p in kernel.inputs)
     # The reference beside the kernel has what lowering does away with: sizes, and dimensions counted from the left.
@@ -102,10 +100,3 @@ def _told(port: Port, rank: int) -> object:
 def _rank_matters(port: Port, rank: int) -> int:
     """Whether the tensor has all dimensions of the space, or how many it has, as the code depends on that."""
     return len(port.type.shape) == rank if port.layout in (Layout.FULL, Layout.ROW) else len(port.type.shape)
-
-
-def low_precision(group: Group) -> Scalar | None:
-    """What PyTorch calls the precision between which and float32 a group's body casts; None where it does not."""
-    found = (n.attrs["dtype"] for n in group.body.nodes if n.op.name in ("upcast", "downcast"))
-    low = next(found, None)
-    return low if isinstance(low, Scalar) else None

@@ -113,9 +113,13 @@ class Body:
         *,
         wishes: Mapping[Value, str] = MappingProxyType({}),
         flat: bool = False,
+        first: str = "",
     ) -> None:
-        """`hints` are the names of what is stored, `wishes` those of what gets a name if it needs one."""
-        self.graph, self.flat, self.wishes = graph, flat, wishes
+        """`hints` are the names of what is stored, `wishes` those of what gets a name if it needs one.
+
+        `first` is the text of the first of a block's offsets, of which each row has one where there are rows.
+        """
+        self.graph, self.flat, self.first, self.wishes = graph, flat, first, wishes
         self.names = names
         self.scalars = scalars
         self.hints = hints
@@ -202,7 +206,9 @@ class Body:
         if node.op.name in MASKED:
             texts[0] = self.masked(node, texts[0])
         stream = node.attrs.get("stream")
-        return Text(template.format(*texts, seed=f"seed + {stream}" if stream else "seed"))
+        run = "BLOCK, BLOCK" if self.flat else "BLOCK_COLS, N_COLS"
+        seed = f"seed + {stream}" if stream else "seed"
+        return Text(template.format(*texts, seed=seed, first=self.first, run=run))
 
     def masked(self, node: Node, text: str) -> str:
         """What lies outside the tensor must not count."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from tdsl.compiler.emit.plan import low_precision, plan
+from tdsl.compiler.emit.plan import plan
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Graph, Group, Node, Scalar, Structure, Value
 from tdsl.compiler.kernel import Gradient, Kernel, Layout, Port, layout_of
 from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.passes.lower import live
+from tdsl.compiler.precision import low_precision
 from tdsl.compiler.structured.template import template_of
 
 REDUCING = (Kind.REDUCTION, Kind.ROW)

@@ -20,7 +20,7 @@ def _everywhere(b: Bound) -> Types:
     return (TensorType("float", (ROWS, COLS)),)
 
 
-for _name in ("uniform", "gaussian"):
+for _name, _arguments, _flops in (("uniform", "{seed}, {first}, {run}", 15), ("gaussian", "{seed}, offsets", 60)):
     register(
         Op(
             _name,
@@ -28,8 +28,8 @@ for _name in ("uniform", "gaussian"):
             signature("*, stream: int = 0"),
             _everywhere,
             f"random.{_name}",
-            "tm." + _name + "({seed}, offsets)",
-            flops=40,
+            f"tm.{_name}({_arguments})",
+            flops=_flops,
             doc="A draw an element, within kernels; `stream` tells the draws of one kernel apart.",
         )
     )
@@ -55,7 +55,7 @@ register(
         like_input_float,
         _dropout_text,
         lower=_dropout,
-        flops=42,
+        flops=17,
     )
 )
 

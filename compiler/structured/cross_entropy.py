@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tdsl.compiler.emit.plan import low_precision
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Group, Value
+from tdsl.compiler.precision import low_precision
 from tdsl.compiler.structured.class_scores import ScoreKernels, score_kernels
 from tdsl.compiler.structured.template import Case, Naming, Template, register
 
@@ -95,7 +95,7 @@ def _moved(group: Group) -> str:
 
 
 def _cost(group: Group, measure: Measure) -> Cost:
-    """Against PyTorch's: log-probabilities are written and read, and so is their gradient."""
+    """Scores are read once a direction, or once in all; the gradient is written once."""
     assert group.structure is not None
     roles = group.structure.roles
     scores, labels = measure.bytes(roles["scores"]), measure.bytes(roles["target"])
@@ -104,9 +104,8 @@ def _cost(group: Group, measure: Measure) -> Cost:
     early = at_once(group)
     forward = scores + labels + numbers + (scores if early else 0)
     backward = 0 if early else 2 * scores + labels + numbers
-    apart = 7 * scores + 3 * labels
     kept = scores if early else numbers
-    return Cost(forward, backward, apart - forward - backward, 5 * count, 3 * count, kept)
+    return Cost(forward, backward, flops=5 * count, flops_backward=3 * count, kept=kept)
 
 
 def _keeps(group: Group) -> tuple[Value, ...]:

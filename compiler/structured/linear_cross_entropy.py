@@ -117,7 +117,7 @@ def _cost(group: Group, measure: Measure) -> Cost:
     product = 2 * classes * measure.elements(x)
     read = measure.bytes(x) + measure.bytes(weight)
     forward, backward = read + 3 * scores, 2 * (read + scores)
-    return Cost(forward, backward, 4 * scores, product + 5 * rows * classes, 2 * product, read)
+    return Cost(forward, backward, flops=product + 5 * rows * classes, flops_backward=2 * product, kept=read)
 
 
 # At which sizes it is verified ---------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from tdsl.runtime.settings import Settings
 LOW = {"bf16": torch.bfloat16, "f16": torch.float16}
 # A run so long that nothing is logged, validated or saved in its first steps.
 LONG = 10**9
-# The modules of a project.
+# The modules of a project: those of another have the same names.
 PROJECT = ("data", "kernels", "model", "train")
 # The steps that are taken, of which the last is counted.
 STEPS = 2
@@ -94,8 +94,9 @@ def count(folder: Path, how: str, real: bool = False) -> Counter:
 @contextlib.contextmanager
 def _project(folder: Path, real: bool) -> Iterator[ModuleType]:
     """The folder's `train.py` as a module. It reads no data and no weights."""
-    before = dict(sys.modules)
+    before = {name: sys.modules.pop(name) for name in PROJECT if name in sys.modules}
     sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
     try:
         train, data = importlib.import_module("train"), importlib.import_module("data")
         with contextlib.ExitStack() as stack:
@@ -109,7 +110,7 @@ def _project(folder: Path, real: bool) -> Iterator[ModuleType]:
         sys.path.remove(str(folder))
         for name in PROJECT:
             sys.modules.pop(name, None)
-            sys.modules.update({name: before[name]} if name in before else {})
+        sys.modules.update(before)
 
 
 def _without_contents(model: type[nn.Module]) -> Callable[..., nn.Module]:

@@ -68,7 +68,7 @@ def _rms_norm_backward(
     cols = tl.arange(0, BLOCK_COLS)[None, :]
     col_mask = cols < N_COLS
     weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
-    d_weight_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
+    d_weight_sum = tl.zeros([BLOCK_ROWS, BLOCK_COLS], tl.float32)
     for first in range(tl.program_id(0) * BLOCK_ROWS, n_rows, tl.num_programs(0) * BLOCK_ROWS):
         rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)
         row_mask = rows < n_rows
@@ -82,7 +82,8 @@ def _rms_norm_backward(
         product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * x
         d_x = d_product * inverse + product + product
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
-        d_weight_sum += tl.sum(tl.where(mask, d_y * (x * inverse), 0.0), axis=0, keep_dims=True)
+        d_weight_sum += tl.where(mask, d_y * (x * inverse), 0.0)
+    d_weight_sum = tl.sum(d_weight_sum, axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
 
 
@@ -164,8 +165,8 @@ def _gelu_dropout_forward(up_ptr, h_ptr, n, p, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     up = tl.load(up_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    chosen = tl.where(tm.uniform(seed, offsets) >= p, 1.0 - p, float("inf"))
-    h = 0.5 * up * (1.0 + tl.erf(up * 0.7071067811865476)) / chosen
+    draw = tm.uniform(seed, tl.program_id(0).to(tl.int64) * BLOCK, BLOCK, BLOCK)
+    h = 0.5 * up * (1.0 + tl.erf(up * 0.7071067811865476)) / tl.where(draw >= p, 1.0 - p, float("inf"))
     tl.store(h_ptr + offsets, h, mask=mask)
 
 
@@ -176,8 +177,8 @@ def _gelu_dropout_backward(up_ptr, d_h_ptr, d_up_ptr, n, p, seed, BLOCK: tl.cons
     up = tl.load(up_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_h = tl.load(d_h_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     product = up * 0.7071067811865476
-    chosen = tl.where(tm.uniform(seed, offsets) >= p, 1.0 - p, float("inf"))
-    d_product = d_h / chosen
+    draw = tm.uniform(seed, tl.program_id(0).to(tl.int64) * BLOCK, BLOCK, BLOCK)
+    d_product = d_h / tl.where(draw >= p, 1.0 - p, float("inf"))
     d_product_2 = d_product * (0.5 * up) * 1.1283791670955126 * tl.exp(-product * product)
     d_up = d_product_2 * 0.7071067811865476 + d_product * (1.0 + tl.erf(product)) * 0.5
     tl.store(d_up_ptr + offsets, d_up, mask=mask)

@@ -75,8 +75,8 @@ def _layer_norm_backward(
     cols = tl.arange(0, BLOCK_COLS)[None, :]
     col_mask = cols < N_COLS
     weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
-    d_weight_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
-    d_bias_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
+    d_weight_sum = tl.zeros([BLOCK_ROWS, BLOCK_COLS], tl.float32)
+    d_bias_sum = tl.zeros([BLOCK_ROWS, BLOCK_COLS], tl.float32)
     for first in range(tl.program_id(0) * BLOCK_ROWS, n_rows, tl.num_programs(0) * BLOCK_ROWS):
         rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)
         row_mask = rows < n_rows
@@ -94,8 +94,10 @@ def _layer_norm_backward(
         d_quotient = tl.sum(tl.where(mask, -d_difference, 0.0), axis=1, keep_dims=True)
         d_x = d_difference + d_quotient / N_COLS
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
-        d_weight_sum += tl.sum(tl.where(mask, d_y * (difference * inverse), 0.0), axis=0, keep_dims=True)
-        d_bias_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)
+        d_weight_sum += tl.where(mask, d_y * (difference * inverse), 0.0)
+        d_bias_sum += tl.where(mask, d_y, 0.0)
+    d_weight_sum = tl.sum(d_weight_sum, axis=0, keep_dims=True)
+    d_bias_sum = tl.sum(d_bias_sum, axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
     tl.store(d_bias_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_bias_sum, mask=col_mask)
 
@@ -231,7 +233,7 @@ def _add_rms_norm_backward(
     cols = tl.arange(0, BLOCK_COLS)[None, :]
     col_mask = cols < N_COLS
     weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
-    d_weight_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
+    d_weight_sum = tl.zeros([BLOCK_ROWS, BLOCK_COLS], tl.float32)
     for first in range(tl.program_id(0) * BLOCK_ROWS, n_rows, tl.num_programs(0) * BLOCK_ROWS):
         rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)
         row_mask = rows < n_rows
@@ -247,7 +249,8 @@ def _add_rms_norm_backward(
         product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * h
         d_x = d_y + d_product * inverse + product + product
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
-        d_weight_sum += tl.sum(tl.where(mask, d_y * (h * inverse), 0.0), axis=0, keep_dims=True)
+        d_weight_sum += tl.where(mask, d_y * (h * inverse), 0.0)
+    d_weight_sum = tl.sum(d_weight_sum, axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
 
 

@@ -66,7 +66,7 @@ def _rms_norm_backward(
     cols = tl.arange(0, BLOCK_COLS)[None, :]
     col_mask = cols < N_COLS
     weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
-    d_weight_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
+    d_weight_sum = tl.zeros([BLOCK_ROWS, BLOCK_COLS], tl.float32)
     for first in range(tl.program_id(0) * BLOCK_ROWS, n_rows, tl.num_programs(0) * BLOCK_ROWS):
         rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)
         row_mask = rows < n_rows
@@ -80,7 +80,8 @@ def _rms_norm_backward(
         product = d_inverse * (-0.5) * inverse * inverse * inverse / N_COLS * x
         d_x = d_product * inverse + product + product
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
-        d_weight_sum += tl.sum(tl.where(mask, d_y * (x * inverse), 0.0), axis=0, keep_dims=True)
+        d_weight_sum += tl.where(mask, d_y * (x * inverse), 0.0)
+    d_weight_sum = tl.sum(d_weight_sum, axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
 
 

@@ -66,8 +66,8 @@ def _tanh_add_backward(
     cols = tl.arange(0, BLOCK_COLS)[None, :]
     col_mask = cols < N_COLS
     scale = tl.load(scale_ptr).to(tl.float32)
-    d_scale_sum = tl.zeros([1, 1], tl.float32)
-    d_shift_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
+    d_scale_sum = tl.zeros([BLOCK_ROWS, 1], tl.float32)
+    d_shift_sum = tl.zeros([BLOCK_ROWS, BLOCK_COLS], tl.float32)
     for first in range(tl.program_id(0) * BLOCK_ROWS, n_rows, tl.num_programs(0) * BLOCK_ROWS):
         rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)
         row_mask = rows < n_rows
@@ -80,8 +80,10 @@ def _tanh_add_backward(
         d_net = d_product * scale
         d_scale = tl.sum(tl.where(mask, d_product * net, 0.0), axis=1, keep_dims=True)
         tl.store(d_net_ptr + offsets, d_net, mask=mask)
-        d_scale_sum += tl.sum(tl.where(row_mask, d_scale, 0.0), axis=0, keep_dims=True)
-        d_shift_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)
+        d_scale_sum += tl.where(row_mask, d_scale, 0.0)
+        d_shift_sum += tl.where(mask, d_y, 0.0)
+    d_scale_sum = tl.sum(d_scale_sum, axis=0, keep_dims=True)
+    d_shift_sum = tl.sum(d_shift_sum, axis=0, keep_dims=True)
     tl.store(d_scale_ptr + tl.program_id(0) + tl.zeros([1, 1], tl.int32), d_scale_sum)
     tl.store(d_shift_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_shift_sum, mask=col_mask)
 

@@ -44,7 +44,7 @@ def evaluate(job: Job) -> None:
     for batch in job.progress(batches):
         results.add_loss(loss(model, batch), rows=batch.size)
         results.add(*compare(model, batch))
-    job.report(results, model)
+    job.report(results)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,189 @@ from torch.autograd.function import once_differentiable
 
 from tdsl.runtime import chunks, launch
 
+# embedding: vocabulary.model:9
+#     x = embed(tokens)
+# Moves 8 bytes (f32) an element forward, 4 and the table's gradient backward.
+
+
+def embedding_reference(tokens: Tensor, weight: Tensor) -> Tensor:
+    x = F.embedding(tokens, weight)
+    return x.to(torch.bfloat16)
+
+
+@triton.jit
+def _embedding_forward(
+    tokens_ptr,
+    weight_ptr,
+    x_ptr,
+    n_rows,
+    n_entries,
+    N_COLS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
+    cols = tl.program_id(1) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)[None, :]
+    row_mask = rows < n_rows
+    mask = row_mask & (cols < N_COLS)
+    entry = tl.load(tokens_ptr + rows, mask=row_mask, other=0).to(tl.int64)
+    known = (entry >= 0) & (entry < n_entries)
+    x = tl.load(weight_ptr + entry * N_COLS + cols, mask=mask & known, other=float("nan"))
+    tl.store(x_ptr + rows * N_COLS + cols, x, mask=mask)
+
+
+@triton.jit
+def _embedding_runs(
+    entries_ptr,
+    places_ptr,
+    d_x_ptr,
+    d_weight_ptr,
+    leading_ptr,
+    trailing_ptr,
+    n_rows,
+    n_entries,
+    N_COLS: tl.constexpr,
+    LENGTH: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    """Sums over runs of equal entries, of LENGTH places in order: those that begin and end among them are done.
+
+    Of the others each program leaves its part, `leading` of one that began before, `trailing` of one that goes on.
+    """
+    program = tl.program_id(0).to(tl.int64)
+    cols = tl.program_id(1) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
+    mask = cols < N_COLS
+    first = program * LENGTH
+    entry = tl.load(entries_ptr + first).to(tl.int64)
+    leads = (first > 0) & (tl.load(entries_ptr + first - 1, mask=first > 0, other=-1) == entry)
+    place = tl.load(places_ptr + first)
+    total = tl.zeros([BLOCK_COLS], tl.float32)
+    done = first == n_rows
+    for i in range(first, tl.minimum(first + LENGTH, n_rows)):
+        d_x = tl.load(d_x_ptr + place * N_COLS + cols, mask=mask, other=0.0)
+        following = tl.load(entries_ptr + i + 1, mask=i + 1 < n_rows, other=-1).to(tl.int64)
+        place = tl.load(places_ptr + i + 1, mask=i + 1 < n_rows, other=0)
+        total += d_x.to(tl.float32)
+        done = (i + 1 == n_rows) | (following != entry)
+        known = (entry >= 0) & (entry < n_entries)
+        tl.store(d_weight_ptr + entry * N_COLS + cols, total, mask=mask & known & done & (leads == 0))
+        tl.store(leading_ptr + program * N_COLS + cols, total, mask=mask & done & leads)
+        total = tl.where(done, 0.0, total)
+        leads = leads & (done == 0)
+        entry = following
+    tl.store(leading_ptr + program * N_COLS + cols, total, mask=mask & leads)
+    tl.store(trailing_ptr + program * N_COLS + cols, total, mask=mask & (leads == 0) & (done == 0))
+
+
+@triton.jit
+def _embedding_joined(
+    entries_ptr,
+    leading_ptr,
+    trailing_ptr,
+    d_weight_ptr,
+    n_rows,
+    n_entries,
+    N_COLS: tl.constexpr,
+    LENGTH: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    """Adds up the parts of a run that more than one program summed, where it begins."""
+    program = tl.program_id(0).to(tl.int64)
+    cols = tl.program_id(1) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
+    mask = cols < N_COLS
+    first = program * LENGTH
+    entry = tl.load(entries_ptr + first + LENGTH - 1).to(tl.int64)
+    goes_on = tl.load(entries_ptr + first + LENGTH) == entry
+    begins = (first == 0) | (tl.load(entries_ptr + first - 1, mask=first > 0, other=-1) != entry)
+    known = (entry >= 0) & (entry < n_entries)
+    if goes_on & begins & known:
+        total = tl.load(trailing_ptr + program * N_COLS + cols, mask=mask, other=0.0)
+        n_programs = tl.cdiv(n_rows, LENGTH)
+        program += 1
+        while tl.load(entries_ptr + program * LENGTH, mask=program < n_programs, other=-1) == entry:
+            programs = program + tl.arange(0, BLOCK_ROWS)[:, None]
+            same = tl.load(entries_ptr + programs * LENGTH, mask=programs < n_programs, other=-1) == entry
+            parts = tl.load(leading_ptr + programs * N_COLS + cols[None, :], mask=same & mask[None, :], other=0.0)
+            total += tl.sum(parts, axis=0)
+            program += BLOCK_ROWS
+        tl.store(d_weight_ptr + entry * N_COLS + cols, total, mask=mask)
+
+
+@launch.falls_back_to(embedding_reference)
+class _Embedding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tokens, weight):
+        tokens, weight = tokens.contiguous(), weight.contiguous()
+        n_rows = tokens.numel()
+        n_entries, n_cols = weight.shape
+        x = weight.new_empty(*tokens.shape, n_cols, dtype=torch.bfloat16)
+        if x.numel():
+            tile = launch.column_tile(n_cols)
+            _embedding_forward[(triton.cdiv(n_rows, tile.rows), triton.cdiv(n_cols, tile.cols))](
+                tokens,
+                weight,
+                x,
+                n_rows,
+                n_entries,
+                N_COLS=n_cols,
+                BLOCK_ROWS=tile.rows,
+                BLOCK_COLS=tile.cols,
+                num_warps=tile.warps,
+            )
+        ctx.save_for_backward(tokens)
+        ctx.shape = weight.shape
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_x):
+        (tokens,) = ctx.saved_tensors
+        n_entries, n_cols = ctx.shape
+        d_x = d_x.contiguous()
+        d_weight = d_x.new_zeros(n_entries, n_cols, dtype=torch.float32)
+        if d_x.numel() and n_entries:
+            entries, places = tokens.flatten().sort(stable=True)
+            n_rows = entries.numel()
+            runs = launch.runs(n_rows, n_cols)
+            leading = d_weight.new_empty(runs.programs, n_cols)
+            trailing = d_weight.new_empty(runs.programs, n_cols)
+            _embedding_runs[(runs.programs, triton.cdiv(n_cols, runs.cols))](
+                entries,
+                places,
+                d_x,
+                d_weight,
+                leading,
+                trailing,
+                n_rows,
+                n_entries,
+                N_COLS=n_cols,
+                LENGTH=runs.length,
+                BLOCK_COLS=runs.cols,
+                num_warps=runs.warps,
+            )
+            if runs.programs > 1:
+                _embedding_joined[(runs.programs - 1, triton.cdiv(n_cols, 128))](
+                    entries,
+                    leading,
+                    trailing,
+                    d_weight,
+                    n_rows,
+                    n_entries,
+                    N_COLS=n_cols,
+                    LENGTH=runs.length,
+                    BLOCK_ROWS=32,
+                    BLOCK_COLS=128,
+                )
+        return None, d_weight
+
+
+def embedding(tokens: Tensor, weight: Tensor) -> Tensor:
+    if launch.use_kernels(tokens, float32=(weight,), writes=torch.bfloat16):
+        return _Embedding.apply(tokens, weight)
+    return embedding_reference(tokens, weight)
+
+
 # silu_add_layer_norm: vocabulary.model:10
 #     return head(norm(x + silu(x)))
 # Moves 8 bytes (f32) an element forward, 12 backward.
@@ -77,8 +260,8 @@ def _silu_add_layer_norm_backward(
     cols = tl.arange(0, BLOCK_COLS)[None, :]
     col_mask = cols < N_COLS
     weight = tl.load(weight_ptr + cols, mask=col_mask, other=0.0).to(tl.float32)
-    d_weight_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
-    d_bias_sum = tl.zeros([1, BLOCK_COLS], tl.float32)
+    d_weight_sum = tl.zeros([BLOCK_ROWS, BLOCK_COLS], tl.float32)
+    d_bias_sum = tl.zeros([BLOCK_ROWS, BLOCK_COLS], tl.float32)
     for first in range(tl.program_id(0) * BLOCK_ROWS, n_rows, tl.num_programs(0) * BLOCK_ROWS):
         rows = first + tl.arange(0, BLOCK_ROWS)[:, None].to(tl.int64)
         row_mask = rows < n_rows
@@ -98,8 +281,10 @@ def _silu_add_layer_norm_backward(
         d_sum = d_difference + d_quotient / N_COLS
         d_x = d_sum + d_sum * sigmoid + d_sum * x * sigmoid * (1.0 - sigmoid)
         tl.store(d_x_ptr + offsets, d_x, mask=mask)
-        d_weight_sum += tl.sum(tl.where(mask, d_y * (difference * inverse), 0.0), axis=0, keep_dims=True)
-        d_bias_sum += tl.sum(tl.where(mask, d_y, 0.0), axis=0, keep_dims=True)
+        d_weight_sum += tl.where(mask, d_y * (difference * inverse), 0.0)
+        d_bias_sum += tl.where(mask, d_y, 0.0)
+    d_weight_sum = tl.sum(d_weight_sum, axis=0, keep_dims=True)
+    d_bias_sum = tl.sum(d_bias_sum, axis=0, keep_dims=True)
     tl.store(d_weight_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_weight_sum, mask=col_mask)
     tl.store(d_bias_ptr + tl.program_id(0).to(tl.int64) * N_COLS + cols, d_bias_sum, mask=col_mask)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 import kernels
@@ -18,6 +17,6 @@ class Words(nn.Module):
         self.head.weight = self.embed.weight
 
     def forward(self, tokens: Tensor, head: bool = True) -> Tensor:  # int[B, T] -> [B, T, vocab]
-        x = self.embed(tokens).to(torch.bfloat16)  # [B, T, dim]
+        x = kernels.embedding(tokens, self.embed.weight)  # [B, T, dim]
         hidden = kernels.silu_add_layer_norm(x, self.norm.weight, self.norm.bias)
         return self.head(hidden) if head else hidden
