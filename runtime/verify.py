@@ -90,7 +90,7 @@ Results = tuple[list[Tensor], list[Tensor | None]]
 def _exact(reference: Callable[..., Any], inputs: Sequence[Input], case: Case, dtype: torch.dtype) -> Results:
     """In float64; of what is not finite, on the CPU.
 
-    There PyTorch follows its formulas. On a GPU its norm of rows finds a mean square by Welford's way, where an infinite
+    There PyTorch follows its formulas. On a GPU its `rms_norm` finds a mean square by Welford's way, where an infinite
     number leaves NaN, unless rows are of whole vectors: so what infinity becomes depends on the length of a row.
     """
     if not case.special:

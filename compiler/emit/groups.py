@@ -116,7 +116,8 @@ class _GroupWriter(FunctionWriter):
 
     def _forward_kernel(self) -> KernelText:
         reads = [self._read(p) for p in self.ports]
-        writes = [Tensor_(name, p.value, p.layout) for p, name in self.outputs.items()]
+        again = {v for v in self.kernel.saved if v.type.is_float}
+        writes = [Tensor_(name, p.value, p.layout, again=p.value in again) for p, name in self.outputs.items()]
         writes += [Tensor_(name, v, Layout.ROW) for v, name in self.rows.items()]
         plan_ = self.plan.forward
         return kernel_text(self._kernel_name("forward"), self.kernel.forward, plan_, reads, once(writes), self.scalars)

@@ -29,12 +29,17 @@ class KernelText:
 
 @dataclass(frozen=True)
 class Tensor_:
-    """A tensor that a kernel reads or writes: its name, the value inside, its layout, and where its elements lie."""
+    """A tensor that a kernel reads or writes: its name, the value inside, its layout, and where its elements lie.
+
+    What is read `again` by the backward counts as it is stored, rounded, for what the forward makes from it, too: else
+    a number a row, such as a mean, would not be that of the row that the backward finds.
+    """
 
     name: str
     value: Value
     layout: Layout
     index: Index | None = None
+    again: bool = False
 
 
 def kernel_text(
@@ -106,6 +111,8 @@ class _Writer:
         self.names = names
         hints = {t.value: t.name for t in writes}
         self.body = Body(graph, names, scalars, hints, wishes=wishes, flat=plan.form is Form.FLAT, first=_first(plan))
+        used = {v for n in graph.nodes for v in n.values}
+        self.body.rounded = {t.value: t.name for t in writes if t.again and t.value in used}
         self.sums = [n for n in graph.nodes if n.op.name in SUMS]
 
     # One element after another ---------------------------------------------------------------------------------------

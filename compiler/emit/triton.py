@@ -131,6 +131,8 @@ class Body:
         for value in graph.outputs:
             self.uses[value] = self.uses.get(value, 0) + 1
         self.texts: dict[Value, Text] = {}
+        # What counts as it is stored, by the name of the tensor that holds it.
+        self.rounded: Mapping[Value, str] = {}
 
     def name(self, value: Value) -> str:
         """A new name for a value, as the source or the op that made it calls it."""
@@ -152,6 +154,8 @@ class Body:
             name = self.name(value)
             text = self._shortened(node, text, WIDTH - len(f"{name} = "), lines)
             lines.append(f"{name} = {text.text}")
+            if value in self.rounded:
+                lines.append(f"{name} = {name}.to({self.rounded[value]}_ptr.dtype.element_ty).to(tl.float32)")
             self.bind(value, name)
         return lines
 
