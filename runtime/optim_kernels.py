@@ -30,6 +30,12 @@ WIDTH = tl.constexpr(9)
 
 
 @triton.jit
+def lerp(a, b, weight):
+    """`torch.lerp`, from the nearer end: a mean that forgets all is the new number itself, however far from the old."""
+    return tl.where(weight < 0.5, a + weight * (b - a), b - (1.0 - weight) * (b - a))
+
+
+@triton.jit
 def sgd_numbers(group, rate, count, FLAGS: tl.constexpr):
     return tl.load(group), tl.load(group + 1), tl.load(group + 2), tl.load(group + 3), rate, count == 1
 
@@ -78,7 +84,7 @@ def adam(p, g, mean, square, largest, numbers, FLAGS: tl.constexpr):
         p *= decay
     else:
         g = tl.where(decay != 0, g + decay * p, g)
-    mean += weight1 * (g - mean)
+    mean = lerp(mean, g, weight1)
     square = beta2 * square + weight2 * g * g
     size = square
     if FLAGS[0]:
@@ -110,7 +116,7 @@ def rmsprop(p, g, square, velocity, mean, numbers, FLAGS: tl.constexpr):
     square = alpha * square + weight * g * g
     size = square
     if FLAGS[1]:
-        mean += weight * (g - mean)
+        mean = lerp(mean, g, weight)
         # The variance of gradients that hardly change may be rounded to less than 0.
         size = square - mean * mean
         size = tl.where(size < 0, 0.0, size)
@@ -130,8 +136,8 @@ def lion_numbers(group, rate, count, FLAGS: tl.constexpr):
 def lion(p, g, mean, b, c, numbers, FLAGS: tl.constexpr):
     """`tdsl.runtime.optim.Lion`."""
     decay, weight1, weight2, rate = numbers
-    p = p * decay - rate * tm.sign(mean + weight1 * (g - mean))
-    return p, mean + weight2 * (g - mean), b, c
+    p = p * decay - rate * tm.sign(lerp(mean, g, weight1))
+    return p, lerp(mean, g, weight2), b, c
 
 
 # All tensors ----------------------------------------------------------------------------------------------------------
