@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,13 @@ JUMPS = {"remainder", "fmod", "floor_divide", "div", "round", "floor", "ceil", "
 # Of which PyTorch has no second derivative.
 ONCE = {"hardsigmoid"}
 PROGRAMS = {n: t for f, b in BATCHES.items() if f != "random" for n, t in b.items() if n not in SPLIT}
+# What only backwards have: an operation that a kernel has in the place of another, and a program with that one.
+BACKWARDS = {
+    "scan_back": (
+        "scan_sum",
+        "module Kernel(D: int = 5) {\n    forward(x: float[B, D]) -> float[B, D] { return cumsum(tanh(x), -1) * x }\n}\n",
+    )
+}
 SIZES = {"B": 2, "T": 2, "D": 5, "...": 2}
 
 
@@ -81,18 +88,33 @@ def samples(name: str, most: int | None = None) -> Iterator[Outcome]:
             grouped = _grouped(case)
             if grouped is not None:
                 found += 1
-                yield _outcome(case.text("Kernel"), *grouped, jumps=name in JUMPS, once=name in ONCE | JUMPS)
+                group, inputs = grouped
+                once = name in ONCE | JUMPS
+                yield _outcome(case.text("Kernel"), lower(group), inputs, jumps=name in JUMPS, once=once)
 
 
 def program(name: str) -> Outcome:
     """Check a program of `test_kernels`."""
     group = group_of(compiled(PROGRAMS[name]), name)
+    return _outcome(PROGRAMS[name], lower(group), _inputs(group), once=True)
+
+
+def backward(name: str) -> Outcome:
+    """Check an operation of `BACKWARDS`, which no program has in its forward."""
+    instead, text = BACKWARDS[name]
+    group = group_of(compiled(text), "Kernel")
+    kernel = lower(group)
+    nodes = tuple(replace(n, op=OPS[name]) if n.op.name == instead else n for n in kernel.forward.nodes)
+    return _outcome(text, replace(kernel, forward=replace(kernel.forward, nodes=nodes)), _inputs(group), once=True)
+
+
+def _inputs(group: Group) -> list[Tensor]:
     torch.manual_seed(1)
     inputs = []
     for value in group.body.inputs:
         sizes = {symbol: SIZES[symbol.name] for size in value.type.shape for symbol in size.symbols()}
         inputs.append(_drawn(value.type.dtype, [size.substitute(sizes).constant for size in value.type.shape]))
-    return _outcome(PROGRAMS[name], group, inputs, once=True)
+    return inputs
 
 
 def _drawn(dtype: str, shape: Sequence[int | None]) -> Tensor:
@@ -124,8 +146,8 @@ def _double(t: Tensor) -> Tensor:
     return t.detach().double().requires_grad_() if t.is_floating_point() else t
 
 
-def _outcome(text: str, group: Group, inputs: Sequence[Tensor], jumps: bool = False, once: bool = False) -> Outcome:
-    kernel = differentiate(lower(group))
+def _outcome(text: str, kernel: Kernel, inputs: Sequence[Tensor], jumps: bool = False, once: bool = False) -> Outcome:
+    group, kernel = kernel.group, differentiate(kernel)
     like = [r.detach() for r in reference(group, inputs)]
     pointwise = all(n.op.kind is Kind.POINTWISE for n in group.body.nodes)
     problem = ""
@@ -145,13 +167,19 @@ def with_vjp() -> set[str]:
     return {op.name for op in OPS.values() if op.vjp is not None and op.kind is not Kind.RANDOM} - {"spread"}
 
 
+def _found(name: str) -> list[Outcome]:
+    if name in BACKWARDS:
+        return [backward(name)]
+    return list(samples(name)) if name in OPS else [program(name)]
+
+
 def main(argv: Sequence[str]) -> int:
     """1 where a backward is wrong, or none has been checked."""
     torch.set_num_threads(1)
-    wanted = argv or [*names(), *PROGRAMS]
+    wanted = argv or [*names(), *PROGRAMS, *BACKWARDS]
     outcomes: list[Outcome] = []
     for name in wanted:
-        found = list(samples(name)) if name in OPS else [program(name)]
+        found = _found(name)
         bad = [o for o in found if o.problem]
         print(f"{name:<34} {len(found) - len(bad):>4} of {len(found)}", flush=True)
         for outcome in bad:
