@@ -119,7 +119,8 @@ class _GroupWriter(FunctionWriter):
         writes = [Tensor_(name, p.value, p.layout) for p, name in self.outputs.items()]
         writes += [Tensor_(name, v, Layout.ROW) for v, name in self.rows.items()]
         plan_ = self.plan.forward
-        return kernel_text(self._kernel_name("forward"), self.kernel.forward, plan_, reads, once(writes), self.scalars)
+        graph, saved = self.kernel.forward, self.kernel.saved
+        return kernel_text(self._kernel_name("forward"), graph, plan_, reads, once(writes), self.scalars, saved=saved)
 
     def _backward_kernel(self) -> KernelText:
         graph, plan_ = self.kernel.backward, self.plan.backward
