@@ -50,6 +50,12 @@ def sgd(p, g, velocity, b, c, numbers, FLAGS: tl.constexpr):
 
 
 @triton.jit
+def _lerp(start, end, weight):
+    """`torch.lerp`, from whichever end is nearer: what is small beside the other would be lost to rounding."""
+    return tl.where(weight < 0.5, start + weight * (end - start), end - (end - start) * (1.0 - weight))
+
+
+@triton.jit
 def adam_numbers(group, rate, count, FLAGS: tl.constexpr):
     """The corrections of the biases are 1 - beta^count, which in float32 cancels unless computed by `expm1`."""
     decay = tl.load(group + 1)
@@ -78,7 +84,7 @@ def adam(p, g, mean, square, largest, numbers, FLAGS: tl.constexpr):
         p *= decay
     else:
         g = tl.where(decay != 0, g + decay * p, g)
-    mean += weight1 * (g - mean)
+    mean = _lerp(mean, g, weight1)
     square = beta2 * square + weight2 * g * g
     size = square
     if FLAGS[0]:
@@ -110,7 +116,7 @@ def rmsprop(p, g, square, velocity, mean, numbers, FLAGS: tl.constexpr):
     square = alpha * square + weight * g * g
     size = square
     if FLAGS[1]:
-        mean += weight * (g - mean)
+        mean = _lerp(mean, g, weight)
         # The variance of gradients that hardly change may be rounded to less than 0.
         size = square - mean * mean
         size = tl.where(size < 0, 0.0, size)
@@ -130,8 +136,8 @@ def lion_numbers(group, rate, count, FLAGS: tl.constexpr):
 def lion(p, g, mean, b, c, numbers, FLAGS: tl.constexpr):
     """`tdsl.runtime.optim.Lion`."""
     decay, weight1, weight2, rate = numbers
-    p = p * decay - rate * tm.sign(mean + weight1 * (g - mean))
-    return p, mean + weight2 * (g - mean), b, c
+    p = p * decay - rate * tm.sign(_lerp(mean, g, weight1))
+    return p, _lerp(mean, g, weight2), b, c
 
 
 # All tensors ----------------------------------------------------------------------------------------------------------

@@ -90,8 +90,8 @@ Results = tuple[list[Tensor], list[Tensor | None]]
 def _exact(reference: Callable[..., Any], inputs: Sequence[Input], case: Case, dtype: torch.dtype) -> Results:
     """In float64; of what is not finite, on the CPU.
 
-    There PyTorch follows its formulas. On a GPU its norm of rows finds a mean square by Welford's way, where an infinite
-    number leaves NaN, unless rows are of whole vectors: so what infinity becomes depends on the length of a row.
+    There PyTorch follows its formulas. On a GPU its norm of rows finds a mean square by Welford's way, where an
+    infinite number leaves NaN, unless rows are of whole vectors: so what infinity becomes depends on a row's length.
     """
     if not case.special:
         return _run(reference, inputs, case, dtype, torch.float64)
