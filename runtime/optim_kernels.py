@@ -30,12 +30,6 @@ WIDTH = tl.constexpr(9)
 
 
 @triton.jit
-def lerp(a, b, weight):
-    """`torch.lerp`, from the nearer end: a mean that forgets all is the new number itself, however far from the old."""
-    return tl.where(weight < 0.5, a + weight * (b - a), b - (1.0 - weight) * (b - a))
-
-
-@triton.jit
 def sgd_numbers(group, rate, count, FLAGS: tl.constexpr):
     return tl.load(group), tl.load(group + 1), tl.load(group + 2), tl.load(group + 3), rate, count == 1
 
@@ -53,6 +47,12 @@ def sgd(p, g, velocity, b, c, numbers, FLAGS: tl.constexpr):
         else:
             g = velocity
     return p - rate * g, velocity, b, c
+
+
+@triton.jit
+def _lerp(start, end, weight):
+    """`torch.lerp`, from whichever end is nearer: what is small beside the other would be lost to rounding."""
+    return tl.where(weight < 0.5, start + weight * (end - start), end - (end - start) * (1.0 - weight))
 
 
 @triton.jit
@@ -84,7 +84,7 @@ def adam(p, g, mean, square, largest, numbers, FLAGS: tl.constexpr):
         p *= decay
     else:
         g = tl.where(decay != 0, g + decay * p, g)
-    mean = lerp(mean, g, weight1)
+    mean = _lerp(mean, g, weight1)
     square = beta2 * square + weight2 * g * g
     size = square
     if FLAGS[0]:
@@ -116,7 +116,7 @@ def rmsprop(p, g, square, velocity, mean, numbers, FLAGS: tl.constexpr):
     square = alpha * square + weight * g * g
     size = square
     if FLAGS[1]:
-        mean = lerp(mean, g, weight)
+        mean = _lerp(mean, g, weight)
         # The variance of gradients that hardly change may be rounded to less than 0.
         size = square - mean * mean
         size = tl.where(size < 0, 0.0, size)
@@ -136,8 +136,8 @@ def lion_numbers(group, rate, count, FLAGS: tl.constexpr):
 def lion(p, g, mean, b, c, numbers, FLAGS: tl.constexpr):
     """`tdsl.runtime.optim.Lion`."""
     decay, weight1, weight2, rate = numbers
-    p = p * decay - rate * tm.sign(lerp(mean, g, weight1))
-    return p, lerp(mean, g, weight2), b, c
+    p = p * decay - rate * tm.sign(_lerp(mean, g, weight1))
+    return p, _lerp(mean, g, weight2), b, c
 
 
 # All tensors ----------------------------------------------------------------------------------------------------------

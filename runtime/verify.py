@@ -9,6 +9,7 @@ Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must c
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,12 +91,14 @@ Results = tuple[list[Tensor], list[Tensor | None]]
 def _exact(reference: Callable[..., Any], inputs: Sequence[Input], case: Case, dtype: torch.dtype) -> Results:
     """In float64; of what is not finite, on the CPU.
 
-    There PyTorch follows its formulas. On a GPU its `rms_norm` finds a mean square by Welford's way, where an infinite
-    number leaves NaN, unless rows are of whole vectors: so what infinity becomes depends on the length of a row.
+    There PyTorch follows its formulas. On a GPU its norm of rows finds a mean square by Welford's way, where an
+    infinite number leaves NaN, unless rows are of whole vectors: so what infinity becomes depends on a row's length.
     """
     if not case.special:
         return _run(reference, inputs, case, dtype, torch.float64)
-    results, grads = _run(reference, [each.cpu() for each in inputs], case, dtype, torch.float64)
+    # A layer would be moved itself, where a tensor is copied.
+    held = [copy.deepcopy(each).cpu() if isinstance(each, Module) else each.cpu() for each in inputs]
+    results, grads = _run(reference, held, case, dtype, torch.float64)
     device = next(each.device for each in inputs if isinstance(each, Tensor))
     return [t.to(device) for t in results], [None if t is None else t.to(device) for t in grads]
 

@@ -190,6 +190,26 @@ def blocks_chunks_and_addresses_that_are_not_aligned() -> None:
 
 
 @check
+def gradients_far_smaller_than_the_ones_before() -> None:
+    """A mean that forgets at once is the gradient, however small that is beside what is forgotten."""
+    for name, options in (
+        ("AdamW", {"betas": (0.0, 0.0)}),
+        ("RMSprop", {"alpha": 0.0, "centered": True}),
+        ("Lion", {"betas": (0.0, 0.0)}),
+    ):
+        torch.manual_seed(0)
+        mine = [nn.Parameter(torch.randn(300))]
+        theirs, exact = copy.deepcopy(mine), doubled(mine)
+        given = [torch.randn(300), torch.logspace(-9, 0, 300)]
+        for kind, members in ((getattr(optim, name), mine), (ORACLES[name], theirs), (ORACLES[name], exact)):
+            made = kind(members, lr=0.01, **options)
+            for gradient in given:
+                give(members, [gradient])
+                made.step()
+        judge(mine, theirs, exact, name)
+
+
+@check
 def gradients_in_half_precision() -> None:
     for name, dtype in itertools.product(OPTIONS, ("float32", "float16")):
         mine = parameters(getattr(torch, dtype))

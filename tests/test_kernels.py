@@ -173,6 +173,13 @@ ROWS = {
         "(float[B, T, D], float[B, T, D])",
     ),
     "NamedRMSNorm": ("x: float[B, D]", "return rms_norm(x * 2, D, weight, eps=0.00001) * x", "weight: [D] = ones()"),
+    # What its backward reads again is rounded: of a row of one column nothing is left, but for that.
+    "NormOfSum": (
+        "x: float[B, D], a: float[B, D]",
+        "h = x + a\nreturn h, layer_norm(h, D, weight, bias)",
+        "weight: [D] = ones(); bias: [D] = zeros()",
+        "(float[B, D], float[B, D])",
+    ),
     "NormWithoutWeight": ("x: float[B, D]", "return layer_norm(x, D) * x", ""),
     "SoftmaxByHand": (
         "x: float[B, D]",

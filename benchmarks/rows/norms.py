@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,7 +69,7 @@ def dropout_add_layer_norm(bench: Bench, n: int, dim: int) -> Problem:
         ours,
         peers.compiling(eager, bench),
         Floor(bytes=9 * x.nbytes),
-        reference=_with_its_own_mask,
+        reference=partial(_with_its_own_mask, x),
     )
 
 
@@ -76,12 +78,13 @@ def _inputs(bench: Bench, n: int, dim: int) -> tuple[Tensor, Tensor]:
     return x, a
 
 
-def _with_its_own_mask(found: Results) -> Function:
+def _with_its_own_mask(x: Tensor, found: Results) -> Function:
     """The same with what a candidate has kept: where `a` has a gradient. Raises where that is not the share asked for.
 
-    That its forward has kept the same is seen in its results.
+    In a low precision one gradient in a thousand of plain PyTorch's is 0 by chance: what has changed `x` is kept, too.
+    That the forward has kept the same as the backward is seen in the results.
     """
-    kept = found.grads[1] != 0
+    kept = (found.grads[1] != 0) | (found.outputs[0] != x)
     share, sigma = kept.double().mean().item(), (P * (1 - P) / kept.numel()) ** 0.5
     if abs(share - (1 - P)) > 6 * sigma:
         raise ValueError(f"kept {share:.5f} of {kept.numel()} instead of {1 - P}")

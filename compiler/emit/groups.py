@@ -116,11 +116,11 @@ class _GroupWriter(FunctionWriter):
 
     def _forward_kernel(self) -> KernelText:
         reads = [self._read(p) for p in self.ports]
-        again = {v for v in self.kernel.saved if v.type.is_float}
-        writes = [Tensor_(name, p.value, p.layout, again=p.value in again) for p, name in self.outputs.items()]
+        writes = [Tensor_(name, p.value, p.layout) for p, name in self.outputs.items()]
         writes += [Tensor_(name, v, Layout.ROW) for v, name in self.rows.items()]
         plan_ = self.plan.forward
-        return kernel_text(self._kernel_name("forward"), self.kernel.forward, plan_, reads, once(writes), self.scalars)
+        graph, saved = self.kernel.forward, self.kernel.saved
+        return kernel_text(self._kernel_name("forward"), graph, plan_, reads, once(writes), self.scalars, saved=saved)
 
     def _backward_kernel(self) -> KernelText:
         graph, plan_ = self.kernel.backward, self.plan.backward

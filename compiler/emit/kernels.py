@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -29,17 +29,12 @@ class KernelText:
 
 @dataclass(frozen=True)
 class Tensor_:
-    """A tensor that a kernel reads or writes: its name, the value inside, its layout, and where its elements lie.
-
-    What is read `again` by the backward counts as it is stored, rounded, for what the forward makes from it, too: else
-    a number a row, such as a mean, would not be that of the row that the backward finds.
-    """
+    """A tensor that a kernel reads or writes: its name, the value inside, its layout, and where its elements lie."""
 
     name: str
     value: Value
     layout: Layout
     index: Index | None = None
-    again: bool = False
 
 
 def kernel_text(
@@ -50,9 +45,13 @@ def kernel_text(
     writes: Sequence[Tensor_],
     scalars: Mapping[Scalar, str],
     wishes: Mapping[Value, str] = MappingProxyType({}),
+    saved: Collection[Value] = (),
 ) -> KernelText:
-    """The Triton function that computes `graph`; `wishes` are names for values within it."""
-    writer = _Writer(graph, plan, reads, writes, scalars, wishes)
+    """The Triton function that computes `graph`; `wishes` are names for values within it.
+
+    `saved` are results that the backward reads.
+    """
+    writer = _Writer(graph, plan, reads, writes, scalars, wishes, saved)
     body = {
         Form.FLAT: writer.flat,
         Form.TILES: writer.tiles,
@@ -81,6 +80,11 @@ def draws(graph: Graph) -> bool:
     return any(node.op.name in ("uniform", "gaussian") for node in graph.nodes)
 
 
+def _may_be_rounded(tensor: Tensor_) -> bool:
+    """Whether a result is stored in the precision of the run, whatever that is."""
+    return tensor.layout is Layout.FULL and tensor.value.type.dtype == "float"
+
+
 def _first(plan: Schedule) -> str:
     """The first offset of a block, or of each of its rows."""
     if plan.form is Form.FLAT:
@@ -98,6 +102,7 @@ class _Writer:
         writes: Sequence[Tensor_],
         scalars: Mapping[Scalar, str],
         wishes: Mapping[Value, str],
+        saved: Collection[Value],
     ) -> None:
         self.graph = graph
         self.plan = plan
@@ -110,9 +115,9 @@ class _Writer:
         names.taken |= {line.partition(" ")[0] for line in lines}
         self.names = names
         hints = {t.value: t.name for t in writes}
-        self.body = Body(graph, names, scalars, hints, wishes=wishes, flat=plan.form is Form.FLAT, first=_first(plan))
-        used = {v for n in graph.nodes for v in n.values}
-        self.body.rounded = {t.value: t.name for t in writes if t.again and t.value in used}
+        again = {t.value: f"{t.name}_ptr" for t in writes if t.value in saved and _may_be_rounded(t)}
+        flat = plan.form is Form.FLAT
+        self.body = Body(graph, names, scalars, hints, wishes=wishes, flat=flat, first=_first(plan), read_again=again)
         self.sums = [n for n in graph.nodes if n.op.name in SUMS]
 
     # One element after another ---------------------------------------------------------------------------------------

@@ -114,11 +114,15 @@ class Body:
         wishes: Mapping[Value, str] = MappingProxyType({}),
         flat: bool = False,
         first: str = "",
+        read_again: Mapping[Value, str] = MappingProxyType({}),
     ) -> None:
         """`hints` are the names of what is stored, `wishes` those of what gets a name if it needs one.
 
         `first` is the text of the first of a block's offsets, of which each row has one where there are rows.
+        `read_again` has the addresses of results that the backward reads: what it finds there must be what the forward
+        computed with, or a norm of numbers that were rounded since has another gradient.
         """
+        self.read_again = read_again
         self.graph, self.flat, self.first, self.wishes = graph, flat, first, wishes
         self.names = names
         self.scalars = scalars
@@ -131,8 +135,6 @@ class Body:
         for value in graph.outputs:
             self.uses[value] = self.uses.get(value, 0) + 1
         self.texts: dict[Value, Text] = {}
-        # What counts as it is stored, by the name of the tensor that holds it.
-        self.rounded: Mapping[Value, str] = {}
 
     def name(self, value: Value) -> str:
         """A new name for a value, as the source or the op that made it calls it."""
@@ -154,8 +156,9 @@ class Body:
             name = self.name(value)
             text = self._shortened(node, text, WIDTH - len(f"{name} = "), lines)
             lines.append(f"{name} = {text.text}")
-            if value in self.rounded:
-                lines.append(f"{name} = {name}.to({self.rounded[value]}_ptr.dtype.element_ty).to(tl.float32)")
+            if value in self.read_again and self.uses[value] > 1:
+                stored = f"{name}.to({self.read_again[value]}.dtype.element_ty).to(tl.float32)"
+                lines.append(f"{name} = {stored}  # as it is stored")
             self.bind(value, name)
         return lines
 
