@@ -156,20 +156,6 @@ for _name in OPTIONS:
 
 
 @check
-def small_gradients_after_great_ones() -> None:
-    """A mean that forgets at once is the gradient itself: what is left of the one before would be a part of the step."""
-    for name, options in (("AdamW", {"betas": (0.0, 0.0)}), ("Lion", {"betas": (0.0, 0.0)})):
-        mine = [nn.Parameter(torch.ones(77))]
-        theirs, exact = copy.deepcopy(mine), doubled(mine)
-        for kind, members in ((getattr(optim, name), mine), (ORACLES[name], theirs), (ORACLES[name], exact)):
-            made = kind(members, lr=0.1, **options)
-            for size in (1e4, 1e-5):
-                give(members, [torch.linspace(-size, size / 2, 77)])
-                made.step()
-        judge(mine, theirs, exact, name)
-
-
-@check
 def blocks_chunks_and_addresses_that_are_not_aligned() -> None:
     """Several blocks a program, several programs a tensor, and tensors that begin anywhere."""
     with patch.multiple(multi_tensor, BLOCK=64, SMALLEST=256, PROGRAMS=1 << 30):
