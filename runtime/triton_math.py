@@ -216,8 +216,9 @@ def power(x, exponent):
 @triton.jit
 def _words(seed, counters):
     """Philox-4x32-10: four words of 32 bits for each counter."""
+    counters = counters.to(tl.int64)
     low = (counters & 0xFFFFFFFF).to(tl.uint32)
-    high = (counters.to(tl.int64) >> 32).to(tl.uint32)
+    high = (counters >> 32).to(tl.uint32)
     zero = low * 0
     return tl.philox(seed, low, high, zero, zero)
 
@@ -237,20 +238,28 @@ def uniform_at(seed, offsets):
 
 
 @triton.jit
-def uniform(seed, first, count: tl.constexpr, run: tl.constexpr):
-    """`uniform_at` of `count` offsets that follow `first`, one number or [R, 1]: [count] or [R, count].
+def _uniform_of_fours(seed, counters):
+    """The four numbers of each counter, side by side along the last dimension."""
+    a, b, c, d = _words(seed, counters)
+    return _unit(tl.interleave(tl.interleave(a, c), tl.interleave(b, d)))
 
-    Where four divides `run`, it divides `first`: then counters are not drawn again for each of their four numbers.
+
+@triton.jit
+def uniform(seed, first, count: tl.constexpr):
+    """`uniform_at` of the offsets from `first` on, [count], where four divides both: a counter is drawn once."""
+    return _uniform_of_fours(seed, (first >> 2) + tl.arange(0, count // 4))
+
+
+@triton.jit
+def uniform_rows(seed, first, count: tl.constexpr, width: tl.constexpr):
+    """`uniform_at` of the offsets from each of `first` on, [R, 1]: [R, count], of rows that are `width` apart.
+
+    Where four divides `width`, it divides `first`, and a counter is drawn once for its four numbers.
     """
-    fast: tl.constexpr = run % 4 == 0 and count % 4 == 0
-    steps = tl.arange(0, count // 4 if fast else count)
-    if len(first.shape) == 2:
-        steps = steps[None, :]
-    if fast:
-        a, b, c, d = _words(seed, (first >> 2) + steps)
-        found = _unit(tl.interleave(tl.interleave(a, c), tl.interleave(b, d)))
+    if width % 4 == 0 and count % 4 == 0:
+        found = _uniform_of_fours(seed, (first >> 2) + tl.arange(0, count // 4)[None, :])
     else:
-        found = uniform_at(seed, first + steps)
+        found = uniform_at(seed, first + tl.arange(0, count)[None, :])
     return found
 
 

@@ -59,3 +59,13 @@ def test_groups_that_cut_the_same_piece_share_a_kernel() -> None:
         MODULE.format(name=name, body=PIECES["chunk"][1]).replace("[...]", RESULTS["chunk"][1]) for name in ("A", "B")
     )
     assert emitted(compiled(text))["kernels.py"].count("(torch.autograd.Function)") == 1
+
+
+def test_a_vector_is_of_the_columns_where_there_are_as_many_rows() -> None:
+    text = """module Square(D: int = 2, K: int = 2) {
+    param weight: [D] = ones()
+    forward(x: float[K, D]) -> float[K, D] { return where(x > weight, x, weight * 0.5) }
+}"""
+    kernels = emitted(compiled(text))["kernels.py"]
+    assert "_ptr + cols" in kernels
+    assert "_ptr + rows" not in kernels

@@ -25,7 +25,8 @@ class BufferWriter(GroupNames):
         for port in (like, *self.host):
             if self._is_whole(port):
                 return f"{self.host[port]}.shape"
-        return f"torch.broadcast_shapes({', '.join(f'{n}.shape' for n in self.sources.values())})"
+        names = dict.fromkeys(self.host[p] for p in self.ports)
+        return f"torch.broadcast_shapes({', '.join(f'{n}.shape' for n in names)})"
 
     def _like(self) -> str:
         return self.host[self._like_port()]

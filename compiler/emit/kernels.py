@@ -86,11 +86,11 @@ def _may_be_rounded(tensor: Tensor_) -> bool:
 
 
 def _first(plan: Schedule) -> str:
-    """The first offset of a block, or of each of its rows."""
+    """The first offset of a block, or of each of its rows; how many follow, and how far rows are apart."""
     if plan.form is Form.FLAT:
-        return "first" if plan.accumulate else "tl.program_id(0).to(tl.int64) * BLOCK"
+        return f"{'first' if plan.accumulate else 'tl.program_id(0).to(tl.int64) * BLOCK'}, BLOCK"
     start = {Form.TILES: " + tl.program_id(1) * BLOCK_COLS", Form.LOOPED: " + start"}
-    return f"rows * N_COLS{start.get(plan.form, '')}"
+    return f"rows * N_COLS{start.get(plan.form, '')}, BLOCK_COLS, N_COLS"
 
 
 class _Writer:
@@ -385,7 +385,11 @@ class _Writer:
         upcast = ".to(tl.float32)" if tensor.value.type.is_float else ".to(tl.int1)" if dtype == "bool" else ""
         place, mask = self._place(tensor)
         if tensor.layout is Layout.SCALAR:
-            return f"{name} = tl.load({tensor.name}_ptr){upcast}"
+            one = ""
+            if any(tensor.value in n.values and n.output.type.dtype == "bool" for n in self.graph.nodes):
+                # Triton's interpreter makes numbers of a truth value that it broadcasts, but for a block's.
+                one = f" + tl.zeros({'[1]' if self.plan.form is Form.FLAT else '[1, 1]'}, tl.int32)"
+            return f"{name} = tl.load({tensor.name}_ptr{one}){upcast}"
         other = "0.0" if tensor.value.type.is_float else "0"
         return f"{name} = tl.load({place}, mask={mask}, other={other}){upcast}"
 

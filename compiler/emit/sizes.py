@@ -11,6 +11,8 @@ from tdsl.compiler.size import Size, Symbol
 
 # The leading dimensions that a signature writes `...`.
 DOTS = Size.of(Symbol("..."))
+# How many times a size may be found in a dimension.
+MOST_TIMES = 9
 
 
 class Sizes:
@@ -67,13 +69,27 @@ class Sizes:
             return self.given[size]
         if any(self.sources.get(s) is None for s in self._run_time(size)):
             at = self._dimension(size)
-            if at is None:
+            text = self._shape(*at) if at is not None else self._solved(size)
+            if text is None:
                 raise ValueError(f"no input has the size {size}")
-            return self._shape(*at)
+            return text
         text = str(size)
         for symbol in sorted(size.symbols(), key=lambda s: s.name):
             text = re.sub(rf"(?<![\w.]){symbol.name}\b(?!\.)", self._symbol(symbol), text)
         return text
+
+    def _solved(self, size: Size) -> str | None:
+        """The text of a size of which a dimension of an input is a multiple, or more by a number: a piece's."""
+        for value in self.inputs:
+            for index, dimension in enumerate(value.type.shape):
+                for times in range(1, MOST_TIMES):
+                    more = (dimension - size * Size.of(times)).constant
+                    if more is None:
+                        continue
+                    text = self._shape(value, index)
+                    text = f"{text} - {more}" if more > 0 else f"{text} + {-more}" if more else text
+                    return text if times == 1 else f"({text}) // {times}" if more else f"{text} // {times}"
+        return None
 
     def _symbol(self, symbol: Symbol) -> str:
         if self.owner is not None and symbol.param:

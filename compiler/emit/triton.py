@@ -213,9 +213,10 @@ class Body:
         if node.op.name in MASKED:
             texts[0] = self.masked(node, texts[0])
         stream = node.attrs.get("stream")
-        run = "BLOCK, BLOCK" if self.flat else "BLOCK_COLS, N_COLS"
+        if not self.flat:
+            template = template.replace("tm.uniform(", "tm.uniform_rows(")
         seed = f"seed + {stream}" if stream else "seed"
-        return Text(template.format(*texts, seed=seed, first=self.first, run=run))
+        return Text(template.format(*texts, seed=seed, first=self.first))
 
     def masked(self, node: Node, text: str) -> str:
         """What lies outside the tensor must not count."""

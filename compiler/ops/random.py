@@ -20,7 +20,7 @@ def _everywhere(b: Bound) -> Types:
     return (TensorType("float", (ROWS, COLS)),)
 
 
-for _name, _arguments, _flops in (("uniform", "{seed}, {first}, {run}", 15), ("gaussian", "{seed}, offsets", 60)):
+for _name, _arguments, _flops in (("uniform", "{seed}, {first}", 15), ("gaussian", "{seed}, offsets", 60)):
     register(
         Op(
             _name,

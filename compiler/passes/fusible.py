@@ -127,10 +127,10 @@ def result_layout(node: Node, space: Space) -> Layout | None:
         return None
     if _is_row(shape, space):
         return Layout.ROW
-    return Layout.COL if node.op.kind is Kind.POINTWISE and _is_column(shape, space) else None
+    return Layout.COL if node.op.kind is Kind.POINTWISE and is_column(shape, space) else None
 
 
-def _is_column(shape: Shape, space: Space) -> bool:
+def is_column(shape: Shape, space: Space) -> bool:
     """Whether it is a number a column, whatever the row."""
     place = space.place(shape)
     return place is not None and place.layout is Layout.COL and not place.runs
@@ -152,7 +152,12 @@ def _reduced_layout(node: Node, space: Space) -> Layout | None:
 
 def operands_fit(node: Node, space: Space, at: Layout, layouts: dict[Value, Layout]) -> bool:
     """Whether each operand broadcasts to the space, those made inside with the layout they were made with."""
-    dropped = len(node.output.type.shape) < len(space.shape)
+    shape = node.output.type.shape
+    dropped = len(shape) < len(space.shape)
+    # As many rows as columns: only what comes of a sum over the columns is a number a row.
+    either = at is Layout.ROW and dropped and not reduces(node) and is_column(shape, space)
+    if either and not any(layouts.get(value) is Layout.ROW for value in node.values):
+        return False
     for value in node.values:
         if reduces(node):
             is_row = reach_of(node) is Reach.ALL and _is_row(value.type.shape, space)

@@ -14,7 +14,7 @@ from tdsl.compiler.ops.infer import ONE, same_shape
 from tdsl.compiler.ops.op import Kind
 from tdsl.compiler.ops.rows import N_ALL, N_ROWS
 from tdsl.compiler.ops.trace import Expr, Tracer
-from tdsl.compiler.passes.fusible import Reach, iterated, reach_of, reduces, result_layout, trailing
+from tdsl.compiler.passes.fusible import Reach, is_column, iterated, reach_of, reduces, result_layout, trailing
 from tdsl.compiler.passes.windows import is_view
 
 
@@ -84,7 +84,12 @@ class _Lowering:
         """What the operands of a node are aligned with: rows alone, where it is of those, else the whole space."""
         if reduces(node):
             return Layout.FULL if same_shape(iterated(node), self.space.shape) else Layout.ROW
-        return Layout.ROW if result_layout(node, self.space) is Layout.ROW else Layout.FULL
+        shape = node.output.type.shape
+        if len(shape) == len(self.space.shape) or result_layout(node, self.space) is not Layout.ROW:
+            return Layout.FULL
+        # As many rows as columns: only what comes of a sum over the columns is a number a row.
+        made = (layout_of(self.values[v].type.shape) for v in node.values if v in self.values)
+        return Layout.ROW if not is_column(shape, self.space) or Layout.ROW in made else Layout.FULL
 
     def _total(self, node: Node, x: Expr, at: Layout) -> Expr:
         """A sum that runs over more than a row: each program's share of it, which a second step adds up."""

@@ -30,7 +30,7 @@ def _gelu_dropout_forward(up_ptr, y_ptr, n, p, seed, BLOCK: tl.constexpr):
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < n
     up = tl.load(up_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
-    draw = tm.uniform(seed, tl.program_id(0).to(tl.int64) * BLOCK, BLOCK, BLOCK)
+    draw = tm.uniform(seed, tl.program_id(0).to(tl.int64) * BLOCK, BLOCK)
     y = 0.5 * up * (1.0 + tl.erf(up * 0.7071067811865476)) / tl.where(draw >= p, 1.0 - p, float("inf"))
     tl.store(y_ptr + offsets, y, mask=mask)
 
@@ -42,7 +42,7 @@ def _gelu_dropout_backward(up_ptr, d_y_ptr, d_up_ptr, n, p, seed, BLOCK: tl.cons
     up = tl.load(up_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     d_y = tl.load(d_y_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     product = up * 0.7071067811865476
-    draw = tm.uniform(seed, tl.program_id(0).to(tl.int64) * BLOCK, BLOCK, BLOCK)
+    draw = tm.uniform(seed, tl.program_id(0).to(tl.int64) * BLOCK, BLOCK)
     d_product = d_y / tl.where(draw >= p, 1.0 - p, float("inf"))
     d_product_2 = d_product * (0.5 * up) * 1.1283791670955126 * tl.exp(-product * product)
     d_up = d_product_2 * 0.7071067811865476 + d_product * (1.0 + tl.erf(product)) * 0.5
