@@ -404,3 +404,16 @@ def test_explaining_needs_no_torch() -> None:
 def test_a_kernel_in_low_precision_takes_what_is_broadcast_along_some_rows(program: Path) -> None:
     text = run(precision="bf16").replace("return head(x)", "y = x * 2.0 + x.sum(dim=0)\nreturn head(y)")
     assert any(p.kind is PartKind.KERNEL for t in explain(built(text, program), "r").tables for p in t.parts)
+
+
+def test_pieces_of_a_tensor_in_low_precision_take_half(program: Path) -> None:
+    gated = "a, b = (x @ x.transpose(0, 1) @ x).chunk(2, dim=-1)\nreturn head(cat([silu(a) * b, a], dim=-1))"
+    found = {}
+    for precision in ("f32", "bf16"):
+        text = run(precision=precision).replace("return head(x)", gated)
+        parts = [p for t in explain(built(text, program), "r").tables for p in t.parts if p.name == "silu_mul"]
+        found[precision] = parts[0].cost
+    piece = 6 * 8 * 4
+    assert found["f32"].forward == 3 * piece
+    assert found["f32"].backward == 5 * piece
+    assert found["bf16"].moved * 2 == found["f32"].moved

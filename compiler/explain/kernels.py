@@ -117,9 +117,9 @@ class _Traffic:
         if kernel.backward is None or not differentiated:
             return Use(Cost(self._reads(kernel.inputs) + self._results(), flops=flops))
         rows = self._saved_rows()
-        saved = [p.source for p in kernel.saved_inputs]
-        outputs = [p.source for p in kernel.outputs if p.value in kernel.saved]
-        back = self._bytes((*saved, *outputs)) + rows + self._grads() + self._gradients()
+        outputs = [p for p in kernel.outputs if p.value in kernel.saved]
+        read = (*kernel.saved_inputs, *outputs)
+        back = self._reads(read) + rows + self._grads() + self._gradients()
         cost = Cost(
             forward=self._reads(kernel.inputs) + self._results() + rows,
             backward=back,
@@ -127,14 +127,14 @@ class _Traffic:
             flops_backward=sum(map(self._flops, kernel.backward.nodes)),
             kept=rows,
         )
-        return Use(cost, (*saved, *outputs))
+        return Use(cost, tuple(dict.fromkeys(p.argument for p in read)))
 
     def _reads(self, ports: Iterable[Port]) -> int:
-        """Each tensor once."""
-        return self._bytes(p.source for p in ports)
+        """Each tensor, or piece of one, once."""
+        return sum(map(self._moved, {p.source: p for p in ports}.values()))
 
     def _results(self) -> int:
-        return self._bytes({p.value: p.source for p in self.kernel.outputs}.values())
+        return self._reads({p.value: p for p in self.kernel.outputs}.values())
 
     def _saved_rows(self) -> int:
         return sum(self.rows * (4 if v.type.is_float else self._width(v)) for v in self.kernel.saved_rows)
@@ -144,7 +144,7 @@ class _Traffic:
         graph = self.kernel.backward
         assert graph is not None
         read = {v for n in graph.nodes for v in n.values} | {g.value for g in self._written()}
-        return self._bytes(p.source for p in self.kernel.grads if p.value in read)
+        return self._reads(p for p in self.kernel.grads if p.value in read)
 
     def _written(self) -> list[Gradient]:
         """The gradients that the kernel writes: one that is a result's own is handed on."""
@@ -156,20 +156,21 @@ class _Traffic:
         return sum(found.values())
 
     def _gradient(self, gradient: Gradient) -> int:
-        source = self.measure.bytes(gradient.port.source)
+        source = self._moved(gradient.port)
         if gradient.port.runs and gradient.layout is Layout.FULL:  # written whole, then summed
             return 2 * self._port(gradient.port) + source
         return self._port(gradient.port) if gradient.layout is Layout.FULL else source
 
     def _port(self, port: Port) -> int:
         """Bytes of a tensor of the whole space with a port's dtype."""
-        return self.whole * self._width(port.source)
+        return self.whole * self._width(port.argument)
+
+    def _moved(self, port: Port) -> int:
+        """Bytes of a tensor, or of a piece of it: of the dtype that it has in memory."""
+        return self.measure.elements(port.source) * self._width(port.argument)
 
     def _width(self, value: Value) -> int:
         return self.measure.bytes(value) // max(self.measure.elements(value), 1) or self.measure.of(value.type.dtype)
-
-    def _bytes(self, values: Iterable[Value]) -> int:
-        return sum(map(self.measure.bytes, dict.fromkeys(values)))
 
     def _flops(self, node: Node) -> int:
         """Of an operation of the canonical backward."""

@@ -12,19 +12,17 @@ NaN, because a score is, so is this one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
 from tdsl.compiler.ir import Group, Value
 from tdsl.compiler.precision import low_precision
+from tdsl.compiler.structured.class_cases import cases
 from tdsl.compiler.structured.class_scores import ScoreKernels, score_kernels
-from tdsl.compiler.structured.template import Case, Naming, Template, register
+from tdsl.compiler.structured.template import Naming, Template, register
 
 FLOAT16 = "torch.float16"
-# Rows, and classes, at which a kernel is verified: few, around a power of two, primes, more than a program has at once.
-ROWS = (0, 1, 7, 8, 9, 601)
-CLASSES = (1, 2, 7, 8, 9, 31, 8209)
 
 
 def at_once(group: Group) -> bool:
@@ -115,37 +113,4 @@ def _keeps(group: Group) -> tuple[Value, ...]:
     return (roles["target"],) if at_once(group) else (roles["scores"], roles["target"])
 
 
-# At which sizes it is verified ---------------------------------------------------------------------------------------
-
-
-def _cases(group: Group) -> Iterator[Case]:
-    assert group.structure is not None
-    declared = group.structure.roles["scores"].type.shape[-1].substitute(group.body.known).constant
-    yield _case(group, 5, declared if declared is not None else 13)
-    yield from (_case(group, rows, 13) for rows in ROWS)
-    yield from (_case(group, 2, classes) for classes in CLASSES)
-
-
-def _case(group: Group, rows: int, classes: int) -> Case:
-    assert group.structure is not None
-    roles = {value: role for role, value in group.structure.roles.items()}
-    told = [_tensor(roles[v], v, rows, classes, group) for v in group.body.inputs]
-    return Case(tuple(shape for shape, _ in told), tuple(dtype for _, dtype in told))
-
-
-def _tensor(role: str, value: Value, rows: int, classes: int, group: Group) -> tuple[tuple[int, ...], str]:
-    """The shape and the dtype of one tensor."""
-    assert group.structure is not None
-    mixed = any(n.op.name in ("upcast", "downcast") for n in group.body.nodes)
-    float_ = "f32" if value.type.dtype == "f32" and mixed else "float"
-    if role == "class_weight":
-        return (classes,), f"positive {float_}"
-    rank = len(value.type.shape) - (role == "scores")
-    lead = (rows, *(2,) * (rank - 1))[:rank]
-    if role == "scores":
-        return (*lead, classes), float_
-    ignored = group.structure.options["ignore_index"]
-    return lead, f"below:{classes}" + (f":{ignored}" if ignored is not None else "")
-
-
-register(Template("cross_entropy", variables, _moved, _cases, _cost, _keeps))
+register(Template("cross_entropy", variables, _moved, cases, _cost, _keeps))

@@ -11,20 +11,20 @@ as the loss is, would vanish there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from tdsl.compiler.emit.render import layout
 from tdsl.compiler.emit.text import literal
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
-from tdsl.compiler.ir import Group, Value
+from tdsl.compiler.ir import Group
+from tdsl.compiler.structured.class_cases import cases
 from tdsl.compiler.structured.class_scores import ScoreKernels, score_kernels
-from tdsl.compiler.structured.cross_entropy import CLASSES, FLOAT16, ROWS
-from tdsl.compiler.structured.template import Case, Naming, Template, register
+from tdsl.compiler.structured.cross_entropy import FLOAT16
+from tdsl.compiler.structured.template import Naming, Template, register
 
 # What gradients in float16 are magnified by: far from overflowing, and near 1e-6 still normal numbers.
 MAGNIFIED = 64
-WIDTH = 8
 # What the function that finds the losses of a chunk takes last, and is given.
 _RESULTS = ("losses", "trains", "fused")
 _PARTS = ("losses[part]", "any(learns)", "fused")
@@ -120,39 +120,4 @@ def _cost(group: Group, measure: Measure) -> Cost:
     return Cost(forward, backward, flops=product + 5 * rows * classes, flops_backward=2 * product, kept=read)
 
 
-# At which sizes it is verified ---------------------------------------------------------------------------------------
-
-
-def _cases(group: Group) -> Iterator[Case]:
-    assert group.structure is not None
-    declared = group.structure.roles["weight"].type.shape[0].substitute(group.body.known).constant
-    yield _case(group, 5, declared if declared is not None else 13)
-    yield from (_case(group, rows, 13) for rows in ROWS)
-    yield from (_case(group, 2, classes) for classes in CLASSES)
-
-
-def _case(group: Group, rows: int, classes: int) -> Case:
-    assert group.structure is not None
-    roles = {value: role for role, value in group.structure.roles.items()}
-    told = [_tensor(roles[v], v, rows, classes, group) for v in group.body.inputs]
-    return Case(tuple(shape for shape, _ in told), tuple(dtype for _, dtype in told))
-
-
-def _tensor(role: str, value: Value, rows: int, classes: int, group: Group) -> tuple[tuple[int, ...], str]:
-    """The shape and the dtype of one tensor."""
-    assert group.structure is not None
-    mixed = any(n.op.name in ("upcast", "downcast") for n in group.body.nodes)
-    float_ = "f32" if value.type.dtype == "f32" and mixed else "float"
-    if role in ("class_weight", "bias"):
-        return (classes,), f"positive {float_}" if role == "class_weight" else float_
-    if role == "weight":
-        return (classes, WIDTH), float_
-    rank = len(value.type.shape) - (role == "x")
-    lead = (rows, *(2,) * (rank - 1))
-    if role == "x":
-        return (*lead, WIDTH), float_
-    ignored = group.structure.options["ignore_index"]
-    return lead, f"below:{classes}" + (f":{ignored}" if ignored is not None else "")
-
-
-register(Template("linear_cross_entropy", variables, _moved, _cases, _cost, native=True, everywhere=True))
+register(Template("linear_cross_entropy", variables, _moved, cases, _cost, native=True, everywhere=True))
