@@ -13,22 +13,23 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from tdsl.compiler.emit import function, groups, kernels, triton
 from tdsl.compiler.ir import Scalar
 from tdsl.compiler.kernel import Layout, Space
-from tdsl.compiler.ops import OPS, trace
+from tdsl.compiler.ops import trace
 from tdsl.compiler.ops.rows import COLS
-from tdsl.compiler.passes import differentiate, fuse, lower, place_casts
-from tests import helpers
+from tdsl.compiler.passes import cast_bodies, differentiate, fuse, lower
+from tests import helpers, mutants_structured
+from tests.lax import lax
+from tests.mutants_plant import Check, Plant, changed, op, text
 from tests.random_programs import batch, interpreted
 
 KERNELS = """module M(D: int = 13) {
@@ -93,29 +94,7 @@ class OutOfPatience(BaseException):
     """No mistake of the compiler's, which the checks tell, but the end of waiting for it."""
 
 
-Changed = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
 # Planting ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _op(name: str, **changes: Any) -> Iterator[None]:
-    with mock.patch.dict(OPS, {name: replace(OPS[name], **changes)}):
-        yield
-
-
-@contextmanager
-def _changed(owner: Any, name: str, change: Changed) -> Iterator[None]:
-    with mock.patch.object(owner, name, change(getattr(owner, name))):
-        yield
-
-
-def _text(pattern: str, instead: str) -> Callable[[], Any]:
-    """A fault in the text of `kernels.py`."""
-    return lambda: _changed(
-        helpers, "emit_kernels", lambda kept: lambda *args: re.sub(pattern, instead, kept(*args), flags=re.MULTILINE)
-    )
 
 
 def _misplaced(place: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,80 +150,80 @@ def _handed_back_turned(save: Callable[..., Any]) -> Callable[..., Any]:
     return changed
 
 
-MUTANTS: dict[str, Callable[[], Any]] = {
-    "the gradient of a product forgets a factor": lambda: _op("mul", vjp=lambda t, g, y, a, b: (g, g * a)),
-    "the gradient of a difference has the wrong sign": lambda: _op("sub", vjp=lambda t, g, y, a, b: (g, g)),
-    "the gradient of tanh is that of its argument": lambda: _op("tanh", vjp=lambda t, g, y, x: (g * (1.0 - x * x),)),
-    "the gradient of a quotient lacks the second part": lambda: _op("div", vjp=lambda t, g, y, a, b: (g / b, None)),
-    "ties of a maximum go to both": lambda: _op(
+MUTANTS: dict[str, Plant] = {
+    "the gradient of a product forgets a factor": lambda: op("mul", vjp=lambda t, g, y, a, b: (g, g * a)),
+    "the gradient of a difference has the wrong sign": lambda: op("sub", vjp=lambda t, g, y, a, b: (g, g)),
+    "the gradient of tanh is that of its argument": lambda: op("tanh", vjp=lambda t, g, y, x: (g * (1.0 - x * x),)),
+    "the gradient of a quotient lacks the second part": lambda: op("div", vjp=lambda t, g, y, a, b: (g / b, None)),
+    "ties of a maximum go to both": lambda: op(
         "maximum", vjp=lambda t, g, y, a, b: (t.where(a >= b, g, 0.0), t.where(b >= a, g, 0.0))
     ),
-    "the gradient of a choice goes to what was not chosen": lambda: _op(
+    "the gradient of a choice goes to what was not chosen": lambda: op(
         "where", vjp=lambda t, g, y, c, a, b: (None, t.where(c, 0.0, g), t.where(c, g, 0.0))
     ),
-    "a sum over a row counts what lies outside": lambda: _changed(
+    "a sum over a row counts what lies outside": lambda: changed(
         triton.Body, "masked", lambda kept: lambda self, node, text: text
     ),
-    "a maximum over a row starts from 0": lambda: _changed(
+    "a maximum over a row starts from 0": lambda: changed(
         triton.Body, "masked", lambda kept: lambda self, *args: kept(self, *args).replace('float("-inf")', "0.0")
     ),
-    "a mean is taken of one column fewer": lambda: _op(
+    "a mean is taken of one column fewer": lambda: op(
         "mean", lower=lambda t, x, **_: t.row_sum(x) / t.wrap(Scalar(COLS - 1))
     ),
-    "a result is stored unmasked": lambda: _changed(
+    "a result is stored unmasked": lambda: changed(
         kernels._Writer, "_store", lambda kept: lambda self, t: re.sub(r", mask=\S+\)", ")", kept(self, t))
     ),
-    "masked loads have no other": lambda: _changed(
+    "masked loads have no other": lambda: changed(
         kernels._Writer, "_load", lambda kept: lambda self, t: re.sub(r", other=\S+?\)", ")", kept(self, t))
     ),
-    "a number a row is read along the columns": lambda: _changed(kernels._Writer, "_place", _misplaced),
-    "rows lie as far apart as blocks are wide": _text(r"rows \* N_COLS \+ cols", "rows * BLOCK_COLS + cols"),
-    "places of elements are counted in 32 bits": _text(r"\.to\(tl\.int64\) \* BLOCK", " * BLOCK"),
-    "what is loaded is not widened": _text(r"other=0\.0\)\.to\(tl\.float32\)", "other=0.0)"),
-    "sums over rows forget the rows before": _text(r"^( +\w+_sum) \+= ", r"\1 = "),
-    "partial sums do not start from zero": _text(r"new_zeros\((programs, n_cols)", r"new_ones(\1"),
-    "what is broadcast along some rows is read as if along none": _text(r"rows // \w+_inner", "rows"),
-    "what begins anew after some rows does not": _text(r"(rows|cols|offsets) % \w+_count", r"\1"),
-    "pieces are as far apart as they are wide": _text(r"rows \* \w+_stride \+ cols", "rows * N_COLS + cols"),
-    "the gradient of a piece is not zero elsewhere": _text(r"new_zeros\((ctx\.\w+_shape)", r"new_full(\1, 0.5"),
-    "the gradients of pieces change places": _text(r"d_(\w+), d_(\w+) = (d_\w+)\.chunk", r"d_\2, d_\1 = \3.chunk"),
-    "dimensions in another order are read in the order of memory": _text(r"\.stride\(-2\)", ".stride(-3)"),
-    "a mean of all is not divided": _text(r"\((\w+_sums\.sum\(0\)) / shape\.numel\(\)\)", r"\1"),
-    "the gradient of a mean is not divided": lambda: _changed(
+    "a number a row is read along the columns": lambda: changed(kernels._Writer, "_place", _misplaced),
+    "rows lie as far apart as blocks are wide": text(r"rows \* N_COLS \+ cols", "rows * BLOCK_COLS + cols"),
+    "places of elements are counted in 32 bits": text(r"\.to\(tl\.int64\) \* BLOCK", " * BLOCK"),
+    "what is loaded is not widened": text(r"other=0\.0\)\.to\(tl\.float32\)", "other=0.0)"),
+    "sums over rows forget the rows before": text(r"^( +\w+_sum) \+= ", r"\1 = "),
+    "partial sums do not start from zero": text(r"new_zeros\((programs, n_cols)", r"new_ones(\1"),
+    "what is broadcast along some rows is read as if along none": text(r"rows // \w+_inner", "rows"),
+    "what begins anew after some rows does not": text(r"(rows|cols|offsets) % \w+_count", r"\1"),
+    "pieces are as far apart as they are wide": text(r"rows \* \w+_stride \+ cols", "rows * N_COLS + cols"),
+    "the gradient of a piece is not zero elsewhere": text(r"new_zeros\((ctx\.\w+_shape)", r"new_full(\1, 0.5"),
+    "the gradients of pieces change places": text(r"d_(\w+), d_(\w+) = (d_\w+)\.chunk", r"d_\2, d_\1 = \3.chunk"),
+    "dimensions in another order are read in the order of memory": text(r"\.stride\(-2\)", ".stride(-3)"),
+    "a mean of all is not divided": text(r"\((\w+_sums\.sum\(0\)) / shape\.numel\(\)\)", r"\1"),
+    "the gradient of a mean is not divided": lambda: changed(
         differentiate._Reverse,
         "__init__",
         lambda kept: lambda self, kernel, grads: kept(self, _undivided(kernel), grads),
     ),
-    "sums in flat kernels count what lies outside": _text(r"(_sum \+= )tl\.where\(mask, (.*), 0\.0\)$", r"\1\2"),
-    "the gradient of a running sum runs the same way": lambda: _op("scan_sum", vjp=lambda t, g, y, x: (t.scan_sum(g),)),
-    "an index picks its neighbour": _text(r"cols == (\w+)", r"cols == \1 + 1"),
-    "the gradient of what was expanded is of its first place": _text(
+    "sums in flat kernels count what lies outside": text(r"(_sum \+= )tl\.where\(mask, (.*), 0\.0\)$", r"\1\2"),
+    "the gradient of a running sum runs the same way": lambda: op("scan_sum", vjp=lambda t, g, y, x: (t.scan_sum(g),)),
+    "an index picks its neighbour": text(r"cols == (\w+)", r"cols == \1 + 1"),
+    "the gradient of what was expanded is of its first place": text(
         r"(\w+)\.sum_to_size\((\S+)\)", r"\1.flatten()[: \2.numel()].view(\2)"
     ),
-    "results are of the dtype of their neighbours": lambda: _changed(
+    "results are of the dtype of their neighbours": lambda: changed(
         function.FunctionWriter, "_dtype_beside", lambda kept: lambda self, *args: ""
     ),
-    "several results change places": lambda: _changed(function.FunctionWriter, "_result_names", _swapped),
-    "the dimensions that a reduction keeps are lost": lambda: _changed(
+    "several results change places": lambda: changed(function.FunctionWriter, "_result_names", _swapped),
+    "the dimensions that a reduction keeps are lost": lambda: changed(
         function.FunctionWriter, "_row_shape", lambda kept: lambda self, port: f"shape[:-{self.cols}]"
     ),
-    "what was saved is handed back in another order": lambda: _changed(
+    "what was saved is handed back in another order": lambda: changed(
         function.FunctionWriter, "_save", _handed_back_turned
     ),
-    "contributions to a gradient replace one another": lambda: _changed(
+    "contributions to a gradient replace one another": lambda: changed(
         differentiate._Reverse, "_add", lambda kept: lambda self, value, grad: self.found.update({value: grad})
     ),
-    "a gradient is not summed over what was broadcast": lambda: _changed(
+    "a gradient is not summed over what was broadcast": lambda: changed(
         differentiate._Reverse, "_reduced", lambda kept: lambda self, grad, result, operand: grad
     ),
-    "the backward draws from another seed": lambda: _changed(kernels._Writer, "flat", _reseeded),
-    "all draws of a kernel are the same": lambda: _changed(lower._Lowering, "_node", _one_stream),
-    "one kernel serves groups that differ": lambda: _changed(_home_of_same_kernel(), "same_kernel", _loose),
-    "a group may wait for itself": lambda: _changed(fuse._Fuser, "_detour", lambda kept: lambda self, a, b: False),
-    "a part of the rows is taken for all": lambda: _changed(Space, "_aligned", _without_runs),
-    "zero times anything is folded": lambda: _changed(trace, "_fold", _zero_folded),
-    "a parameter is not cast where it is read": lambda: _changed(
-        place_casts._Casts, "narrowed", lambda kept: lambda self, value, node: value
+    "the backward draws from another seed": lambda: changed(kernels._Writer, "flat", _reseeded),
+    "all draws of a kernel are the same": lambda: changed(lower._Lowering, "_node", _one_stream),
+    "one kernel serves groups that differ": lambda: changed(_home_of_same_kernel(), "same_kernel", _loose),
+    "a group may wait for itself": lambda: changed(fuse._Fuser, "_detour", lambda kept: lambda self, a, b: False),
+    "a part of the rows is taken for all": lambda: changed(Space, "_aligned", _without_runs),
+    "zero times anything is folded": lambda: changed(trace, "_fold", _zero_folded),
+    "a parameter is not cast where it is read": lambda: changed(
+        cast_bodies.Casts, "narrowed", lambda kept: lambda self, value, node: value
     ),
 }
 
@@ -256,19 +235,6 @@ def _home_of_same_kernel() -> Any:
 
 
 # Catching ------------------------------------------------------------------------------------------------------------
-
-
-def lax(files: dict[str, str]) -> list[str]:
-    """Lines that touch elements unmasked, read under a mask without saying what stands for the rest, or may overflow."""
-    return [line for line in files["kernels.py"].splitlines() if _is_lax(line)]
-
-
-def _is_lax(line: str) -> bool:
-    if "tl.load(" in line and "mask=" in line and "other=" not in line:
-        return True
-    if re.match(r" +(offsets|rows|\w+_place) = .*tl\.program_id\(0\)(?!\.to\(tl\.int64\))", line):
-        return True
-    return bool(re.search(r"tl\.(load|store)\(\w+ \+ (offsets|rows|cols)", line)) and "mask=" not in line
 
 
 def by_kernels(folder: Path) -> str:
@@ -300,7 +266,17 @@ def by_random_programs(folder: Path) -> str:
     return f"{len(found)} of {len(programs)}: {next(iter(found.values()))}" if found else ""
 
 
-CHECKS = {"kernels": by_kernels, "random programs": by_random_programs}
+CHECKS: dict[str, Check] = {
+    "kernels": by_kernels,
+    "random programs": by_random_programs,
+    **mutants_structured.CHECKS,
+}
+# What is planted elsewhere than in fusion is looked for where it can be.
+GENERAL = ("kernels", "random programs")
+PLANTED: dict[str, tuple[Plant, Sequence[str]]] = {
+    **{name: (plant, GENERAL) for name, plant in MUTANTS.items()},
+    **{name: (plant, (check,)) for check, each in mutants_structured.MUTANTS.items() for name, plant in each.items()},
+}
 
 
 def _tell(mutant: str | None, check: str, told: Connection) -> None:
@@ -311,7 +287,7 @@ def _tell(mutant: str | None, check: str, told: Connection) -> None:
 
     signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
-    with tempfile.TemporaryDirectory(prefix="tdsl-") as folder, MUTANTS[mutant]() if mutant else nullcontext():
+    with tempfile.TemporaryDirectory(prefix="tdsl-") as folder, PLANTED[mutant][0]() if mutant else nullcontext():
         try:
             told.send(CHECKS[check](Path(folder)))
         except (Exception, OutOfPatience) as error:
@@ -334,10 +310,10 @@ def _outcome(mutant: str | None, check: str) -> str:
         child.join()
 
 
-def caught_by(mutant: str | None, every: bool = True) -> dict[str, str]:
-    """What each check tells of a mutant, or of the compiler as it is; without `every`, the first that tells something."""
+def caught_by(mutant: str, every: bool = True) -> dict[str, str]:
+    """What each check tells of a mutant; without `every`, the first that tells something."""
     found: dict[str, str] = {}
-    for check in CHECKS:
+    for check in PLANTED[mutant][1]:
         told = _outcome(mutant, check)
         found |= {check: told} if told else {}
         if told and not every:
@@ -358,8 +334,9 @@ def main(argv: Sequence[str]) -> int:
     import torch
 
     torch.set_num_threads(1)
-    wanted = [m for m in MUTANTS if not args.names or any(n in m for n in args.names)][:: args.every]
-    clean = caught_by(None)
+    wanted = [m for m in PLANTED if not args.names or any(n in m for n in args.names)][:: args.every]
+    checks = dict.fromkeys(check for mutant in wanted for check in PLANTED[mutant][1])
+    clean = {check: told for check in checks if (told := _outcome(None, check))}
     print(f"as it is: {clean or 'nothing to tell'}", flush=True)
     caught = 0
     for mutant in wanted:

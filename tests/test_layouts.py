@@ -70,6 +70,19 @@ def test_a_value_that_others_read_is_laid_out_for_the_model_alone() -> None:
     assert "image.mean() + kernels.cross_entropy(model(image_2) + model(image_2), batch.label)" in loss
 
 
+def test_what_else_a_model_takes_stays_as_it_is() -> None:
+    program = PROGRAM.replace(
+        "forward(image: float[B, 1, H, W])", "forward(image: float[B, 1, H, W], more: float[B, 1])"
+    )
+    program = program.replace(".mean(dim=(2, 3)))", ".mean(dim=(2, 3)) + more)").replace(
+        f"model({IMAGE})", f"model({IMAGE}, batch.pixels[:, :1])"
+    )
+    loss, *_ = texts("tf32 = true", program)
+    assert loss.count("torch.channels_last") == 1
+    assert "batch.pixels[:, :1]" in loss
+    assert "batch.pixels[:, :1].contiguous" not in loss
+
+
 def test_state_of_an_optimizer_is_laid_out_as_its_parameters() -> None:
     """Kernels that walk through memory find the numbers of a parameter at its places after a resume, too."""
     layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
