@@ -72,9 +72,10 @@ def leaf(tensor: Input, kind: str, dtype: torch.dtype | None) -> Input:
 
 
 def output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
-    """Random, in the case's memory layout, or expanded along all dimensions but the last, as `loss.sum()` hands it.
+    """Random. Transposed beside inputs that are sliced, contiguous beside transposed ones: so that they lie otherwise.
 
-    Not from one number: against a constant gradient a softmax cancels to nothing but rounding.
+    Expanded along all dimensions but the last as `loss.sum()` hands it, not from one number: against a constant
+    gradient a softmax cancels to nothing but rounding.
     """
     generator = torch.Generator().manual_seed(output.numel())
 
@@ -83,7 +84,8 @@ def output_grad(output: Tensor, case: Case, dtype: torch.dtype) -> Tensor:
 
     if case.layout == "expanded":
         return draw(output.shape[-1:]).expand(output.shape)
-    return _laid_out(tuple(output.shape), case.layout, draw)
+    other = {"transposed": "contiguous", "sliced": "transposed"}.get(case.layout, case.layout)
+    return _laid_out(tuple(output.shape), other, draw)
 
 
 def made_layer(kind: str, channels: int, generator: torch.Generator) -> Module:

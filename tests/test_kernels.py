@@ -106,6 +106,7 @@ POINTWISE = {
     "Detached": ("x: float[B, D]", "h = x * x\nreturn h * x + h"),
     "Twice": ("x: float[B, D]", "h = exp(x)\nreturn h * h + h / (1 + h)"),
     "GeluTanh": ("x: float[B, D]", 'return gelu(x, approximate="tanh") * x'),
+    "ReadAgain": ("x: float[B, D], y: float[B, D]", "return tanh(x + y)"),
     "Arguments": (
         "x: float[B, D]",
         "return leaky_relu(x, 0.2) + elu(x, alpha=0.7) * celu(x, 1.5) + softplus(x, beta=2.0) + hardtanh(x, -0.5, 0.3)",
@@ -488,3 +489,17 @@ def test_kernels_agree_with_float64(batch: str, tmp_path: Path) -> None:
     assert formatted.returncode == 0, formatted.stdout[-3000:]
     told = disagreements(folder)
     assert not told, f"{len(told)} cases:\n" + "\n".join(told[:20])
+
+
+def test_truth_values_of_single_numbers_are_of_blocks() -> None:
+    """Whatever they are made by: Triton's interpreter makes numbers of others that it broadcasts."""
+    inputs = "w: float[1, D], f: float[1, D]"
+    text = emitted(
+        compiled(
+            f"module M(D: int = 1) {{\n    forward({inputs}) -> bool[1, D] {{\n        v = w * f + tanh(f)\n"
+            "        return logical_and(v > 0, w > 0.5)\n    }\n}\n"
+        )
+    )["kernels.py"]
+    loads = [line for line in text.splitlines() if "tl.load(" in line]
+    assert len(loads) == 2
+    assert all("+ tl.zeros(" in line or "offsets" in line for line in loads), loads

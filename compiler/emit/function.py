@@ -120,7 +120,9 @@ class FunctionWriter(BufferWriter):
         lines.append("shape = ctx.shape")
         used = {p: n for p, n in self.grads.items() if self._used(p.value)}
         whole = [n for p, n in used.items() if p.layout is not Layout.SCALAR]
-        lines += self._laid_out(whole, plan_, [self.host[p] for p in self.kernel.saved_inputs if self._is_whole(p)])
+        saved_whole = [self.host[p] for p in self.kernel.saved_inputs if self._is_whole(p)]
+        saved_whole += [self.outputs[p] for p in self._saved_outputs() if p.layout is Layout.FULL]
+        lines += self._laid_out(whole, plan_, saved_whole)
         lines += self._pieces(self.kernel.saved_inputs, "")
         lines += self._sizes(plan_) + self._tile(plan_)
         lines += self._gradient_buffers(plan_, next(iter(used.values())))

@@ -386,12 +386,18 @@ class _Writer:
         place, mask = self._place(tensor)
         if tensor.layout is Layout.SCALAR:
             one = ""
-            if any(tensor.value in n.values and n.output.type.dtype == "bool" for n in self.graph.nodes):
+            if self._tells_truth(tensor.value):
                 # Triton's interpreter makes numbers of a truth value that it broadcasts, but for a block's.
                 one = f" + tl.zeros({'[1]' if self.plan.form is Form.FLAT else '[1, 1]'}, tl.int32)"
             return f"{name} = tl.load({tensor.name}_ptr{one}){upcast}"
         other = "0.0" if tensor.value.type.is_float else "0"
         return f"{name} = tl.load({place}, mask={mask}, other={other}){upcast}"
+
+    def _tells_truth(self, value: Value) -> bool:
+        """Whether a truth value is made of a single number, or of others that are made of it alone."""
+        readers = [n for n in self.graph.nodes if value in n.values]
+        numbers = (n.output for n in readers if layout_of(n.output.type.shape) is Layout.SCALAR)
+        return any(n.output.type.dtype == "bool" for n in readers) or any(map(self._tells_truth, numbers))
 
     def _place(self, tensor: Tensor_) -> tuple[str, str]:
         if self.plan.form is Form.FLAT:
