@@ -187,14 +187,14 @@ def row_tile(n_cols: int, live: int, longest: int = 16384) -> Tile:
     """For kernels that hold whole rows of `n_cols`: `live` is how many blocks of a row are in registers at once.
 
     Narrow rows share a program, 2,048 elements in it, fewer where much is live; wide ones get more warps, so that a
-    thread holds about 64 values, but not so many that the warps wait for one another more than they compute. Rows of
-    more than `longest` columns are walked in blocks of that many.
+    thread holds about 64 values, as long as each has some columns of its own. Rows of more than `longest` columns are
+    walked in blocks of that many.
     """
     cols = min(power_of_two(n_cols), longest)
     elements = 2048 if live <= 10 else 1024
     rows = max(1, min(elements // cols, 64))
     values = rows * cols * max(live, 1)
-    # With 16 warps a thread has 64 registers, or there is no room for a second program.
+    # Compiled with 16 warps, kernels had 64 registers a thread, and those with more to hold spilled.
     most = 16 if values <= 16 * 32 * 52 else 8
     return Tile(rows, cols, max(1, min(power_of_two(values // (32 * 64)), max(cols // 256, 4), most)))
 
