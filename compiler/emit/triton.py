@@ -213,10 +213,8 @@ class Body:
         if node.op.name in MASKED:
             texts[0] = self.masked(node, texts[0])
         stream = node.attrs.get("stream")
-        if not self.flat:
-            template = template.replace("tm.uniform(", "tm.uniform_rows(")
         seed = f"seed + {stream}" if stream else "seed"
-        return Text(template.format(*texts, seed=seed, first=self.first))
+        return Text(template.format(*texts, seed=seed, first=self.first, rows="" if self.flat else "_rows"))
 
     def masked(self, node: Node, text: str) -> str:
         """What lies outside the tensor must not count."""

@@ -20,7 +20,10 @@ def _everywhere(b: Bound) -> Types:
     return (TensorType("float", (ROWS, COLS)),)
 
 
-for _name, _arguments, _flops in (("uniform", "{seed}, {first}", 15), ("gaussian", "{seed}, offsets", 60)):
+for _name, _call, _flops in (
+    ("uniform", "uniform{rows}({seed}, {first})", 15),
+    ("gaussian", "gaussian({seed}, offsets)", 60),
+):
     register(
         Op(
             _name,
@@ -28,7 +31,7 @@ for _name, _arguments, _flops in (("uniform", "{seed}, {first}", 15), ("gaussian
             signature("*, stream: int = 0"),
             _everywhere,
             f"random.{_name}",
-            f"tm.{_name}({_arguments})",
+            f"tm.{_call}",
             flops=_flops,
             doc="A draw an element, within kernels; `stream` tells the draws of one kernel apart.",
         )
