@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tdsl.runtime.table import Array, DataError, Table
+from tdsl.runtime.data_error import DataError
+from tdsl.runtime.table import Array, Table
 
 __all__ = ["DataError", "Table", "csv", "idx", "npy", "npz", "parquet", "text"]
 
@@ -143,13 +144,13 @@ def _below(parts: list[Table]) -> Table:
             other = first if lacking is part else part
             raise DataError(f"has no column `{name}`, which {other.files[0][0]} has", file=lacking.files[0][0])
         for name in first.data:
-            if part.data[name].shape[1:] != first.data[name].shape[1:]:
+            if part.values(name).shape[1:] != first.values(name).shape[1:]:
                 raise DataError(
-                    f"column `{name}` has rows of shape {list(part.data[name].shape[1:])}, "
-                    f"and those of {first.files[0][0]} have {list(first.data[name].shape[1:])}",
+                    f"column `{name}` has rows of shape {list(part.values(name).shape[1:])}, "
+                    f"and those of {first.files[0][0]} have {list(first.values(name).shape[1:])}",
                     file=part.files[0][0],
                 )
-    columns = {name: _stack([part.data[name] for part in parts]) for name in first.data}
+    columns = {name: _stack([part.values(name) for part in parts]) for name in first.data}
     return Table(columns, tuple(part.files[0] for part in parts))
 
 
