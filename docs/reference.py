@@ -23,7 +23,6 @@ from tdsl.compiler.editor.builtins import Builtin, shown
 from tdsl.compiler.emit.data import TRANSFORMS
 from tdsl.compiler.ops import OPS, Kind
 from tdsl.compiler.ops.op import INTERNAL, Arg, Op, Signature
-from tdsl.compiler.probe import SOURCES
 from tdsl.dsl import signatures
 from tdsl.dsl.codes import CODES as OF_FRONT_END
 from tdsl.dsl.codes import Code
@@ -173,7 +172,6 @@ def names() -> Mapping[str, Iterable[str]]:
         "views": views,
         "library": [name for name in builtins.functions() if name not in {*fused, *own, *views}],
         "computed": COMPUTED,
-        "refused_sources": signatures.SOURCES.keys() - SOURCES,
         "refused_transforms": signatures.TRANSFORMS.keys() - {*TRANSFORMS, "Compose"},
     }
 
@@ -281,7 +279,7 @@ def called(kind: str) -> str:
             entry(f"{name}({', '.join(map(_plain, each.parameters))})", each.doc) for name, each in found.items()
         )
     table = builtins.of_sections()[kind.removesuffix("s")]
-    shows = {"sources": SOURCES, "transforms": {*TRANSFORMS, "Compose"}}.get(kind, table)
+    shows = {"transforms": {*TRANSFORMS, "Compose"}}.get(kind, table)
     return "\n".join(_called(kind, each) for name, each in table.items() if name in shows)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -124,11 +125,12 @@ class Computed(Column):
     def rows(self, indices: Tensor) -> list[Tensor]:
         if self.uniform:
             return super().rows(indices)
-        return [self._row(index) for index in indices[:, None]]
-
-    def _row(self, index: Tensor) -> Tensor:
-        value: Tensor = self._compute(lambda column: column.rows(index)[0][None], index)
-        return value[0]
+        # Each column once, as its rows may be dear.
+        read = {id(column): column.rows(indices) for column in self.sources}
+        return [
+            self._compute(lambda column, place=place: read[id(column)][place][None], index)[0]  # type: ignore[misc]
+            for place, index in enumerate(indices[:, None])
+        ]
 
     def _compute(self, read: Callable[[Column], Tensor], indices: Tensor) -> Any:
         def rows(value: Any) -> Any:
@@ -182,7 +184,8 @@ class Field(Column):
     def take(self, indices: Tensor) -> Tensor:
         if self.resized or not self.value.uniform:
             return stack(self, self.rows(indices), indices)
-        value = self.value.take(indices)
+        with self._named():
+            value = self.value.take(indices)
         if len(indices):
             self._check_shape(int(indices[0]), tuple(value.shape[1:]))
         return self._converted(value, indices)
@@ -190,7 +193,18 @@ class Field(Column):
     def rows(self, indices: Tensor) -> list[Tensor]:
         if not self.resized and self.value.uniform:
             return list(self.take(indices).unbind(0))
-        return [self._row(value, index) for value, index in zip(self.value.rows(indices), indices[:, None])]
+        with self._named():
+            values = self.value.rows(indices)
+        return [self._row(value, index) for value, index in zip(values, indices[:, None], strict=True)]
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of rows that can't be read name the field, too."""
+        try:
+            yield
+        except DataError as error:
+            error.field = error.field or self.name
+            raise
 
     def _row(self, value: Tensor, index: Tensor) -> Tensor:
         self._check_shape(int(index), tuple(value.shape))

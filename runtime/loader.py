@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tdsl.runtime.columns import Field, Values
 from tdsl.runtime.transforms import Transform
 
 # The part of a GPU's free memory that a split may take to stay there.
@@ -25,11 +26,11 @@ RESIDENT_SHARE = 0.5
 class Split:
     """The rows of `fields` (each [N, ...]) that a split has: those numbered in `indices`, or all."""
 
-    fields: Mapping[str, Tensor]
+    fields: Mapping[str, Values]
     indices: Tensor
 
     @classmethod
-    def whole(cls, fields: Mapping[str, Tensor]) -> Split:
+    def whole(cls, fields: Mapping[str, Values]) -> Split:
         """All rows."""
         return cls(fields, torch.arange(len(next(iter(fields.values())))))
 
@@ -98,7 +99,9 @@ class Batches:
         if self.batch_size < 1 or not 0 <= self.rank < self.ranks:
             raise ValueError(f"batch_size={self.batch_size}, rank={self.rank} of {self.ranks} ranks")
         if _stays(self.split, torch.device(self.device), self.resident):
-            fields = {name: value[self.split.indices].to(self.device) for name, value in self.split.fields.items()}
+            fields = {
+                name: _take(value, self.split.indices).to(self.device) for name, value in self.split.fields.items()
+            }
             object.__setattr__(self, "split", Split.whole(fields))
 
     @property
@@ -132,11 +135,15 @@ class Batches:
                 fields[name] = transform(fields[name], None if drawn is None else drawn[mine])
         return Batch(fields, len(rows))
 
-    def _gather(self, value: Tensor, rows: Tensor) -> Tensor:
-        found = value[rows.to(value.device, non_blocking=True)]
-        if value.is_cpu and torch.device(self.device).type == "cuda":
+    def _gather(self, value: Values, rows: Tensor) -> Tensor:
+        found = _take(value, rows)
+        if found.is_cpu and torch.device(self.device).type == "cuda":
             found = found.pin_memory()
         return found.to(self.device, non_blocking=True)
+
+
+def _take(value: Values, rows: Tensor) -> Tensor:
+    return value.take(rows) if isinstance(value, Field) else value[rows.to(value.device, non_blocking=True)]
 
 
 def _generator(*key: int) -> torch.Generator:
@@ -150,5 +157,8 @@ def _stays(split: Split, device: torch.device, resident: bool | Literal["auto"])
         return False
     if resident is True:
         return True
-    row = sum(value[:1].nbytes for value in split.fields.values())
+    held = [value for value in split.fields.values() if isinstance(value, Tensor)]
+    if len(held) < len(split.fields):
+        return False
+    row = sum(value[:1].nbytes for value in held)
     return device.type == "cuda" and row * len(split) <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]

@@ -87,7 +87,7 @@ class Table:
         so are labels outside of 0 to `classes` - 1, except for -100, which losses ignore. `resized` says that its rows
         have `shape` only once they are transformed.
         """
-        if isinstance(value, Column) or resized:
+        if isinstance(value, Column) or (resized and tuple(value.shape[1:]) != shape):
             column = value if isinstance(value, Column) else Held(value, self.files)
             field = Field(name, column, dtype, shape, classes=classes, resized=resized)
             field.rows(torch.zeros(1, dtype=torch.int64))  # a wrong declaration is told before the run begins

@@ -155,8 +155,10 @@ def test_the_text_is_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sources": {"source": call("huggingface", name="x")}},
-        {"sources": {"source": call("text", path="a"), "test": call("text", path="b")}},
+        {"sources": {"source": call("python", target="dataset")}},
+        {"sources": {"source": call("python", target="a.b:C", base=1)}},
+        {"sources": {"source": call("torchvision", name="os:system")}},
+        {"sources": {"source": call("text", path="a"), "test": call("text", path="b", tokenizer=call("hf", path="t"))}},
         {"settings": {"workers": 4}},
         {"fields": (FieldSpec("size", "float", (), value('column("p0")'), SPAN),)},
         {"transforms": (TransformSpec("pixels", None, (call("GaussianBlur", kernel_size=3),), SPAN),)},

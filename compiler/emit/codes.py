@@ -37,9 +37,9 @@ _ALL = (
          "freeze them, or choose another optimizer",
          "`Muon` makes the update of a matrix orthogonal; biases, norms and convolutions have no matrices."),
     # Data
-    Code("E450", "a source that can't be read", DATA.replace('csv("points.csv")', 'huggingface("points")'),
-         "convert it to one of the sources named",
-         "The source is known, and this version can't read it."),
+    Code("E450", "a source that can't be made", DATA.replace('csv("points.csv")', 'python("dataset")'),
+         'write `python("package.module:Dataset")`',
+         "The name is that of a class, in a module; texts of one dataset have one tokenizer."),
     Code("E451", "a knob without effect", DATA.replace("\n}", "\n    workers = 2\n}"), "remove it",
          "A setting that does nothing would be taken for one that does."),
     Code("E452", "a field named as a batch's own attribute", DATA.replace("field x", "field size"), "rename it",

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from tdsl.compiler.emit.expression import constant, expression
 from tdsl.compiler.emit.render import layout, plain, render
-from tdsl.compiler.probe import SOURCES
+from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
 
@@ -28,15 +28,12 @@ DTYPES = {
 }
 # The splits, in the order in which they are told.
 SPLITS = ("train", "val", "test")
-# What the run time has of the language's names, each with the arguments it takes.
-SOURCE_ARGS = {name: {"path"} for name in SOURCES} | {
-    "idx": {"images", "labels"},
-    "text": {"path", "tokenizer", "window"},
-}
+# What the run time has of the language's transforms, each with the arguments it takes.
 TRANSFORMS = {"Normalize": {"mean", "std"}, "RandomCrop": {"size", "padding"}, "RandomHorizontalFlip": {"p"}}
 # Settings that have no effect on rows held in memory, and the values at which they ask for none.
 IDLE = {"workers": 0, "prefetch": 2}
-PATHS = ("path", "images", "labels")
+# Transforms after which an image may have another shape.
+RESIZING = frozenset(("Resize", "CenterCrop", "RandomCrop", "RandomResizedCrop", "RandomRotation", "Pad", "Grayscale"))
 # Attributes that every batch has beside its fields.
 BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
 
@@ -62,7 +59,7 @@ class SplitText:
 class DataText:
     """All that varies in `data.py`: Python text, but for `program`, `doc`, `root` and the fields' `doc`.
 
-    `reads` are the statements that make the tensors of each source, `division` that which divides the rows of one.
+    `reads` are the statements that make the fields of each source, `division` that which divides the rows of one.
     """
 
     program: str
@@ -99,7 +96,7 @@ def data_text(spec: DataSpec, consts: Mapping[str, Constant], root: str, allow_o
         doc=spec.doc,
         root=root,
         fields=tuple(_field(field, spec, consts) for field in spec.fields),
-        reads=tuple(line for split, call in spec.sources.items() for line in _reads(split, call, spec, allow_outside)),
+        reads=(*shared(spec, allow_outside), *_all_reads(spec, allow_outside)),
         division=_division(spec),
         splits=splits,
         transforms=transforms if any(transforms.values()) else {},
@@ -116,6 +113,8 @@ def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> 
     arguments = [constant(field.name), expression(field.value, consts), DTYPES[field.dtype], repr(field.shape)]
     if _is_label(field, spec) and "num_classes" in spec.facts:
         arguments.append(f"classes={spec.facts['num_classes']}")
+    if any(call.name in RESIZING for each in spec.transforms if each.field == field.name for call in each.calls):
+        arguments.append("resized=True")
     doc = " ".join(field.doc.split())
     return FieldText(
         entry=layout(f"{constant(field.name)}: table.field", arguments, ",", indent=8),
@@ -139,11 +138,14 @@ def label_field(spec: DataSpec) -> FieldSpec | None:
     return named[0] if named else integers[0] if len(integers) == 1 else None
 
 
+def _all_reads(spec: DataSpec, allow_outside: bool) -> Iterator[str]:
+    for split, call in spec.sources.items():
+        yield from _reads(split, call, spec, allow_outside)
+
+
 def _reads(split: str, call: Call, spec: DataSpec, allow_outside: bool) -> Iterator[str]:
     """The statements that bind the fields of a source to its name, and that which is divided to `table` as well."""
-    arguments = ["root", *(constant(call.args[name]) for name in PATHS if call.args.get(name) is not None)]
-    arguments += [f"window={constant(call.args['window'])}"] if "window" in call.args else []
-    arguments += ["allow_outside=True"] if allow_outside else []
+    arguments = source_arguments(call, spec, allow_outside)
     if split == "source" and spec.split is not None:
         yield layout(f"table = sources.{call.name}", arguments, "", indent=4)
         yield "source = fields(table)"
@@ -220,25 +222,6 @@ def _bad_expressions(spec: DataSpec, consts: Mapping[str, Constant]) -> Iterator
             yield error.diagnostic
 
 
-def _bad_sources(spec: DataSpec) -> Iterator[Diagnostic]:
-    for split, call in spec.sources.items():
-        if call.name not in SOURCES:
-            listed = ", ".join(sorted(SOURCES))
-            yield Diagnostic("E450", f"`{call.name}` can't be read", call.span, help=f"the sources are {listed}")
-            continue
-        for name in call.args.keys() - SOURCE_ARGS[call.name]:
-            takes = ", ".join(sorted(SOURCE_ARGS[call.name]))
-            yield Diagnostic("E450", f"`{call.name}` does not take `{name}`", call.span, help=f"it takes {takes}")
-        tokenizer = call.args.get("tokenizer")
-        if isinstance(tokenizer, Call) and tokenizer.name != "characters":
-            yield Diagnostic(
-                "E450", f"the tokenizer `{tokenizer.name}` can't be run", tokenizer.span, help="`characters()`"
-            )
-        if call.name == "text" and split != "source":
-            help = "one text has one vocabulary: divide `source` with `split`"
-            yield Diagnostic("E450", "a text of its own would number its characters anew", call.span, help=help)
-
-
 def _bad_settings(spec: DataSpec) -> Iterator[Diagnostic]:
     for name, idle in IDLE.items():
         if spec.settings.get(name, idle) != idle:
@@ -289,7 +272,7 @@ def _bad_transform(call: Call, transform: TransformSpec, shape: tuple[int, ...])
 
 
 _CHECKS: tuple[Callable[[DataSpec], Iterator[Diagnostic]], ...] = (
-    _bad_sources,
+    bad_sources,
     _bad_settings,
     _bad_fields,
     _bad_transforms,
