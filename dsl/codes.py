@@ -232,7 +232,7 @@ _DATA = (
     Code("E403", "a file that can't be used", f'data D {{\n    source = csv("../points.csv")\n    {X}\n}}\n',
          "do what the message says", "The file is damaged, not of its format, or lies where programs may not read."),
     Code("E404", "a fact that is not known beforehand",
-         f"data D {{\n    source = synthetic(rows=3)\n    {X}\n}}\nconst n = D.num_classes\n", "write the number",
+         f'data D {{\n    source = huggingface("points")\n    {X}\n}}\nconst n = D.num_classes\n', "write the number",
          "The header or the rows of this source are not read when a program is checked."),
     Code("E405", "no one field is the label", f"{DATA}const n = D.num_classes", "call the label `label`",
          "`num_classes` counts the classes of the field `label`, or of the only field that is one integer a row."),
