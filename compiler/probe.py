@@ -53,10 +53,9 @@ FORMATS: Mapping[str, Callable[[Path], Header]] = {
     "npy": headers.Npy,
     "jsonl": Jsonl,
     "safetensors": Safetensors,
-    "image_folder": ImageFolder,
 }
 # The sources whose headers are read.
-SOURCES = frozenset((*FORMATS, "idx", "text", "tokens"))
+SOURCES = frozenset((*FORMATS, "idx", "image_folder", "text", "tokens"))
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,13 @@ def probe(kind: str, args: Mapping[str, object], base: Path, *, allow_outside: b
     Raises `ProbeError` for a file that is damaged, lies outside of `base` or belongs to a source that can't be read. A
     file that is missing is told by the result. Files that have not changed since are not read again.
     """
-    key = (kind, tuple(_paths(args)), *map(args.get, ("window", "dtype", "vocab_size")), str(base), allow_outside)
+    key = (
+        kind,
+        tuple(_paths(args)),
+        *map(args.get, ("window", "dtype", "vocab_size", "mode")),
+        str(base),
+        allow_outside,
+    )
     state = _state(args, base)
     known = _KNOWN.get(key)
     if known is None or state is None or known[0] != state:
@@ -183,6 +188,8 @@ def _source(kind: str, args: Mapping[str, object], found: list[dict[str, Path]])
         return _Tokens(found[0], partial(Tokens, dtype=str(args.get("dtype", "u16")), window=window), args)
     if kind == "idx":
         return _Idx(*found)
+    if kind == "image_folder":
+        return _Files(found[0], partial(ImageFolder, mode=str(args.get("mode", "RGB"))))
     return _Files(found[0], FORMATS[kind])
 
 

@@ -143,6 +143,11 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     text = text_of(tmp_path, body, "const n = D.num_classes")
     assert 'classes = sources.class_names(root, "train")' in text
     assert 'test = fields(sources.image_folder(root, "test", classes=classes))' in text
+    other = body.replace("[3, 4, 5]", "[3, 8, 8]")
+    assert resolved(tmp_path, other)[1] == [
+        "E406 `image` is declared as float[3, 8, 8], and its columns give [3, 4, 5] a row"
+    ]
+    assert "resized=True" in text_of(tmp_path, other + "\n    transform image = [RandomCrop(8, padding=4)]")
     (tmp_path / "train/dog/5.png").write_bytes(b"")
     split = loaded(tmp_path, body)["train"]
     with pytest.raises(Exception, match=r"train/dog/5\.png, `image`: can't be read"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tdsl.compiler.image_folders import image_size
 from tdsl.compiler.probe import ProbeError, probe
 from tdsl.runtime import sources
 from tdsl.runtime.columns import Column, Field
@@ -158,7 +159,7 @@ def test_links_do_not_lead_outside(folder: Path) -> None:
 
 def test_the_probe_counts_what_the_run_reads(folder: Path) -> None:
     found = probe("image_folder", {"path": "images"}, folder)
-    assert (found.rows, found.num_classes("label"), found.columns["image"].shape) == (6, 3, None)
+    assert (found.rows, found.num_classes("label"), found.columns["image"].shape) == (6, 3, (3, 4, 10))
     draw(folder / "images/eel/1.png")
     found = probe("image_folder", {"path": "images"}, folder)
     assert (found.rows, found.num_classes("label")) == (7, 4)
@@ -175,3 +176,22 @@ ENVIRONMENT = {
     "PYTHONPATH": f"{Path(__file__).resolve().parents[1] / 'src'}:{Path(torch.__file__).parents[1]}",
     "PATH": "",
 }
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_probe_reads_the_size_of_the_first_image(tmp_path: Path, suffix: str, mode: str) -> None:
+    draw(tmp_path / f"images/a/1.{suffix}", (300, 200), "L")
+    found = probe("image_folder", {"path": "images", "mode": mode}, tmp_path).columns["image"]
+    read = image(sources.image_folder(tmp_path, "images", mode=mode)).rows(torch.tensor([0]))[0]
+    assert found.shape == (None if suffix == "webp" else tuple(read.shape))
+
+
+def test_headers_that_are_cut_off_have_no_size(tmp_path: Path) -> None:
+    for suffix in ("png", "jpg", "bmp"):
+        file = tmp_path / f"images/a/1.{suffix}"
+        draw(file, (300, 200))
+        whole = file.read_bytes()
+        for end in range(0, min(len(whole), 700), 3):
+            file.write_bytes(whole[:end])
+            assert image_size(file) in (None, (200, 300))

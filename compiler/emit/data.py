@@ -11,6 +11,7 @@ from tdsl.compiler.emit.render import layout, plain, render
 from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
+from tdsl.dsl.resolve_data import resized
 
 DTYPES = {
     "float": "torch.float32",
@@ -32,8 +33,6 @@ SPLITS = ("train", "val", "test")
 TRANSFORMS = {"Normalize": {"mean", "std"}, "RandomCrop": {"size", "padding"}, "RandomHorizontalFlip": {"p"}}
 # Settings that have no effect on rows held in memory, and the values at which they ask for none.
 IDLE = {"workers": 0, "prefetch": 2}
-# Transforms after which an image may have another shape.
-RESIZING = frozenset(("Resize", "CenterCrop", "RandomCrop", "RandomResizedCrop", "RandomRotation", "Pad", "Grayscale"))
 # Attributes that every batch has beside its fields.
 BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
 
@@ -113,7 +112,7 @@ def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> 
     arguments = [constant(field.name), expression(field.value, consts), DTYPES[field.dtype], repr(field.shape)]
     if _is_label(field, spec) and "num_classes" in spec.facts:
         arguments.append(f"classes={spec.facts['num_classes']}")
-    if any(call.name in RESIZING for each in spec.transforms if each.field == field.name for call in each.calls):
+    if field.name in resized(spec.transforms):
         arguments.append("resized=True")
     doc = " ".join(field.doc.split())
     return FieldText(

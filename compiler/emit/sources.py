@@ -34,7 +34,8 @@ def _keywords(call: Call, spec: DataSpec) -> dict[str, Constant]:
     found = {name: value for name, value in call.args.items() if name not in (*POSITIONAL, "tokenizer")}
     if call.name == "tokens" and "vocab_size" in spec.facts:
         found["vocab_size"] = spec.facts["vocab_size"]
-    return {name: value for name, value in found.items() if value is not None}
+    own = call.name in ("python", "torchvision")  # whose arguments are those of a class
+    return {name: value for name, value in found.items() if own or value is not None}
 
 
 # What sources of one dataset share -----------------------------------------------------------------------------------

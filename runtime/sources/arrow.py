@@ -88,9 +88,9 @@ def _jsonl(file: Path, name: str) -> Mapping[str, Array]:
         raise DataError("is empty", file=name)
     try:
         table = reader.read_json(file, read_options=reader.ReadOptions(block_size=min(size + 1, LARGEST_BLOCK)))
-    except pa.ArrowInvalid as error:
+        return arrow_columns(table, name)
+    except pa.ArrowException as error:  # text that is not UTF-8 fails as it is converted
         raise _not_json(file, name) or _malformed(str(error), name) from None
-    return arrow_columns(table, name)
 
 
 def _not_json(file: Path, name: str) -> DataError | None:
