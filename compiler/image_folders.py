@@ -31,7 +31,7 @@ class ImageFolder:
         first = next(_images(folder / self.classes[0]), None)
         size = None if first is None else image_size(Path(first))
         shape = None if size is None else (CHANNELS[mode], *size)
-        self.columns: Mapping[str, Column] = {"image": Column("int", shape), "label": Column("int", ())}
+        self.columns: Mapping[str, Column] = {"image": Column("int", shape, varies=True), "label": Column("int", ())}
 
     @cached_property
     def counts(self) -> tuple[int, ...]:

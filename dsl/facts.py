@@ -8,12 +8,17 @@ from typing import Protocol
 
 
 class Column(Protocol):
-    """`kind` is `int`, `float`, `bool`, `text` or `other`; `shape` that of one row, None where it is not known."""
+    """`kind` is `int`, `float`, `bool`, `text` or `other`; `shape` that of one row, None where it is not known.
+
+    `varies` says that it is that of the first row, and that others may have other sizes.
+    """
 
     @property
     def kind(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def varies(self) -> bool: ...
 
 
 class Probe(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from tdsl.dsl import ast
@@ -12,7 +11,7 @@ from tdsl.dsl.facts import Column, Probe
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
 from tdsl.dsl.scope import Scope
-from tdsl.dsl.signatures import DATA_SETTINGS, RESIZING, SPLIT_NAMES, TRANSFORM, many
+from tdsl.dsl.signatures import DATA_SETTINGS, SPLIT_NAMES, TRANSFORM, many
 from tdsl.dsl.values import evaluate, unknown
 
 SOURCES = ("source", "val", "test")
@@ -29,10 +28,10 @@ def resolve_data(data: ast.Data, scope: Scope) -> DataSpec:
         if not any(setting.name == "source" for setting in data.settings):
             help = 'such as `source = csv("data.csv")`'
             fail("E303", f"`data {data.name}` needs a `source`", data.name_span, help=help)
-    transforms = _transforms(data, {field.name for field in data.fields}, scope)
-    fields = _fields(data, resized(transforms), scope)
+    fields = _fields(data, scope)
     if isinstance(split, Call):
         _check_split(data, split, sources, fields, scope)
+    transforms = _transforms(data, {field.name for field in data.fields}, scope)
     facts = scope.told.setdefault(data.name, {})
     checked = split if isinstance(split, Call) else None
     return DataSpec(data.name, sources, checked, fields, transforms, settings, facts, data.span, data.doc)
@@ -83,12 +82,7 @@ def _check_split(
 # Fields -------------------------------------------------------------------------------------------------------------
 
 
-def resized(transforms: Iterable[TransformSpec]) -> set[str]:
-    """The fields whose rows may have their declared shape only once they are transformed."""
-    return {each.field for each in transforms if any(call.name in RESIZING for call in each.calls)}
-
-
-def _fields(data: ast.Data, resized: set[str], scope: Scope) -> tuple[FieldSpec, ...]:
+def _fields(data: ast.Data, scope: Scope) -> tuple[FieldSpec, ...]:
     found: list[FieldSpec] = []
     probes = {name: probe for name in SOURCES if (probe := scope.probed(data, name)) is not None}
     for name, probe in probes.items():
@@ -104,7 +98,7 @@ def _fields(data: ast.Data, resized: set[str], scope: Scope) -> tuple[FieldSpec,
             found.append(FieldSpec(field.name, field.type.dtype or "float", shape, field.value, field.span, field.doc))
             for probe in probes.values():
                 if not probe.missing:
-                    _check_field(field, shape, field.name in resized, probe, scope)
+                    _check_field(field, shape, probe, scope)
     if not data.fields:
         help = 'such as `field x: float[4] = columns("x*")`'
         scope.reporter.add(Diagnostic("E303", f"`data {data.name}` has no field", data.name_span, help=help))
@@ -127,11 +121,9 @@ def _size(dim: ast.Expr, scope: Scope) -> int:
     return size
 
 
-def _check_field(field: ast.Field, shape: Shape, resized: bool, probe: Probe, scope: Scope) -> None:
+def _check_field(field: ast.Field, shape: Shape, probe: Probe, scope: Scope) -> None:
     given = _Columns(probe, scope).shape(field.value)
-    if given is None or (resized and len(given) == len(shape)):
-        return
-    if _core(given) != _core(shape):
+    if given is not None and _core(given) != _core(shape):
         declared = f"{field.type.dtype or 'float'}{list(shape)}"
         fail("E406", f"`{field.name}` is declared as {declared}, and its columns give {list(given)} a row",
              field.type.span, help=f"write `{field.type.dtype or 'float'}{list(given)}`")  # fmt: skip

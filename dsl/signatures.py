@@ -296,8 +296,6 @@ TRANSFORMS: dict[str, Signature] = dict((
         NEAREST, Arg("fill", optional(either(REAL, many(REAL))), None),
     ),
 ))  # fmt: skip
-# Those after which an image may have another shape.
-RESIZING = frozenset(("Resize", "CenterCrop", "RandomCrop", "RandomResizedCrop", "RandomRotation", "Pad", "Grayscale"))
 TRANSFORM = call("a transform", TRANSFORMS)
 TRANSFORMS["Compose"] = Signature("Compose", (Arg("transforms", many(TRANSFORM)),))
 

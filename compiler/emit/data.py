@@ -11,7 +11,6 @@ from tdsl.compiler.emit.render import layout, plain, render
 from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
-from tdsl.dsl.resolve_data import resized
 
 DTYPES = {
     "float": "torch.float32",
@@ -112,8 +111,6 @@ def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> 
     arguments = [constant(field.name), expression(field.value, consts), DTYPES[field.dtype], repr(field.shape)]
     if _is_label(field, spec) and "num_classes" in spec.facts:
         arguments.append(f"classes={spec.facts['num_classes']}")
-    if field.name in resized(spec.transforms):
-        arguments.append("resized=True")
     doc = " ".join(field.doc.split())
     return FieldText(
         entry=layout(f"{constant(field.name)}: table.field", arguments, ",", indent=8),
