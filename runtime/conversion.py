@@ -41,10 +41,12 @@ def converted(
             shown = value[row][wrong[row]].flatten()[0].item()
             raise complain(row, f"{shown!r} {what}" if shown == shown else what, help)
 
-    check(torch.isnan(value), "is NaN or missing", "remove the row, or fill in a value")
+    if value.dtype.is_floating_point:
+        check(torch.isnan(value), "is NaN or missing", "remove the row, or fill in a value")
     found = value.to(dtype)
-    lost, what, help = _lost(value, found)
-    check(lost, f"{what} {type_name(dtype, shape)}", help)
+    if found.dtype != value.dtype:
+        lost, what, help = _lost(value, found)
+        check(lost, f"{what} {type_name(dtype, shape)}", help)
     if classes is not None:
         wrong = ((found < 0) & (found != IGNORED)) | (found >= classes)
         check(wrong, f"is not one of the classes 0 to {classes - 1}", "correct the label")

@@ -156,7 +156,7 @@ def test_the_text_is_the_same_every_time() -> None:
     "changes",
     [
         {"sources": {"source": call("python", target="dataset")}},
-        {"sources": {"source": call("python", target="a.b:C", base=1)}},
+        {"sources": {"source": call("torchvision", name="MNIST", allow_outside=True)}},
         {"sources": {"source": call("torchvision", name="os:system")}},
         {"sources": {"source": call("text", path="a"), "test": call("text", path="b", tokenizer=call("hf", path="t"))}},
         {"settings": {"workers": 4}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast as python
 import json
 import os
 import subprocess
@@ -185,7 +186,7 @@ def test_classes_of_well_known_datasets(tmp_path: Path) -> None:
     [
         'python("own")',
         'python("a b:C")',
-        'python("own:Rows", base=1)',
+        'torchvision("MNIST", allow_outside=true)',
         'python("own:import")',
         'torchvision("os.system")',
         'torchvision("MNIST", lambda=1)',
@@ -251,3 +252,23 @@ print(status, sorted({"torch", "numpy", "pyarrow", "PIL", "torchvision", "datase
     command = [sys.executable, "-c", code, str(tmp_path / "p.model")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": source})
     assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
+
+
+EVIL = ['\\"); raise SystemExit(1) #', "{{ 7 * 7 }}", "{% raw %}", '\\n\\"\\"\\"', "__import__('os')", "${x}", "é\\\\"]
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_strings_stay_strings(tmp_path: Path, evil: str) -> None:
+    shapes = []
+    for text in ("plain", evil):
+        body = f"""    source = text("{text}", hf("{text}"), window=4)
+    val = torchvision("MNIST", root="{text}", kind="{text}", sizes=["{text}", 1])
+    test = python("a.b:C", path="{text}", mode=none, tokenizer=1, base=2)
+    field tokens: int[4] = column("{text}")"""
+        program, _ = load(tmp_path / "p.model", text=f"data D {{\n{body}\n}}\n")
+        assert program is not None
+        found = emit_data(program.data["D"], program.consts, root=".")
+        shapes.append([type(node) for node in python.walk(python.parse(found))])
+    assert shapes[0] == shapes[1]
+    assert "path=" in found
+    assert "mode=None" in found

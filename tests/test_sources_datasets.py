@@ -61,6 +61,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "rows_of_a_test").mkdir()
     (tmp_path / "rows_of_a_test/own.py").write_text(OWN)
     yield tmp_path
+    sys.path[:] = [each for each in sys.path if each != str(tmp_path.resolve())]
     for name in ("rows_of_a_test", "rows_of_a_test.own"):
         sys.modules.pop(name, None)
 
@@ -135,6 +136,9 @@ def test_classes_that_are_none(folder: Path) -> None:
         own(folder, rows=0)
     with pytest.raises(DataError, match="no module `not_here`"):
         sources.python(folder, "not_here:Rows")
+    (folder / "bad_rows_of_a_test.py").write_text("1 / 0")
+    with pytest.raises(DataError, match=r"can't be imported: ZeroDivisionError: .*bad_rows_of_a_test.py:1"):
+        sources.python(folder, "bad_rows_of_a_test:Rows")
 
 
 def test_a_missing_extra_tells_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,20 @@ from tdsl.dsl.signatures import READABLE
 
 # Sources whose paths may lie outside of the program's folder, where that is allowed.
 WITH_PATHS = frozenset((*READABLE, "torchvision", "huggingface"))
-# Arguments that are given by position, behind the folder that paths are relative to.
-POSITIONAL = ("path", "images", "labels", "name", "target")
-# What a dataset's own arguments can't be called, as the run time's are.
-TAKEN = ("base", "allow_outside")
+# Arguments that are given by position, behind the folder that paths are relative to; of others it is `path`.
+POSITIONAL = {
+    "idx": ("images", "labels"),
+    "huggingface": ("name",),
+    "torchvision": ("name",),
+    "python": ("target",),
+    "synthetic": (),
+}
 
 
 def source_arguments(call: Call, spec: DataSpec, allow_outside: bool) -> list[str]:
     """The arguments of the call that reads a source."""
     arguments = [] if call.name == "synthetic" else ["root"]
-    arguments += [constant(call.args[name]) for name in POSITIONAL if call.args.get(name) is not None]
+    arguments += [constant(call.args[name]) for name in _positional(call) if call.args.get(name) is not None]
     arguments += [f"{name}={constant(value)}" for name, value in _keywords(call, spec).items()]
     arguments += _shared_arguments(call, spec)
     arguments += ["allow_outside=True"] if allow_outside and call.name in WITH_PATHS else []
@@ -31,11 +35,16 @@ def source_arguments(call: Call, spec: DataSpec, allow_outside: bool) -> list[st
 
 
 def _keywords(call: Call, spec: DataSpec) -> dict[str, Constant]:
-    found = {name: value for name, value in call.args.items() if name not in (*POSITIONAL, "tokenizer")}
+    apart = (*_positional(call), *(["tokenizer"] if call.name == "text" else []))
+    found = {name: value for name, value in call.args.items() if name not in apart}
     if call.name == "tokens" and "vocab_size" in spec.facts:
         found["vocab_size"] = spec.facts["vocab_size"]
     own = call.name in ("python", "torchvision")  # whose arguments are those of a class
     return {name: value for name, value in found.items() if own or value is not None}
+
+
+def _positional(call: Call) -> tuple[str, ...]:
+    return POSITIONAL.get(call.name, ("path",))
 
 
 # What sources of one dataset share -----------------------------------------------------------------------------------
@@ -105,7 +114,7 @@ def _bad_class(call: Call) -> Iterator[Diagnostic]:
         )
         yield Diagnostic("E450", f"`{named:.40}` names no class", call.span, help=help)
     for name in call.args:
-        if name in TAKEN or not _is_name(name):
+        if not _is_name(name) or (name == "allow_outside" and call.name == "torchvision"):
             help = "rename the argument of the class"
             yield Diagnostic("E450", f"`{name}` can't be an argument here", call.span, help=help)
 

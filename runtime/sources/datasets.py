@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,14 +31,18 @@ def python(base: Path, target: str, /, **arguments: Any) -> Table:
     found, too.
     """
     module, _, name = target.partition(":")
-    with _importing(Path(base).resolve()):
-        try:
-            found = getattr(import_module(module), name)
-        except ModuleNotFoundError as error:
-            help = "put the module into the folder of the program, or install it"
-            raise DataError(f"no module `{error.name}`", file=target, help=help) from None
-        except AttributeError:
-            raise DataError(f"`{module}` has no `{name}`", file=target, help="name a class of the module") from None
+    folder = str(Path(base).resolve())
+    if folder not in sys.path:
+        sys.path.append(folder)  # and it stays, as workers import the module, too
+    try:
+        found = getattr(import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        help = "put the module into the folder of the program, or install it"
+        raise DataError(f"no module `{error.name}`", file=target, help=help) from None
+    except Exception as error:
+        raise DataError(f"`{module}` can't be imported: {_told(error)}", file=target) from error
+    if found is None:
+        raise DataError(f"`{module}` has no `{name}`", file=target, help="name a class of the module")
     try:
         dataset = found(**arguments)
     except Exception as error:
@@ -50,6 +53,7 @@ def python(base: Path, target: str, /, **arguments: Any) -> Table:
 def torchvision(
     base: Path,
     name: str,
+    /,
     *,
     root: str = "data",
     train: bool = True,
@@ -229,13 +233,3 @@ def _told(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {str(error)[:300]}{where}"
-
-
-@contextmanager
-def _importing(folder: Path) -> Iterator[None]:
-    """Modules of a folder can be imported, behind all others."""
-    sys.path.append(str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
