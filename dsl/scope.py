@@ -9,11 +9,11 @@ from typing import NoReturn
 from tdsl.dsl import ast
 from tdsl.dsl.constants import FUNCTIONS, fold
 from tdsl.dsl.diagnostics import ProgramError, Reporter, Span, fail
-from tdsl.dsl.facts import Probe, Prober
+from tdsl.dsl.facts import KNOWN_CLASSES, Probe, Prober
 from tdsl.dsl.habits import unknown_name
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant
-from tdsl.dsl.signatures import DATA_SETTINGS, FACTS, KNOWN_CLASSES, PATHS, READABLE
+from tdsl.dsl.signatures import DATA_SETTINGS, FACTS, PATHS, READABLE
 from tdsl.dsl.values import evaluate
 
 INTEGERS = ("int", "i64", "i32", "i16", "i8", "u8")
@@ -142,7 +142,7 @@ class Scope:
         """The size of the vocabulary, which texts of one dataset share."""
         calls = [call for which in ("source", "val", "test") if (call := self.source(data, which)) is not None]
         texts = [call for call in calls if call.name == "text" and not _tokenized(call)]
-        if len(texts) < 2 or self.probe is None:
+        if len(texts) < 2 or texts[0] is not calls[0] or self.probe is None:
             return probe.vocab_size
         first, *others = texts
         shared = Call(first.name, {**first.args, "shared": tuple(call.args["path"] for call in others)}, first.span)

@@ -415,8 +415,3 @@ FACTS = ("num_classes", "rows", "vocab_size")
 READABLE = ("csv", "parquet", "jsonl", "npz", "npy", "safetensors", "idx", "image_folder", "text", "tokens")
 # Arguments of sources that are paths from the program's folder.
 PATHS = ("path", "images", "labels", "root")
-# Classes of well-known datasets, of which no header tells them.
-KNOWN_CLASSES = {
-    **dict.fromkeys(("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS", "SVHN", "CIFAR10", "STL10"), 10),
-    "CIFAR100": 100,
-}
