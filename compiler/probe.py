@@ -21,6 +21,7 @@ from tdsl.compiler.image_folders import ImageFolder
 from tdsl.compiler.jsonl import Jsonl
 from tdsl.compiler.parquet import Parquet
 from tdsl.compiler.safetensors import Safetensors
+from tdsl.compiler.saved_datasets import SavedDataset
 from tdsl.compiler.texts import Tokens, tokenizer_size, windows
 
 Result = TypeVar("Result")
@@ -55,7 +56,9 @@ FORMATS: Mapping[str, Callable[[Path], Header]] = {
     "safetensors": Safetensors,
 }
 # The sources whose headers are read.
-SOURCES = frozenset((*FORMATS, "idx", "image_folder", "text", "tokens"))
+SOURCES = frozenset((*FORMATS, "idx", "image_folder", "text", "tokens", "huggingface"))
+# Those that are folders.
+FOLDERS = ("image_folder", "huggingface")
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def probe(kind: str, args: Mapping[str, object], base: Path, *, allow_outside: b
     key = (
         kind,
         tuple(_paths(args)),
-        *map(args.get, ("window", "dtype", "vocab_size", "mode")),
+        *map(args.get, ("window", "dtype", "vocab_size", "mode", "split")),
         str(base),
         allow_outside,
     )
@@ -146,7 +149,9 @@ def _paths(args: Mapping[str, object]) -> list[str]:
     shared = args.get("shared") or ()
     assert isinstance(shared, tuple)
     return [
-        str(path) for path in (*map(args.get, ("path", "images", "labels")), tokenizer, *shared) if path is not None
+        str(path)
+        for path in (*map(args.get, ("path", "images", "labels", "name")), tokenizer, *shared)
+        if path is not None
     ]
 
 
@@ -168,7 +173,7 @@ def _look(kind: str, args: Mapping[str, object], base: Path, allow_outside: bool
     if kind not in SOURCES:
         listed = ", ".join(sorted(SOURCES))
         raise ProbeError(f"`{kind}` can't be read", file=kind, help=f"the sources that can be read are {listed}")
-    folder = kind == "image_folder"
+    folder = kind in FOLDERS
     found = {path: _located(path, partial(_resolve, base, path, allow_outside, folder)) for path in _paths(args)}
     missing = tuple(path for path, files in found.items() if not files)
     names = tuple(name for files in found.values() for name in files)
@@ -188,6 +193,8 @@ def _source(kind: str, args: Mapping[str, object], found: list[dict[str, Path]])
         return _Tokens(found[0], partial(Tokens, dtype=str(args.get("dtype", "u16")), window=window), args)
     if kind == "idx":
         return _Idx(*found)
+    if kind == "huggingface":
+        return _Files(found[0], partial(SavedDataset, split=str(args.get("split", "train"))))
     if kind == "image_folder":
         return _Files(found[0], partial(ImageFolder, mode=str(args.get("mode", "RGB"))))
     return _Files(found[0], FORMATS[kind])

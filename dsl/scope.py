@@ -112,7 +112,7 @@ class Scope:
         probe = self.probed(data, "source")
         if probe is None:
             call = self.source(data, "source")
-            if call is None or call.name in READABLE:
+            if call is None or self.readable(call):
                 raise Silent
             known = _without_a_look(call, expr.name)
             if known is not None:
@@ -188,7 +188,8 @@ class Scope:
             return call
         moved: dict[str, Constant] = {}
         for key, value in call.args.items():
-            path = key in PATHS and isinstance(value, str)
+            saved = call.name == "huggingface" and key == "name" and self.is_folder(f"{prefix}{value}")
+            path = (key in PATHS and isinstance(value, str)) or saved
             moved[key] = self.placed(value, data) if isinstance(value, Call) else f"{prefix}{value}" if path else value
         if call.name == "torchvision" and prefix:
             moved.setdefault("root", f"{prefix}data")
@@ -200,10 +201,20 @@ class Scope:
         if key not in self.probes:
             self.probes[key] = None
             call = self.source(data, which)
-            if call is not None and self.probe is not None and call.name in READABLE:
+            if call is not None and self.probe is not None and self.readable(call):
                 with self.guard():
                     self.probes[key] = self.ask(call, self.probe)
         return self.probes[key]
+
+    def readable(self, call: Call) -> bool:
+        """Whether a source has headers: a dataset of Hugging Face has, where it is a folder here."""
+        return call.name in READABLE or (call.name == "huggingface" and self.is_folder(str(call.args["name"])))
+
+    def is_folder(self, path: str) -> bool:
+        try:
+            return (self.folder / path).is_dir()
+        except (OSError, ValueError):
+            return False
 
     def ask(self, call: Call, probe: Prober) -> Probe:
         try:

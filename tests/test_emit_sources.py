@@ -181,6 +181,25 @@ def test_classes_of_well_known_datasets(tmp_path: Path) -> None:
     assert 'sources.torchvision(root, "CIFAR100", root="files", train=False)' in text_of(tmp_path, body)
 
 
+def test_a_saved_dataset_has_a_header_and_one_of_the_hub_has_none(tmp_path: Path) -> None:
+    (tmp_path / "sub/saved").mkdir(parents=True)
+    features = {"x": {"dtype": "float32", "_type": "Value"}, "label": {"names": ["a", "b"], "_type": "ClassLabel"}}
+    (tmp_path / "sub/saved/dataset_info.json").write_text(json.dumps({"features": features}))
+    body = """    source = huggingface("sub/saved")
+    field x: float[] = column("x")
+    field label: int[] = column("label")"""
+    program, told = resolved(tmp_path, body, "const n = D.num_classes")
+    assert (told, program.consts["n"]) == ([], 2)
+    assert resolved(tmp_path, body.replace('column("x")', 'column("y")'))[1] == ["E402 the file has no column `y`"]
+    assert resolved(tmp_path, body.replace("sub/saved", "user/name").replace('column("x")', 'column("y")'))[1] == []
+    told = resolved(tmp_path, body.replace("sub/saved", "user/name"), "const n = D.num_classes")[1]
+    assert told == ["E404 `num_classes` of `huggingface(...)` is not known before it is read"]
+    (tmp_path / "sub/d.model").write_text(f"data D {{\n{body.replace('sub/', '')}\n}}\n")
+    program, _ = load(tmp_path / "m.model", text='import "sub/d.model"\n', probe=probe)
+    assert program is not None
+    assert program.data["D"].sources["source"].args["name"] == "sub/saved"
+
+
 @pytest.mark.parametrize(
     "source",
     [

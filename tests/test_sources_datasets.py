@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from tdsl.compiler.probe import ProbeError, probe
 from tdsl.runtime import sources
 from tdsl.runtime.columns import Column
 from tdsl.runtime.sources import DataError, Table, extras
@@ -201,6 +203,28 @@ def test_images_of_other_datasets_are_read_as_needed(tmp_path: Path) -> None:
         assert take(table, "label", i) == [int(label)]
 
 
+def test_one_process_at_a_time_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("torchvision.datasets")
+    held = []
+
+    class Fetched(datasets.FakeData):
+        def __init__(self, root: str, download: bool = False) -> None:
+            super().__init__(size=2)
+            held.append(taken(Path(root) / ".download") if download else None)
+
+    monkeypatch.setattr(datasets, "Fetched", Fetched, raising=False)
+    sources.torchvision(tmp_path, "Fetched", download=True)
+    sources.torchvision(tmp_path, "Fetched")
+    assert held == [True, None]
+    assert not taken(tmp_path / "data/.download")
+
+
+def taken(lock: Path) -> bool:
+    """Whether another process holds a lock, as a process of its own sees it."""
+    code = "import fcntl, sys\nfcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    return subprocess.run([sys.executable, "-c", code, str(lock)], capture_output=True).returncode != 0
+
+
 def test_what_torchvision_does_not_have(tmp_path: Path) -> None:
     pytest.importorskip("torchvision")
     with pytest.raises(DataError, match="torchvision has no dataset `Nothing`"):
@@ -223,19 +247,22 @@ def test_a_saved_dataset_of_hugging_face(tmp_path: Path) -> None:
         "label": [0, 1, 2, 0, 1, 2],
         "x": [[float(i), 1.0] for i in range(6)],
         "name": list("abcdef"),
+        "grid": [[[i, 1, 2], [3, 4, 5]] for i in range(6)],
     }
     features = datasets.Features({
         "image": datasets.Image(),
         "label": datasets.ClassLabel(names=["ant", "bee", "cat"]),
         "x": datasets.Sequence(datasets.Value("float32"), length=2),
         "name": datasets.Value("string"),
+        "grid": datasets.Array2D((2, 3), "int16"),
     })  # fmt: skip
     whole = datasets.Dataset.from_dict(rows, features=features)
     datasets.DatasetDict({"train": whole.select([5, 3, 0]), "test": whole}).save_to_disk(tmp_path / "saved")
     table = sources.huggingface(tmp_path, "saved")
-    assert (list(table.data), table.rows) == (["image", "label", "x", "name"], 3)
+    assert (list(table.data), table.rows) == (["image", "label", "x", "name", "grid"], 3)
     assert table.column("label").tolist() == [2, 0, 0]
     assert table.column("x").tolist() == [[5, 1], [3, 1], [0, 1]]
+    assert table.column("grid").tolist() == [rows["grid"][i] for i in (5, 3, 0)]
     column = table.column("image")
     assert isinstance(column, Column)
     for mine, row in zip(column.rows(torch.arange(3)), (5, 3, 0), strict=True):
@@ -245,6 +272,19 @@ def test_a_saved_dataset_of_hugging_face(tmp_path: Path) -> None:
         sources.huggingface(tmp_path, "saved", split="nothing")
     with pytest.raises(DataError, match="saved, row 1, `name`: "):
         table.column("name")
+    found = probe("huggingface", {"name": "saved"}, tmp_path)
+    kinds = {name: (column.kind, column.shape) for name, column in found.columns.items()}
+    told = {"image": ("int", None), "label": ("int", ()), "x": ("float", (2,)), "name": ("text", ())}
+    assert kinds == {**told, "grid": ("int", (2, 3))}
+    assert found.num_classes("label") == 3
+    with pytest.raises(ProbeError, match="not counted before they are read"):
+        _ = found.rows
+    with pytest.raises(ProbeError, match="has no split `nothing`") as split:
+        probe("huggingface", {"name": "saved", "split": "nothing"}, tmp_path)
+    assert split.value.help == "its splits are test, train"
+    (tmp_path / "saved/train/dataset_info.json").write_text('{"features": 3}')
+    with pytest.raises(ProbeError, match="can't be read"):
+        probe("huggingface", {"name": "saved"}, tmp_path)
 
 
 def test_a_dataset_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,8 @@ def _arrow(array: Any, name: str, column: str, each: int = 1) -> Array:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _arrow(array.storage, name, column, each)
     if pa.types.is_dictionary(kind):
         return _arrow(array.dictionary_decode(), name, column, each)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,11 @@ def torchvision(
         raise DataError(f"torchvision has no dataset `{name}`", file=name, help="see torchvision.datasets")
     found = getattr(datasets, name)
     takes = inspect.signature(found).parameters
-    given = {"root": str(inside(base, root, allow_outside)), "train": train, "download": download}
-    given = {key: value for key, value in given.items() if key in takes}
+    known: dict[str, Any] = {"root": str(inside(base, root, allow_outside)), "train": train, "download": download}
+    given = {key: value for key, value in known.items() if key in takes}
     try:
-        dataset = found(**given, **arguments)
+        with _alone(Path(given["root"]) if download and "root" in given else None):
+            dataset = found(**given, **arguments)
     except RuntimeError as error:
         help = "fetch it with `download=true`, or name its folder with `root`"
         raise DataError(f"{error}", file=f"{root}/{name}", help=help) from None
@@ -226,6 +228,20 @@ def _named(row: Any) -> Mapping[str, Any]:
     if isinstance(row, (tuple, list)):
         return {str(place): value for place, value in enumerate(row)}
     return {"data": row}
+
+
+@contextmanager
+def _alone(folder: Path | None) -> Iterator[None]:
+    """One process at a time fetches into a folder: every rank of a run asks for the same files."""
+    if folder is None or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".download").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _told(error: Exception) -> str:
