@@ -45,6 +45,13 @@ def loaded(folder: Path, body: str, after: str = "") -> Loaded:
     return found
 
 
+def batch_of(folder: Path, body: str, size: int) -> Any:
+    """The first batch of the training split, transformed."""
+    space: dict[str, Any] = {"__file__": str(folder / "data.py"), "__name__": "data"}
+    exec(compile(text_of(folder, body + "\n    shuffle = false"), "data.py", "exec"), space)
+    return next(iter(space["batches"]("train", size)))
+
+
 def batch(split: Split, size: int = 4) -> Any:
     return next(iter(Batches(split, size)))
 
@@ -149,11 +156,30 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     assert resolved(tmp_path, other)[1] == [
         "E406 `image` is declared as float[3, 8, 8], and its columns give [3, 4, 5] a row"
     ]
+    (told,) = resolved(tmp_path, f"{other}\n    transform image = [Resize([8, 9])]")[1]
+    assert told.startswith("E454")
     (tmp_path / "train/dog/5.png").write_bytes(b"")
     split = loaded(tmp_path, body)["train"]
     with pytest.raises(Exception, match=r"train/dog/5\.png, `image`: can't be read"):
         batch(split, 6)
     assert resolved(tmp_path, body.replace('"train"', '"absent"'))[1] == ["W401 no such file: absent"]
+
+
+def test_images_of_several_sizes_are_resized(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("torchvision")
+    for i, shape in enumerate([(4, 5, 3), (9, 7, 3), (4, 4, 3)]):
+        file = tmp_path / f"train/{'ab'[i % 2]}/{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(np.full(shape, 10 * i, dtype=np.uint8)).save(file)
+    for size in ([4, 5], [8, 8]):  # the first image has the declared size, or has not
+        body = f"""    source = image_folder("train")
+    field image: float[3, {size[0]}, {size[1]}] = column("image") / 10
+    transform image = [Resize({size})]"""
+        assert "resized=True" in text_of(tmp_path, body)
+        found = batch_of(tmp_path, body, 3).image
+        assert found.shape == (3, 3, *size)
+        assert found[:, 0, 0, 0].round().tolist() == [0, 2, 1]
 
 
 def test_a_dataset_of_ones_own(tmp_path: Path) -> None:
