@@ -27,6 +27,7 @@ from tdsl.runtime.results import Results
 from tdsl.runtime.run import Failure, choose_device
 from tdsl.runtime.settings import UsageError
 from tdsl.runtime.table import DataError
+from tdsl.runtime.workers import watched
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def main(
     """
     try:
         torch.manual_seed(seed)
-        evaluate(_job(name, _parser(name, out, split, predicts).parse_args(argv), splits))
+        with watched():
+            evaluate(_job(name, _parser(name, out, split, predicts).parse_args(argv), splits))
     except UsageError as error:
         return _told(error, 2)
     except (Failure, DataError, MetricError) as error:

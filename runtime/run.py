@@ -21,6 +21,7 @@ from tdsl.runtime import streams
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
+from tdsl.runtime.workers import watched
 
 
 class Failure(Exception):
@@ -92,13 +93,7 @@ class Length:
 
 def stream(batches: Batches, step: int, steps: int) -> Iterator[Batch]:
     """The batches of steps `step`, `step` + 1, ... (from 0) until `steps` are done, epoch after epoch."""
-    while step < steps:
-        epoch, position = divmod(step, len(batches))
-        for batch in batches.epoch(epoch, start=position):
-            yield batch
-            step += 1
-            if step == steps:
-                return
+    return batches.steps(step, steps)
 
 
 def train_mode(*models: nn.Module) -> None:
@@ -143,7 +138,7 @@ def main(
     """
     try:
         job = _job(name, settings, out, program, argv)
-        with _signals(job):
+        with _signals(job), watched():
             train(job)
     except UsageError as error:
         return _report(error, 2)

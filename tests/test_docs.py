@@ -135,7 +135,7 @@ def test_every_list_is_in_the_reference() -> None:
     assert set(marks("names")) == set(reference.names())
     assert set(marks("functions")) >= set(reference.GROUPS) - {"autograd"}
     assert set(marks("layers")) == {*reference.LAYER_GROUPS, "pool", "others"}
-    kinds = {"initializers", "sources", "splits", "transforms", "optimizers", "schedulers", "metrics"}
+    kinds = {"initializers", "sources", "tokenizers", "splits", "transforms", "optimizers", "schedulers", "metrics"}
     assert set(marks("signatures")) == kinds
     assert set(marks("settings")) == {"data", "train", "sections", "evaluate"}
 

@@ -10,11 +10,6 @@ _MISFIT = (
 )
 
 
-def _transformed(transform: str) -> str:
-    """Data of which `x`, a number a row, is transformed."""
-    return DATA.replace("\n}", f"\n    transform x = [{transform}]\n}}")
-
-
 _ALL = (
     # A run
     Code("E330", "a metric that does not fit what `compare` returns", run("    epochs = 1", _SPLIT) + _MISFIT,
@@ -37,18 +32,14 @@ _ALL = (
          "freeze them, or choose another optimizer",
          "`Muon` makes the update of a matrix orthogonal; biases, norms and convolutions have no matrices."),
     # Data
-    Code("E450", "a source that can't be read", DATA.replace('csv("points.csv")', 'huggingface("points")'),
-         "convert it to one of the sources named",
-         "The source is known, and this version can't read it."),
-    Code("E451", "a knob without effect", DATA.replace("\n}", "\n    workers = 2\n}"), "remove it",
-         "A setting that does nothing would be taken for one that does."),
+    Code("E450", "a source that can't be made", DATA.replace('csv("points.csv")', 'python("dataset")'),
+         'write `python("package.module:Dataset")`',
+         "The name is that of a class, in a module; texts of one dataset have one tokenizer."),
+    Code("E451", "a knob without effect", DATA.replace("\n}", "\n    prefetch = 4\n}"),
+         "remove it, or give it what it is for", "A setting that does nothing would be taken for one that does.",
+         (DATA.replace("\n}", "\n    workers = 2, resident = true\n}"),)),
     Code("E452", "a field named as a batch's own attribute", DATA.replace("field x", "field size"), "rename it",
          "Fields are attributes of a batch, beside those that every batch has."),
-    Code("E453", "a transform that can't be run", _transformed("RandAugment()"), "use one of those named",
-         "The transform is known, and this version can't run it."),
-    Code("E454", "a transform that does not fit its field", _transformed("Normalize(mean=[0.5], std=[1.0])"),
-         "give it what the field's shape needs",
-         "Transforms of images take [channels, height, width]; a field has one shape in every split."),
     Code("E455", "not an expression over columns", DATA.replace('column("x")', "x"), 'a column is `column("t")`',
          "A field is computed from columns of its own row, with the operators and the functions of tensors."),
 )  # fmt: skip

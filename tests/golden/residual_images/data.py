@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from tdsl.runtime import sources, splits
 from tdsl.runtime.loader import Batches, Split
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parent / ".."
 SPLITS = ("train", "val", "test")
 
 
-def fields(table: sources.Table) -> dict[str, Tensor]:
+def fields(table: sources.Table) -> dict[str, sources.Values]:
     """The fields of every row of a table.
 
     pixels: float[64]
