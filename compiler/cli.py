@@ -59,7 +59,7 @@ def _on_runs(commands: Commands) -> None:
     compile.add_argument("--run", metavar="NAME", help="the run whose scripts are emitted, where there are several")
     compile.add_argument("--standalone", action="store_true", help="copy the run-time files in: tdsl need not be there")
     compile.add_argument("--emit", choices=("ast", "ir", "fused", "kernels"), help="print a stage instead")
-    for name in ("train", "evaluate"):
+    for name in ("train", "evaluate", "predict"):
         script = _reading(commands, name, f"compile, then run {name}.py with the rest of the line")
         script.set_defaults(handler="scripts", script=f"{name}.py", passes_on=True)
         script.add_argument("run", nargs="?", metavar="NAME", help="the run, where the file has several")
