@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 from tdsl.compiler.build.layers import LAYERS
+from tdsl.compiler.build.layers.layer import Layer
 from tdsl.compiler.build.unit import (
     LayerMember,
     ListMember,
@@ -19,8 +21,9 @@ from tdsl.compiler.build.unit import (
     TensorMember,
     Unit,
 )
-from tdsl.compiler.ir import Attr, Graph, Scalar, Value
+from tdsl.compiler.ir import Attr, Graph, Scalar, Shape, Value
 from tdsl.compiler.size import Size, Symbol
+from tdsl.dsl.diagnostics import ProgramError
 
 # Tensors of a parameter's size that an optimizer keeps beside it.
 STATES = {
@@ -41,11 +44,16 @@ Sizes = Mapping[Symbol, int]
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """A parameter by its `state_dict` path."""
+    """A parameter by its `state_dict` path; `dims` is its shape as the program has it, `2 * dim` for 256.
+
+    A `statistic` is what a layer keeps beside its parameters, such as a running mean.
+    """
 
     path: str
     shape: tuple[int, ...]
     trainable: bool = True
+    dims: tuple[str, ...] = ()
+    statistic: bool = False
 
     @property
     def count(self) -> int:
@@ -53,7 +61,12 @@ class ParameterInfo:
 
 
 def parameters(unit: Unit, member: ModuleMember) -> list[ParameterInfo]:
-    """The parameters of a model, those that are shared once."""
+    """The parameters of a model, and its buffers, those that are shared once."""
+    return [each for each in states(unit, member) if not each.statistic]
+
+
+def states(unit: Unit, member: ModuleMember) -> list[ParameterInfo]:
+    """All that the model's `state_dict` has, what is shared once."""
     return list(_module(unit, member, "", {}))
 
 
@@ -64,7 +77,7 @@ def _module(unit: Unit, member: ModuleMember, path: str, sizes: Sizes) -> Iterat
     for name, each in ir.members.items():
         for found in _member(unit, each, name, inner):
             if found.path not in shared:
-                yield ParameterInfo(f"{path}{found.path}", found.shape, found.trainable)
+                yield replace(found, path=f"{path}{found.path}")
 
 
 def bound(ir: ModuleIR, member: ModuleMember, sizes: Sizes) -> dict[Symbol, int]:
@@ -91,8 +104,7 @@ def _number(value: Attr, sizes: Sizes) -> int | None:
 
 def _member(unit: Unit, member: Member, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
     if isinstance(member, TensorMember):
-        shape = tuple(_number(s, sizes) or 0 for s in member.shape)
-        yield ParameterInfo(path, shape, member.trainable)
+        yield _parameter(path, member.shape, member.shape, sizes, member.trainable)
     elif isinstance(member, LayerMember):
         yield from _layer(member, path, sizes)
     elif isinstance(member, ModuleMember):
@@ -112,9 +124,39 @@ def _layer(member: LayerMember, path: str, sizes: Sizes) -> Iterator[ParameterIn
     given = {name or next(positional): value for name, value in member.args}
     args = {arg.name: given.get(arg.name, arg.default) for arg in record.signature}
     # A layer's parameters may be as many as an argument says.
-    args = {name: number if (number := _number(value, sizes)) is not None else value for name, value in args.items()}
-    for name, shape in record.all_shapes(args):
-        yield ParameterInfo(f"{path}.{name}", tuple(_number(s, sizes) or 0 for s in shape))
+    known = {name: number if (number := _number(value, sizes)) is not None else value for name, value in args.items()}
+    named = _named(record, args)
+    for name, shape in record.all_shapes(known):
+        yield _parameter(f"{path}.{name}", shape, named.get(name, shape), sizes)
+    yield from _statistics(record, known, named, path, sizes)
+
+
+def _statistics(
+    record: Layer, args: Mapping[str, Any], named: Mapping[str, Shape], path: str, sizes: Sizes
+) -> Iterator[ParameterInfo]:
+    """What a layer keeps beside its parameters; with a running mean, as PyTorch has it, the number of batches."""
+    for name, make in record.buffers.items():
+        shape = make(args)
+        if shape is not None:
+            found = _parameter(f"{path}.{name}", shape, named.get(name, shape), sizes)
+            yield replace(found, trainable=False, statistic=True)
+    if any(make(args) is not None for make in record.buffers.values()):
+        yield ParameterInfo(f"{path}.num_batches_tracked", (), trainable=False, statistic=True)
+
+
+def _named(record: Layer, args: Mapping[str, Any]) -> dict[str, Shape]:
+    """The shapes of a layer's tensors in the program's own words; none where their number depends on an argument."""
+    given = {name: value.value if isinstance(value, Scalar) else value for name, value in args.items()}
+    try:
+        found = dict(record.all_shapes(given))
+        return found | {name: s for name, make in record.buffers.items() if (s := make(given)) is not None}
+    except (TypeError, ValueError, ProgramError):
+        return {}
+
+
+def _parameter(path: str, shape: Shape, named: Shape, sizes: Sizes, trainable: bool = True) -> ParameterInfo:
+    numbers = tuple(_number(s, sizes) or 0 for s in shape)
+    return ParameterInfo(path, numbers, trainable, tuple(map(str, named)))
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ def test_help_has_a_line_for_each_command() -> None:
         "train",
         "evaluate",
         "predict",
+        "export",
+        "diff",
         "inspect",
         "graph",
         "explain",

@@ -23,7 +23,7 @@ RUNTIME = "tdsl.runtime"
 # What a standalone project calls the run-time files that are copied into it.
 STANDALONE = "tdsl_runtime"
 # Modules of the run time that emitted code does not import.
-TOOLS = ("aot.py", "registers.py", "verify.py", "counting")
+TOOLS = ("aot.py", "registers.py", "verify.py", "export.py", "counting")
 
 
 @dataclass(frozen=True)
