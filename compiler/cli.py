@@ -99,7 +99,8 @@ def _on_export(commands: Commands) -> None:
 
 
 def _on_insides(commands: Commands) -> None:
-    _reading(commands, "inspect", "parameters by name, shape and count; memory")
+    inspect = _reading(commands, "inspect", "parameters by name, shape and count; memory")
+    inspect.add_argument("--memory", metavar="24GiB|device", help="tell whether a step fits")
     graph = _reading(commands, "graph", "the model and its fusion groups as SVG")
     graph.add_argument("--module", metavar="NAME", help="this module instead of the models of the runs")
     graph.add_argument(
