@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import signal
 import sys
 import time
@@ -11,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from tdsl.runtime import checkpoint, report
+from tdsl.runtime import checkpoint, prediction_files, report
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
@@ -76,25 +74,10 @@ class Job:
         print(f"report: {self.out.resolve() / 'report.html'}")
 
     def write_predictions(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
-        """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the CSV file that was asked for.
-
-        A tensor with more than one value a row has a column for each, `NAME.0` and on.
-        """
+        """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the file that was asked for."""
         assert self.predictions is not None
-        with self.predictions.open("w", encoding="utf-8", newline="") as file:
-            writer, row = csv.writer(file), 0
-            for batch in batches:
-                parts = {name: value.detach().cpu().reshape(len(value), -1) for name, value in batch.items()}
-                if row == 0:
-                    writer.writerow(["row", *_columns(parts)])
-                for values in zip(*(part.tolist() for part in parts.values()), strict=True):
-                    row += 1
-                    writer.writerow([row, *(value for part in values for value in part)])
+        prediction_files.write(self.predictions, batches)
         print(f"predictions: {self.predictions}")
-
-
-def _columns(parts: Mapping[str, Tensor]) -> list[str]:
-    return [name if part.shape[1] == 1 else f"{name}.{i}" for name, part in parts.items() for i in range(part.shape[1])]
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -119,16 +102,25 @@ def main(
     `out` is the run's folder unless `--out` names another, `splits` those that the data have, `seed` that of what is
     random in the model, `predicts` whether there is a `predict` to write predictions with.
     """
-    try:
+
+    def start() -> None:
         torch.manual_seed(seed)
         with watched():
             evaluate(_job(name, _parser(name, out, split, predicts).parse_args(argv), splits))
+
+    return status_of(name, "evaluate", start)
+
+
+def status_of(name: str, verb: str, action: Callable[[], None]) -> int:
+    """The exit status of a script that does this: what went wrong is told, and what to `verb` otherwise."""
+    try:
+        action()
     except UsageError as error:
         return _told(error, 2)
     except (Failure, DataError, MetricError) as error:
         return _told(error, 1)
     except torch.OutOfMemoryError as error:
-        return _told(Failure(str(error).split(". ")[0], "evaluate on another device with `--device`"), 1)
+        return _told(Failure(str(error).split(". ")[0], f"{verb} on another device with `--device`"), 1)
     except OSError as error:
         return _told(Failure(f"{error.filename or name}: {error.strerror or error}"), 1)
     except KeyboardInterrupt:
@@ -148,7 +140,7 @@ def _parser(name: str, out: Path, split: str, predicts: bool) -> argparse.Argume
     parser.add_argument("--split", default=split, help="the split to evaluate on (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     if predicts:
-        parser.add_argument("--predict", type=Path, metavar="FILE.csv", help="write the predictions of the split, too")
+        parser.add_argument("--predict", type=Path, metavar="FILE", help="write the predictions of the split, too")
     return parser
 
 
@@ -157,5 +149,7 @@ def _job(name: str, given: argparse.Namespace, splits: Sequence[str]) -> Job:
         raise UsageError(f"there is no split `{given.split}`", f"the data have {', '.join(splits)}")
     device = choose_device(given.device)
     found = checkpoint.find(given.out / "checkpoints", given.checkpoint)
-    options: dict[str, Any] = vars(given)
-    return Job(name, given.out, found, given.split, device, options.get("predict"))
+    predictions: Path | None = vars(given).get("predict")
+    if predictions is not None:
+        prediction_files.check_ending(predictions)
+    return Job(name, given.out, found, given.split, device, predictions)

@@ -8,6 +8,7 @@ _SPLIT = DATA.replace("\n}", "\n    split = random(train=0.8, test=0.2)\n}")
 _MISFIT = (
     "evaluate r {\n    compare(batch) { return batch.x.unsqueeze(1), batch.x }\n    metrics = [MeanSquaredError()]\n}\n"
 )
+_POOLED = "evaluate r {\n    predict(batch) { return model(batch.x).mean() }\n}\n"
 
 
 _ALL = (
@@ -31,6 +32,9 @@ _ALL = (
     Code("E334", "parameters that an optimizer can't train", run("    epochs = 1").replace("SGD()", "Muon()"),
          "freeze them, or choose another optimizer",
          "`Muon` makes the update of a matrix orthogonal; biases, norms and convolutions have no matrices."),
+    Code("E335", "a `predict` that does not keep the rows apart", run("    epochs = 1", _SPLIT) + _POOLED,
+         "return a result for each row",
+         "What `predict` returns is written out row by row: its results begin with the dimension `B`."),
     # Data
     Code("E450", "a source that can't be made", DATA.replace('csv("points.csv")', 'python("dataset")'),
          'write `python("package.module:Dataset")`',
