@@ -141,11 +141,11 @@ def finish(project: Path, out: Path, *options: str) -> str:
 
 
 def logged(out: Path) -> list[dict[str, Any]]:
-    """The lines of the log without the speed, the one thing that is not the same each time."""
+    """The lines of the log without times, which are not the same each time."""
     path = out / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     found = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [{key: value for key, value in line.items() if key != "rows_per_second"} for line in found]
+    return [{key: value for key, value in line.items() if key not in ("rows_per_second", "seconds")} for line in found]
 
 
 def contents(out: Path) -> dict[str, bytes]:

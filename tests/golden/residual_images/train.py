@@ -38,6 +38,8 @@ SETTINGS = {
     "checkpoint.resume": "auto",
     "validate.every": None,
     "logging.every": 10,
+    "logging.tensorboard": False,
+    "logging.csv": False,
 }
 
 
