@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tdsl.runtime import streams
+from tdsl.runtime import logs, streams
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
@@ -178,6 +178,7 @@ def _job(name: str, settings: Mapping[str, Any], out: Path, program: Path, argv:
         raise UsageError("a run counts `--epochs` or `--steps`, not both")
     changes = [f"{key}={value}" for key in ("epochs", "steps", "seed") if (value := getattr(given, key)) is not None]
     found = Settings(settings).changed([*given.set, *changes])
+    logs.check(found)
     resume = given.resume if given.resume is not None else str(found["checkpoint.resume"])
     return Job(name, given.out, choose_device(given.device), found, resume, program.read_text(encoding="utf-8"))
 

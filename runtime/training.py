@@ -20,7 +20,8 @@ from tdsl.runtime import checkpoint, streams
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
 from tdsl.runtime.loader import Batch
-from tdsl.runtime.progress import JsonLog, Meter
+from tdsl.runtime.logs import Log
+from tdsl.runtime.progress import Meter
 from tdsl.runtime.run import Failure, Job, check_finite
 from tdsl.runtime.schedule import Schedule
 
@@ -106,7 +107,7 @@ class Training:
     logged: Meter = field(default_factory=Meter)
     validated: Meter = field(default_factory=Meter)
 
-    def start(self) -> JsonLog:
+    def start(self) -> Log:
         """Go on from the checkpoint that `--resume` asks for, or start anew; the log, as far as it belongs to the run.
 
         Raises `Failure` where that checkpoint is not there, is damaged, or is of a run with other settings.
@@ -122,8 +123,10 @@ class Training:
         if found is not None:
             self.restore(found)
         self._set_aside()
+        self._prune()  # which a kill may have left undone
         write_text(out / "program.model", self.job.program)
-        return JsonLog(out / "log.jsonl", self.step)
+        asked = {name: bool(self.job.settings.get(f"logging.{name}")) for name in ("csv", "tensorboard")}
+        return Log(out, self.step, **asked)
 
     def _set_aside(self) -> None:
         """Keep what an earlier run has left of later steps, and its log, in `previous`."""
@@ -159,7 +162,7 @@ class Training:
         self.validated.reset()
         return {**means, **values}
 
-    def save(self, log: JsonLog) -> Checkpoint:
+    def save(self, log: Log) -> Checkpoint:
         """Write a checkpoint of the step. Raises `Failure`, and leaves the others, where a weight is not finite."""
         log.sync()
         optimizer, rest = checkpoint.flat_optimizer(self.optimizer)
@@ -187,9 +190,12 @@ class Training:
             state=state,
             program=self.job.program,
         )
-        best = None if self.best is None else self.best.step
-        checkpoint.prune(folder, self.job.settings["checkpoint.keep"], best)
+        self._prune()
         return written
+
+    def _prune(self) -> None:
+        best = None if self.best is None else self.best.step
+        checkpoint.prune(self.job.out / "checkpoints", self.job.settings["checkpoint.keep"], best)
 
     def restore(self, found: Checkpoint) -> None:
         """Be as the run was when it wrote this checkpoint."""

@@ -142,7 +142,6 @@ def test_the_scripts_are_short_clean_and_the_same_each_time(settings: str, loss:
             "E331",
             '`activation_checkpointing = ["head"]` can\'t be trained',
         ),
-        ("    logging { tensorboard = true }\n", "E331", "`tensorboard` of `logging`"),
         ("    scheduler = StepLR(step_size=3) |> LinearLR()\n", "E333", "`StepLR` has no end"),
     ],
 )

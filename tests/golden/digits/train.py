@@ -38,6 +38,8 @@ SETTINGS = {
     "checkpoint.resume": "auto",
     "validate.every": None,
     "logging.every": 10,
+    "logging.tensorboard": False,
+    "logging.csv": False,
 }
 
 
@@ -91,7 +93,7 @@ def train(job: run.Job) -> None:
     log = state.start()
 
     run.train_mode(model)
-    with bar(length.steps, state.step) as progress:
+    with bar(state) as progress:
         for batch in run.stream(batches, state.step, 0 if state.ended else length.steps):
             # Weighted by what counts in them, the parts add up to the whole batch's gradient.
             for part, share in shares(batch, settings["accumulate"], counted):
@@ -114,9 +116,9 @@ def train(job: run.Job) -> None:
                     run.train_mode(model)
                     improved = state.best.update(results, state.step)
                     line |= results
-                    progress.tell(state.step, results)
+                    progress.tell(results)
                 log.write(line)
-                progress.show(line["loss"])
+                progress.show(line)
             schedule.step(state.step)
 
             if improved or state.ended or job.stopping or length.due(state.step, settings["checkpoint.every"]):
