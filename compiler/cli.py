@@ -36,12 +36,21 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tdsl", description="Neural networks, declared: checked, fused, compiled.")
     parser.add_argument("--version", action="version", version=f"tdsl {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    _new(commands)
     _on_text(commands)
     _on_runs(commands)
     _on_insides(commands)
     lsp = _command(commands, "lsp", "serve an editor: errors, hover, completion and more")
     lsp.add_argument("--stdio", action="store_true", help=argparse.SUPPRESS)  # as editors ask of any server
     return parser
+
+
+def _new(commands: Commands) -> None:
+    new = _command(commands, "new", "a commented starter program that runs, with data")
+    new.add_argument("folder", type=Path, metavar="NAME", help="the folder to make, and the program's name")
+    new.add_argument(
+        "--template", choices=("tabular", "image", "text", "custom"), default="tabular", help="default: tabular"
+    )
 
 
 def _on_text(commands: Commands) -> None:

@@ -24,6 +24,8 @@ ROUNDING = 1e-6
 MOVES = frozenset(
     ("flatten", "movedim", "permute", "reshape", "squeeze", "transpose", "unflatten", "unsqueeze", "view")
 )
+# In a shape: the number of rows.
+ROWS = -1
 Shape = tuple[int, ...]
 
 
@@ -231,6 +233,10 @@ def _core(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
+def _row(shape: Shape) -> str:
+    return f"{list(shape[1:])} a row" if shape[:1] == (ROWS,) else str(list(shape))
+
+
 class _Columns:
     """Checks the columns that an expression names, and tells the shape of its value where that is plain."""
 
@@ -241,24 +247,39 @@ class _Columns:
 
     def shape(self, expr: ast.Expr) -> Shape | None:
         """The shape of one row; None where it is not known. Raises ProgramError for a column that is not there."""
+        found = self.whole(expr)
+        return found if found is None else tuple(size for size in found if size != ROWS)
+
+    def whole(self, expr: ast.Expr) -> Shape | None:
+        """The shape of all rows: that of one, after `ROWS` where it is of columns and not of constants alone."""
         if isinstance(expr, ast.Literal):
             return () if isinstance(expr.value, (int, float)) else None
         if isinstance(expr, ast.Unary):
-            return self.shape(expr.operand)
+            return self.whole(expr.operand)
         if isinstance(expr, ast.Binary):
             return self.binary(expr)
-        reader = getattr(expr.function, "id", "") if isinstance(expr, ast.Call) else ""
-        if isinstance(expr, ast.Call) and reader in ("column", "columns"):
-            return self.read(expr, reader)
+        called = getattr(expr.function, "id", "") if isinstance(expr, ast.Call) else ""
+        if isinstance(expr, ast.Call) and called in ("column", "columns"):
+            shape = self.read(expr, called)
+            return None if shape is None else (ROWS, *shape)
+        if isinstance(expr, ast.Call) and called == "tensor" and expr.args:
+            value = expr.args[0].value
+            return (len(value.items),) if isinstance(value, ast.ListExpr) else self.whole(value)
         for part in _parts(expr):
-            self.shape(part)
+            self.whole(part)
         return None
 
     def binary(self, expr: ast.Binary) -> Shape | None:
-        left, right = self.shape(expr.left), self.shape(expr.right)
+        left, right = self.whole(expr.left), self.whole(expr.right)
         if expr.op == "@" or left is None or right is None:
             return None
-        return left if right == () or left == right else right if left == () else None
+        length = max(len(left), len(right))
+        pairs = [*zip((1,) * (length - len(left)) + left, (1,) * (length - len(right)) + right)]
+        if any(a != b and 1 not in (a, b) for a, b in pairs):
+            label = f"{_row(left)} and {_row(right)}"
+            fail("E406", f"what is on both sides of `{expr.op}` has different sizes", expr.span, label,
+                 help="columns of as many numbers a row, or a number for each as in `tensor([0.5, 0.25])`")  # fmt: skip
+        return tuple(a if b == 1 else b for a, b in pairs)
 
     def read(self, call: ast.Call, kind: str) -> Shape | None:
         names = [(str(fold(arg.value, self.scope.lookup)), arg.value.span) for arg in call.args]

@@ -89,6 +89,7 @@ def test_help_has_a_line_for_each_command() -> None:
         line.split()[0] for line in lines[lines.index("commands:") + 2 :] if line.startswith("    ") and line[4] != " "
     ]
     assert found == [
+        "new",
         "check",
         "fmt",
         "compile",

@@ -21,8 +21,11 @@ from tdsl.dsl.render import render
 from tests.helpers import ROOT, compiled, written
 from tests.running import loaded
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "editors").glob("*/*.md")])
-EXAMPLES = sorted((ROOT / "examples").glob("*.model"))
+COURSE = ROOT / "examples" / "course"
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "editors").glob("*/*.md"), *COURSE.rglob("*.md")]
+)
+EXAMPLES = sorted((ROOT / "examples").rglob("*.model"))
 PROGRAMS = [each for page in snippets.pages() for each in snippets.snippets(page)]
 RIGHT = [each for each in PROGRAMS if not each.code.startswith("E")]
 

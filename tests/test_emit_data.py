@@ -72,17 +72,22 @@ def run(spec: DataSpec, folder: Path, **options: Any) -> dict[str, Any]:
         '-(column("a") + column("b"))',
         'exp(column("a") / 9) + log(column("b"))',
         'column("a").float().exp()',
+        'columns("a", "b") - tensor([1.5, -2]) * tensor(3)',
     ],
 )
 def test_an_expression_is_what_python_makes_of_the_same_text(text: str) -> None:
     table = Table({"a": torch.tensor([1, 2, 3]).numpy(), "b": torch.tensor([4, 5, 6]).numpy()}, (("t", 3),))
     names = {"column": table.column, "columns": table.columns, "exp": torch.exp, "log": torch.log}
+    names["tensor"] = torch.tensor
     written = text.replace("none", "None").replace("false", "False")
     mine = eval(expression(value(text), {}), {"table": table, "torch": torch})
     assert torch.equal(mine, eval(written, names))
 
 
-@pytest.mark.parametrize("text", ["lable", "Linear(3, 4)", 'column("a") |> exp', "nothing(1)", "1()"])
+TENSORS = ["tensor()", 'tensor("a")', "tensor([[1, 2]])", 'tensor([column("a")])', "tensor(data=1)", "tensor(1, 2)"]
+
+
+@pytest.mark.parametrize("text", ["lable", "Linear(3, 4)", 'column("a") |> exp', "nothing(1)", "1()", *TENSORS])
 def test_what_a_field_can_not_be_is_a_located_error(text: str) -> None:
     with pytest.raises(ProgramError) as found:
         expression(value(text), {})
