@@ -29,6 +29,11 @@ from tdsl.runtime.transforms import Transform
 # The source that reads a file of this ending. Text needs the vocabulary of the program's: only that reads it.
 KINDS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".npz": "npz", ".npy": "npy",
          ".safetensors": "safetensors"}  # fmt: skip
+# What reads new rows. A text is not among them: its characters would be numbered by itself, not as in training.
+READERS = (
+    "csv", "huggingface", "idx", "image_folder", "jsonl", "npy", "npz", "parquet", "python", "safetensors", "tokens",
+    "torchvision",
+)  # fmt: skip
 WILD = re.compile(r"[*?[]")
 HERE = Path()
 
@@ -139,15 +144,18 @@ def _placed(text: str) -> tuple[Path, str]:
 
 
 def _called(kind: str, args: Sequence[Any], named: Mapping[str, Any], base: Path = HERE) -> Table:
-    if kind not in sources.__all__ or not kind.islower():
-        kinds = ", ".join(sorted(each for each in sources.__all__ if each.islower()))
-        raise UsageError(f"there is no source `{kind}`", f"the sources are {kinds}")
+    if kind == "text":
+        help = 'write the numbers of its tokens into a file, and give `tokens("new.bin", window=...)`'
+        raise UsageError("a new text would number its characters by itself, not as in training", help)
+    if kind not in READERS:
+        raise UsageError(f"there is no source `{kind}`", f"the sources are {', '.join(READERS)}")
     reader = getattr(sources, kind)
+    outside = {} if kind == "python" else {"allow_outside": True}
     try:
-        inspect.signature(reader).bind(base, *args, allow_outside=True, **named)
+        inspect.signature(reader).bind(base, *args, **outside, **named)
     except TypeError as error:
         raise UsageError(f"`{kind}`: {error}", "write the source as a program does") from None
-    table: Table = reader(base, *args, allow_outside=True, **named)
+    table: Table = reader(base, *args, **outside, **named)
     return table
 
 

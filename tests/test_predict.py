@@ -307,12 +307,22 @@ def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_text_is_read_with_the_programs_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_are_read_with_the_programs_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("a.csv").write_text("0123456789" * 5)
-    assert prediction.read("a.csv", "text", {"window": 8}).data["tokens"].shape == (6, 8)
+    Path("a.bin").write_bytes(bytes(range(50)))
+    table = prediction.read("a.bin", "tokens", {"window": 8, "dtype": "u8"})
+    assert table.field("x", table.column("tokens"), torch.int64, (8,)).take(torch.tensor([1])).tolist() == [
+        list(range(8, 16))
+    ]
     with pytest.raises(UsageError, match="there is no source"):
         prediction.read('resolve("a.csv")', "csv", {})
+
+
+def test_a_text_would_number_its_characters_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("0123456789" * 5)
+    with pytest.raises(UsageError, match="by itself, not as in training"):
+        prediction.read("a.txt", "text", {"window": 8})
 
 
 def test_the_emitted_script_can_be_imported(trained: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import EvaluationIR, RunIR, Unit
-from tdsl.compiler.emit.data import PATHS, FieldText, data_text
+from tdsl.compiler.emit.data import FieldText, data_text
 from tdsl.compiler.emit.evaluate import FunctionText, function_text, model_statement
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.render import import_from, plain, render
@@ -17,8 +17,12 @@ from tdsl.compiler.ir import Value
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.program import DataSpec
+from tdsl.dsl.signatures import PATHS
 
 ROWS = Size.of(Symbol("B"))
+
+# Arguments by which a source names what it reads, beside paths.
+NAMES = ("name", "target")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def _read(body: str, spec: DataSpec) -> list[str]:
 def _options(spec: DataSpec) -> str:
     """What the source is given beside paths, as a dictionary's text; empty where that is nothing."""
     call = spec.sources["source"]
-    given = {name: value for name, value in call.args.items() if name not in PATHS and value is not None}
+    given = {name: value for name, value in call.args.items() if name not in (*PATHS, *NAMES) and value is not None}
     entries = [f"{constant(name)}: {constant(value)}" for name, value in given.items() if _is_plain(value)]
     return f"{{{', '.join(entries)}}}" if entries else ""
 
