@@ -11,6 +11,7 @@ from tdsl.compiler.emit.render import layout, plain, render
 from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec
+from tdsl.dsl.signatures import DATA_SETTINGS
 
 DTYPES = {
     "float": "torch.float32",
@@ -66,6 +67,8 @@ class DataText:
     transforms: Mapping[str, Mapping[str, tuple[str, ...]]]
     imports: tuple[str, ...]
     loading: tuple[str, ...]
+    workers: str
+    prefetch: str
 
 
 def emit_data(
@@ -96,6 +99,8 @@ def data_text(spec: DataSpec, consts: Mapping[str, Constant], root: str, allow_o
         transforms=transforms if any(transforms.values()) else {},
         imports=tuple(sorted(used)),
         loading=tuple(_loading(spec)),
+        workers=constant(loading_setting(spec, "workers")),
+        prefetch=constant(loading_setting(spec, "prefetch")),
     )
 
 
@@ -195,9 +200,13 @@ def _loading(spec: DataSpec) -> Iterator[str]:
         yield 'shuffle=split == "train"'
     if spec.settings.get("drop_last"):
         yield 'drop_last=split == "train"'
-    for name in ("workers", "prefetch", "resident"):
-        if name in spec.settings:
-            yield f"{name}={constant(spec.settings[name])}"
+    if spec.settings.get("resident", "auto") != "auto":
+        yield f"resident={constant(spec.settings['resident'])}"
+
+
+def loading_setting(spec: DataSpec, name: str) -> Constant:
+    """What a dataset says of how its rows are read, or the default."""
+    return spec.settings.get(name, next(arg.default for arg in DATA_SETTINGS if arg.name == name))
 
 
 # What the run time does not have -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
+from tdsl.compiler.emit.data import loading_setting
 from tdsl.compiler.emit.evaluate import metric_texts
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.emit.render import import_from, layout, plain, render
@@ -236,6 +237,7 @@ def _settings(run: RunIR) -> dict[str, str]:
     found |= {f"logging.{name}": value for name, value in spec.sections["logging"].items()}
     if "early_stopping" in spec.sections:
         found |= {f"early_stopping.{name}": spec.sections["early_stopping"][name] for name in ("patience", "min_delta")}
+    found |= {f"data.{name}": loading_setting(spec.data, name) for name in ("workers", "prefetch")}
     return {name: literal(value) for name, value in found.items()}
 
 
