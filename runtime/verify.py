@@ -31,7 +31,7 @@ FLOOR = 4.0
 # The greatest of fewer errors than this tells little of how much PyTorch errs: the floor is higher there.
 FEW, FLOOR_OF_FEW = 16, 16.0
 # Nor, where terms cancel, that of one small tensor, which may happen to be computed exactly: others are asked too.
-SMALLEST, NEIGHBOURS = 64, 8
+SMALLEST, NEIGHBOURS = 128, 8
 # Inputs and gradients are of order 1: a result that cancels to less than this is measured against this.
 SMALL = 1e-2
 FORWARD, BACKWARD = 2.0, 3.0
