@@ -51,9 +51,14 @@ def batches(
     device: torch.device | str = "cpu",
     rank: int = 0,
     ranks: int = 1,
+    workers: int = 0,
+    prefetch: int = 2,
     root: Path = ROOT,
 ) -> Batches:
-    """Batches of a split, of `batch_size` rows over all ranks; what is random in them is drawn from `seed`."""
+    """Batches of a split, of `batch_size` rows over all ranks; what is random in them is drawn from `seed`.
+
+    `workers` processes read each `prefetch` batches ahead.
+    """
     return Batches(
         load(root)[split],
         batch_size,
@@ -62,4 +67,6 @@ def batches(
         device=device,
         rank=rank,
         ranks=ranks,
+        workers=workers,
+        prefetch=prefetch,
     )

@@ -39,6 +39,8 @@ SETTINGS = {
     "logging.every": 10,
     "logging.tensorboard": False,
     "logging.csv": False,
+    "data.workers": 0,
+    "data.prefetch": 2,
 }
 
 
@@ -70,8 +72,9 @@ def train(job: run.Job) -> None:
     settings, device = job.settings, job.device
     run.set_up(seed=settings["seed"], tf32=settings["tf32"], deterministic=settings["deterministic"])
 
-    batches = data.batches("train", settings["batch_size"], seed=settings["seed"], device=device)
-    held_out = data.batches("val", settings["batch_size"], device=device)
+    loading = {"device": device, **settings.under("data")}
+    batches = data.batches("train", settings["batch_size"], seed=settings["seed"], **loading)
+    held_out = data.batches("val", settings["batch_size"], **loading)
     length = run.Length.of(settings, epoch=len(batches))
 
     model = Words(vocab=8192).to(device)
