@@ -37,9 +37,9 @@ SCRIPTS = frozenset(
      "Results", "SETTINGS", "SPLITS", "Schedule", "Split", "TRANSFORMS", "Training", "bar", "batch", "batches",
      "checkpoint", "checkpoint_tool", "compare", "counted", "data", "device", "evaluate", "expected", "fields", "fold",
      "found", "grad_norm", "groups", "held_out", "improved", "job", "length", "line", "loading", "log", "loss",
-     "main", "make_metrics", "mean", "meter", "metrics", "models", "name", "optim", "optimizer", "out", "part", "plateau",
-     "predict", "predict_rows", "predicted", "progress", "replace", "results", "run", "schedule", "seed", "settings",
-     "share", "shares", "sources", "stage", "state", "streams", "sys", "tracked", "train", "validate", "validates",
+     "main", "make_metrics", "mean", "meter", "metrics", "models", "name", "optim", "optimizer", "out", "part",
+     "plateau", "predict", "predict_rows", "predicted", "progress", "replace", "results", "run", "schedule", "seed",
+     "settings", "share", "shares", "sources", "stage", "state", "streams", "sys", "tracked", "train", "validate", "validates",
      "value", "which"]
 )  # fmt: skip
 
