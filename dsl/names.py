@@ -39,8 +39,8 @@ SCRIPTS = frozenset(
      "found", "grad_norm", "groups", "held_out", "improved", "job", "length", "line", "loading", "log", "loss",
      "main", "make_metrics", "mean", "meter", "metrics", "models", "name", "optim", "optimizer", "out", "part",
      "plateau", "predict", "predict_rows", "predicted", "progress", "replace", "results", "run", "schedule", "seed",
-     "settings", "share", "shares", "sources", "stage", "state", "streams", "sys", "tracked", "train", "validate", "validates",
-     "value", "which"]
+     "settings", "share", "shares", "sources", "stage", "state", "streams", "sys", "tracked", "train", "validate",
+     "validates", "value", "which"]
 )  # fmt: skip
 
 # Attributes of `torch.nn.Module` (a test compares them with PyTorch's): a member of such a name would replace one.
