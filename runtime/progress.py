@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from tdsl.runtime import ranks
 from tdsl.runtime.files import write_text
 
 
@@ -30,7 +31,9 @@ class Meter:
         self.start = time.perf_counter()
 
     def add(self, values: Mapping[str, Tensor], rows: float) -> None:
-        """Add the means over `rows` rows."""
+        """Add the means over `rows` rows; of none there is no mean."""
+        if not rows:
+            return
         for name, value in values.items():
             term = value.detach().to(torch.float64) * rows
             before = self.sums.get(name)
@@ -39,12 +42,22 @@ class Meter:
         self.seen += rows
 
     def means(self) -> dict[str, float]:
-        """The mean of each scalar since the last reset."""
-        return {name: value.item() / self.rows for name, value in self.sums.items()}
+        """The mean of each scalar since the last reset, over the rows of all ranks."""
+        found = Meter.joined(ranks.gathered(self.state_dict()))
+        return {name: value / found["rows"] for name, value in found["sums"].items()}
 
     def rows_per_second(self) -> float:
-        """The speed since the last reset, or since the process has started."""
-        return round(self.seen / max(time.perf_counter() - self.start, 1e-9), 1)
+        """The speed of all ranks since the last reset, or since the process has started."""
+        return round(ranks.total([self.seen])[0] / max(time.perf_counter() - self.start, 1e-9), 1)
+
+    @staticmethod
+    def joined(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The state of one meter that was given what several were."""
+        sums: dict[str, float] = {}
+        for state in states:
+            for name, value in state["sums"].items():
+                sums[name] = sums[name] + value if name in sums else value
+        return {"rows": sum(state["rows"] for state in states), "sums": sums}
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "sums": {name: value.item() for name, value in self.sums.items()}}
@@ -73,6 +86,19 @@ class JsonLog:
         os.fsync(self.file.fileno())
 
 
+class SilentLog(JsonLog):
+    """The log of a rank that writes none."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+
 def _lines(path: Path, step: int) -> Iterator[str]:
     """The whole lines of a log up to a step; one that a crash cut short is left out."""
     if not path.exists():
@@ -90,7 +116,7 @@ class Bar:
     """A bar in a terminal; elsewhere a line for each validation."""
 
     def __init__(self, steps: int, step: int) -> None:
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=ranks.rank() != 0)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

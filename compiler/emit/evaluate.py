@@ -65,6 +65,7 @@ class EvaluateText:
     compare: FunctionText | None
     predict: FunctionText | None
     tracks: bool
+    distributed: bool
     split: str
     batch_size: int
     seed: int
@@ -95,6 +96,7 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         compare=_function(evaluation.compare if evaluation else None),
         predict=_function(evaluation.predict if evaluation else None),
         tracks=run.loss.tracks,
+        distributed=run.spec.settings.get("distributed") is not None,
         split=evaluation.spec.split if evaluation else splits_of(run.spec.data)[-1],
         batch_size=_integer(run.spec.settings["batch_size"]),
         seed=_integer(run.spec.settings["seed"]),
