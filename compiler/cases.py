@@ -64,15 +64,18 @@ def _dtype(dtype: str, mixed: bool) -> str:
 
 
 def _assignments(group: Group) -> Iterator[Mapping[Symbol, int]]:
-    symbols = {s for v in group.body.inputs for size in v.type.shape for s in size.symbols()}
-    run = [s for s in symbols if not s.param]
-    declared = {s: group.body.known.get(s, USUAL) for s in symbols}
+    known = group.body.known
+    every = {s for v in group.body.inputs for size in v.type.shape for s in size.symbols()}
+    declared = {s: known.get(s, USUAL) for s in every}
     yield declared
+    # What is known to be one number is read as one.
+    symbols = [s for s in every if known.get(s) != 1]
+    run = [s for s in symbols if not s.param]
     for n in AWKWARD:
         yield {**declared, **dict.fromkeys(run, n)}
     for n in AWKWARD[1:]:
-        yield {**dict.fromkeys(symbols, n), **dict.fromkeys(run, USUAL)}
-    yield {**dict.fromkeys(symbols, LONG), **dict.fromkeys(run, 2)}
+        yield {**declared, **dict.fromkeys(symbols, n), **dict.fromkeys(run, USUAL)}
+    yield {**declared, **dict.fromkeys(symbols, LONG), **dict.fromkeys(run, 2)}
 
 
 def _number(size: Size, sizes: Mapping[Symbol, int]) -> int:

@@ -91,7 +91,10 @@ def write(
     state: Mapping[str, Any],
     program: str,
 ) -> Checkpoint:
-    """Write the checkpoint of a step. Raises `Failure`, and writes nothing, where a parameter is not finite."""
+    """Write the checkpoint of a step.
+
+    Raises `Failure`, and leaves nothing of it, where a parameter is not finite, or the disk is full.
+    """
     for name, model in models.items():
         _check_finite(name, model, step)
 
@@ -107,7 +110,11 @@ def write(
         (path / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
 
     path = folder / f"step-{step}"
-    write_folder(path, fill)
+    try:
+        write_folder(path, fill)
+    except (OSError, SafetensorError) as error:
+        help = "make room on the disk, and start the run again: the checkpoints before it are intact"
+        raise Failure(f"{path} can't be written: {error}", help) from None
     return Checkpoint(path, step)
 
 

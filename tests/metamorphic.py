@@ -31,7 +31,8 @@ from tests.random_programs_make import Taste, generate
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tests.random_programs_run import Compiled, Numbers, Results
+    from tests.random_programs_judge import Results
+    from tests.random_programs_run import Compiled, Numbers
 
 BATCH = 20
 IDENTITIES = ("{0} * 1", "{0} + 0", "0 + {0}", "{0} / 1", "-(-{0})", "{0} ** 1", "where({0} == {0}, {0}, {0})",
@@ -119,12 +120,12 @@ class Base:
     exact: Results
 
     def differs(self, found: Results) -> str:
-        from tests.random_programs_run import difference
+        from tests.random_programs_judge import difference
 
         return difference(found, self.eager, self.exact, 8, 2e-5)
 
     def differs_at_all(self, found: Results) -> str:
-        from tests.random_programs_run import difference
+        from tests.random_programs_judge import difference
 
         return difference(found, self.found, self.found, 0, 0)
 

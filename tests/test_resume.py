@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import multiprocessing
-import os
-import runpy
 import signal
-import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from tdsl.compiler import pipeline
-from tdsl.compiler.emit.project import Options, emit, write
-from tdsl.runtime import files
-from tests.helpers import ROOT, built
-
-EXAMPLES = ROOT / "examples"
-STEPS = 60
-# A little of everything that a checkpoint has to hold.
-PROGRAM = f"""
-module MLP(hidden: int = 32, classes: int = 10) {{
-    up   = Linear(64, hidden)
-    down = Linear(hidden, classes)
-
-    forward(x: float[B, 64]) -> float[B, classes] {{
-        return down(dropout(gelu(up(x)), 0.1))
-    }}
-}}
-
-data Digits {{
-    source = csv("data/digits.csv")
-    split  = random(train=0.7, val=0.15, test=0.15, seed=0)
-    field pixels: float[64] = columns("p*") / 16
-    field label:  int[]     = column("label")
-}}
-
-train digits {{
-    model = MLP(classes=Digits.num_classes)
-    data  = Digits
-    loss(batch) {{ return cross_entropy(model(batch.pixels), batch.label) }}
-    optimizer  = AdamW(lr=3e-3, weight_decay=0.01)
-    group "*.bias" {{ weight_decay = 0 }}
-    scheduler  = LinearLR(total_iters=10) |> CosineAnnealingLR(T_max=50)
-    ema        = EMA(decay=0.9)
-    steps      = {STEPS}
-    batch_size = 64
-    accumulate = 2
-    clip_grad_norm = 1.0
-    checkpoint {{ every = 10, keep = 2, best = "val/accuracy" }}
-    early_stopping {{ monitor = "val/loss", patience = 50 }}
-    validate {{ every = 7 }}
-    logging {{ every = 4 }}
-}}
-
-evaluate digits {{
-    compare(batch) {{ return model(batch.pixels), batch.label }}
-    metrics = [Accuracy()]
-}}
-"""
-# Children are forked from a server that has imported all this once.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["torch._dynamo", "torchmetrics", "tests.test_resume"])
+from tests.helpers import ROOT, python
+from tests.training_runs import STEPS, Run, assert_same_run, contents, finish, logged, project_in
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The emitted program."""
-    unit = pipeline.run(built(PROGRAM, EXAMPLES / "program.model"))
-    folder = tmp_path_factory.mktemp("project")
-    write(emit(unit, Options("digits", root=str(EXAMPLES))), folder)
-    return folder
+    return project_in(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
@@ -85,82 +23,6 @@ def whole(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole")
     finish(project, out)
     return out
-
-
-def script(project: Path, out: Path, told: Path, options: Sequence[str], syncs: int | None) -> None:
-    """In a child: run `train.py`, and be killed at a sync, where `syncs` tells which. One ends each part of a write."""
-    with told.open("w", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
-    sync, left = files.sync, itertools.count(0 if syncs is None else -syncs + 1)
-
-    def killing(path: Path) -> None:
-        sync(path)
-        if next(left) == 0 and syncs is not None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    files.sync = killing
-    sys.argv = ["train.py", "--out", str(out), "--device", "cpu", *options]
-    sys.path.insert(0, str(project))
-    runpy.run_path(str(project / "train.py"), run_name="__main__")
-
-
-class Run:
-    """A training run in a process of its own."""
-
-    def __init__(self, project: Path, out: Path, *options: str, syncs: int | None = None) -> None:
-        self.out, self.told = out, out.with_name(f"{out.name}.told")
-        self.process = FORKS.Process(target=script, args=(project, out, self.told, options, syncs))
-        self.process.start()
-
-    def wait(self) -> int | None:
-        """The exit status: the negative number of the signal that killed it."""
-        self.process.join(120)
-        return self.process.exitcode
-
-    def wait_for(self, step: int) -> None:
-        """Until the log has come to a step, or the run has ended."""
-        while self.process.is_alive() and (not logged(self.out) or logged(self.out)[-1]["step"] < step):
-            time.sleep(0.002)
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process.pid is not None
-        os.kill(self.process.pid, number)
-
-    @property
-    def text(self) -> str:
-        """What it said."""
-        return self.told.read_text(encoding="utf-8")
-
-
-def finish(project: Path, out: Path, *options: str) -> str:
-    """Train to the end; what was said."""
-    run = Run(project, out, *options)
-    assert run.wait() == 0, run.text
-    return run.text
-
-
-def logged(out: Path) -> list[dict[str, Any]]:
-    """The lines of the log without the speed, the one thing that is not the same each time."""
-    path = out / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    found = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [{key: value for key, value in line.items() if key != "rows_per_second"} for line in found]
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    """Every file of every checkpoint that is left at the end."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("checkpoints/*/*"))}
-
-
-def assert_same_run(out: Path, whole: Path) -> None:
-    mine, theirs = contents(out), contents(whole)
-    assert list(mine) == list(theirs)
-    assert any(name.endswith(f"step-{STEPS}/ema.safetensors") for name in mine)
-    different = [name for name in mine if mine[name] != theirs[name]]
-    assert not different
-    assert logged(out) == logged(whole)
-    assert not list(out.glob("checkpoints/.*"))
 
 
 def test_a_run_that_is_killed_again_and_again_is_the_run_that_was_not(
@@ -173,6 +35,18 @@ def test_a_run_that_is_killed_again_and_again_is_the_run_that_was_not(
         assert run.wait() == -signal.SIGKILL
     finish(project, tmp_path)
     assert_same_run(tmp_path, whole)
+
+
+def test_runs_that_are_killed_at_random_moments_lose_nothing() -> None:
+    ran = python("-m", "tests.kills", "30", "11", cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "30 kills" in ran.stdout
+
+
+def test_damages_are_noticed() -> None:
+    ran = python("-m", "tests.damages", "60", "3", cwd=ROOT)
+    assert ran.returncode == 0, ran.stdout + ran.stderr[-3000:]
+    assert "60 damages" in ran.stdout
 
 
 @pytest.mark.parametrize("syncs", [3, 8, 15, 20, 41, 44])

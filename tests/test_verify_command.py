@@ -40,6 +40,12 @@ def test_several_programs_are_verified_at_once(tmp_path: Path) -> None:
     }
 
 
+def test_a_size_that_is_known_to_be_one_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "small.model").write_text(SMALL.replace("= 8", "= 1").replace("x * weight", "where(x > 1, weight, x)"))
+    ran = tdsl("verify", "small.model", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def test_processes_find_what_one_finds(tmp_path: Path) -> None:
     """And a kernel that errs, and one that does not run."""
     folders = [written(emitted(compiled(SMALL)), tmp_path / name) for name in ("right", "wrong", "broken")]
