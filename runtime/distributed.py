@@ -23,7 +23,7 @@ from tdsl.runtime.training import Counted, shares
 
 # Buffers are the same on every rank as they are: newer versions of PyTorch have another name for not sending them.
 _NAMES = signature(DistributedDataParallel.__init__).parameters
-_BUFFERS_ALONE = {"forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False}
+_BUFFERS_ALONE: Any = {"forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False}
 # What a loss returns: its value, and where the run tracks scalars, those by name.
 Found = Any
 
@@ -52,6 +52,7 @@ class Shared:
 
     def __init__(self, loss: Callable[..., Found], models: Mapping[str, nn.Module]) -> None:
         self.module: nn.Module = _Loss(loss, models)
+        self.normed = False
 
     def __call__(self, batch: Batch) -> Found:
         """The value of a part that `parts` gave, and what is tracked, where the loss tracks anything."""
@@ -69,6 +70,11 @@ class Shared:
         for i, (part, share) in enumerate(found):
             self._add_up(i == len(found) - 1)
             yield part, share
+        if not found and self.normed:
+            raise Failure(
+                "nothing counts in the rows of one of the processes, and batch norm needs some in each",
+                "train with a larger `batch_size`, or in one process",
+            )
         if not found:
             self._add_up(True)
             self.module(None).backward()
@@ -96,7 +102,8 @@ def ddp(
     shared = Shared(loss, models)
     if ranks.count() == 1:
         return shared
-    if synchronised.convert(shared.module):
+    shared.normed = synchronised.convert(shared.module)
+    if shared.normed:
         _check_rows(batches, accumulate)
     wrapped = DistributedDataParallel(shared.module, find_unused_parameters=unused, **_BUFFERS_ALONE)
     # A hook with annotations would have to have them as objects, not as text.

@@ -55,12 +55,11 @@ class Job:
         return ranks.part()
 
     def progress(self, batches: Batches) -> Iterator[Batch]:
-        """The batches, with a bar in a terminal; those of which this process has rows."""
+        """The batches, with a bar in a terminal."""
         console = Console(stderr=True, quiet=ranks.rank() != 0)
-        shown = track(
+        yield from track(
             batches, f"{self.name}, {self.split}", len(batches), console=console, disable=not console.is_terminal
         )
-        yield from (batch for batch in shown if batch.size)
 
     def report(self, results: Results) -> None:
         """Prints the results, and writes `metrics.json` and `report.html` into the run's folder."""

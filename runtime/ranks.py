@@ -6,9 +6,11 @@ these but `rank`, `count` and `once` are to be called by every rank, in the same
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypedDict, TypeVar
@@ -69,7 +71,12 @@ def group(device: torch.device) -> Iterator[None]:
     dist.init_process_group(backend, store=store, rank=number, world_size=ranks)
     try:
         yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
+        # What communicates is released first: after the group, its threads would wait for this one for ever.
+        gc.collect()
         dist.destroy_process_group()
 
 
@@ -125,7 +132,7 @@ def once(text: str) -> bool:
 
 def lost(error: RuntimeError) -> bool:
     """Whether an error says no more than that another rank is gone."""
-    return count() > 1 and (isinstance(error, dist.DistError) or any(each in str(error) for each in GONE))
+    return started() > 1 and (isinstance(error, dist.DistError) or any(each in str(error) for each in GONE))
 
 
 def failed() -> bool:

@@ -32,14 +32,14 @@ class Results:
 
     def __init__(self, metrics: Sequence[Metric] = ()) -> None:
         self.metrics = dict(zip(_keys(metrics), metrics, strict=True))
-        self.rows = 0
+        self.rows = 0.0
         self._compared = 0
         self._sums: dict[str, Tensor] = {}
         # What is resampled; None where it is too much.
         self._kept: list[tuple[Tensor, Tensor]] | None = []
 
-    def add_loss(self, loss: Tensor, tracked: Mapping[str, Tensor] | None = None, *, rows: int) -> None:
-        """Takes the mean loss of a batch of `rows` rows, and its tracked scalars."""
+    def add_loss(self, loss: Tensor, tracked: Mapping[str, Tensor] | None = None, *, rows: float) -> None:
+        """Takes the mean loss of `rows` rows, or of a part that counts as so many, and its tracked scalars."""
         self.rows += rows
         for name, value in {"loss": loss, **(tracked or {})}.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach().double() * rows
@@ -86,7 +86,7 @@ class Results:
         counts = self._counts()
         found: dict[str, Any] = _plain(
             {
-                "rows": self.rows or self._compared,
+                "rows": round(self.rows) or self._compared,
                 "loss": scalars.get("loss"),
                 "tracked": {name: scalars[name] for name in self._sums if name != "loss"},
                 "metrics": {key: scalars[key] for key in self.metrics if key in scalars},

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from tdsl.runtime.run import Failure
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """PyTorch's, which takes tensors on GPUs alone, and on the CPU the same in plain operations."""
+class SyncBatchNorm(_BatchNorm):
+    """On the CPU what PyTorch's `SyncBatchNorm` does, which takes tensors on GPUs alone."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
 
     def forward(self, input: Tensor) -> Tensor:
         """x: [B, C, ...], B of which are this rank's rows -> the same."""
-        if input.is_cuda or not self.training:
+        if not self.training:
             return super().forward(input)
         shape = (1, -1, *(1 for _ in range(2, input.ndim)))
         over = [i for i in range(input.ndim) if i != 1]
@@ -45,8 +50,22 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 
 def _added(x: Tensor) -> Tensor:
     """The sum over ranks; its gradient is, too."""
-    found: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    found: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
     return found
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        found = x.clone()
+        dist.all_reduce(found)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        found = grad.clone()
+        dist.all_reduce(found)
+        return found
 
 
 def convert(model: nn.Module) -> bool:
@@ -73,8 +92,10 @@ def convert(model: nn.Module) -> bool:
     return found
 
 
-def _converted(norm: _BatchNorm) -> SyncBatchNorm:
+def _converted(norm: _BatchNorm) -> _BatchNorm:
     """The same layer with the same tensors."""
-    made = SyncBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine)
+    assert norm.running_mean is not None
+    kind = nn.SyncBatchNorm if norm.running_mean.is_cuda else SyncBatchNorm
+    made = kind(norm.num_features, norm.eps, norm.momentum, norm.affine)
     made._parameters, made._buffers, made.training = norm._parameters, norm._buffers, norm.training
     return made

@@ -39,10 +39,11 @@ def shares(
     if len(pieces) == 1 and ranks.count() == 1:
         yield batch, 1.0
         return
-    whole = ranks.total(_counts(batch, counted, rows))
+    own = _counts(batch, counted, rows)
+    whole = [float(batch.total)] if counted is None else ranks.total(own)
     for part in pieces:
         found = [a / b if b else math.nan for a, b in zip(_counts(part, counted, rows), whole, strict=True)]
-        if any(not math.isclose(found[0], each, rel_tol=1e-6) for each in found):
+        if not math.isnan(found[0]) and any(not math.isclose(found[0], each, rel_tol=1e-6) for each in found):
             raise Failure(
                 "parts of a batch have other shares of its labels than of its rows, and the loss has means over both",
                 help="train in one process with `accumulate = 1`, or give every row as many labels that count",

@@ -8,14 +8,12 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
-from tdsl.compiler.emit.evaluate import metric_texts
+from tdsl.compiler.emit.evaluate import metric_texts, parts_text
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.emit.render import import_from, layout, plain, render
 from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
 from tdsl.compiler.inspect import parameters
 from tdsl.compiler.passes.place_layouts import channels_last
-from tdsl.compiler.reach import unreached
-from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
@@ -64,6 +62,7 @@ class TrainText:
     distributed: bool
     shared: str
     parts: str
+    held_parts: str
     counted: tuple[str, ...]
     counts: int
     counts_rows: bool
@@ -165,8 +164,9 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         differentiates=run.loss.differentiates,
         accumulates=run.accumulation.possible,
         distributed=spec.settings.get("distributed") is not None,
-        shared=_shared(unit, run),
-        parts=_parts(run),
+        shared=_shared(run),
+        parts=parts_text(run, "shared.parts", 'settings["accumulate"]'),
+        held_parts=parts_text(run, "shares", "1"),
         counted=tuple(block_lines(counted)) if counted is not None else (),
         counts=len(counted.outputs) if counted is not None else 0,
         counts_rows=run.accumulation.rows,
@@ -213,7 +213,7 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
         "Best": text.best or text.early_stopping,
         "EarlyStopping": text.early_stopping,
         "Training": True,
-        "shares": bool(text.counted) and not text.distributed,
+        "shares": text.validates if text.distributed else bool(text.counted),
     }
     own += [f"from tdsl.runtime.training import {', '.join(name for name in kept if kept[name])}"]
     return ["import math"] * mentions(body, "math") + ["import sys", "from pathlib import Path"], others, own
@@ -311,29 +311,14 @@ def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
     return {key: text.removesuffix(",") for call, text in calls if (key := METRIC_KEYS[call.name]) in wanted and key}
 
 
-def _shared(unit: Unit, run: RunIR) -> str:
+def _shared(run: RunIR) -> str:
     """The statement that shares the work among processes."""
     strategy = run.spec.settings.get("distributed")
     if not isinstance(strategy, Call):
         return ""
     arguments = ["loss", "models", "batches", 'accumulate=settings["accumulate"]']
-    arguments += ["unused=True"] if _may_be_unused(unit, run) else []
+    arguments += ["unused=True"] if run.idle else []
     return layout(f"shared = distributed.{identifier(strategy.name)}", arguments, "", 4)
-
-
-def _may_be_unused(unit: Unit, run: RunIR) -> bool:
-    """Whether there are parameters that the loss may not depend on, as far as is known of them."""
-    made = unit.within(*run.models.values())
-    classes = {each.class_name for each in made if isinstance(each, ModuleMember)}
-    foreign = any(isinstance(each.source, ast.ExternModule) and each.class_name in classes for each in unit.modules)
-    return foreign or next(unreached(unit, run), None) is not None
-
-
-def _parts(run: RunIR) -> str:
-    arguments = ["batch", 'settings["accumulate"]']
-    arguments += ["counted"] if run.accumulation.counted is not None else []
-    arguments += ["rows=True"] if run.accumulation.counted is not None and run.accumulation.rows else []
-    return f"shared.parts({', '.join(arguments)})"
 
 
 def _mode(monitor: str, mode: object) -> str:
