@@ -10,7 +10,8 @@ WORKERS ?= 2
 GPU_PYTHON ?= $(if $(DRY),$(BIN)/python,$(PYTHON))
 GPU        := PYTHONPATH=src $(GPU_PYTHON)
 
-PROGRAMS   := $(wildcard examples/*.model tests/golden/*.model tests/programs/*.model benchmarks/programs/*.model)
+PROGRAMS   := $(wildcard examples/*.model examples/course/*.model templates/new/*/*.model tests/golden/*.model \
+                         tests/programs/*.model benchmarks/programs/*.model)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint format ci gpu golden tables docs bench opinfo gradcheck fuzz clean

@@ -39,10 +39,14 @@ IDX_TYPES = {0x08: ("u", 1), 0x09: ("i", 1), 0x0B: ("i", 2), 0x0C: ("i", 4), 0x0
 
 @dataclass(frozen=True)
 class Column:
-    """`kind` is `int`, `float`, `bool`, `text` or `other`; `shape` that of one row, None where it is not told."""
+    """`kind` is `int`, `float`, `bool`, `text` or `other`; `shape` that of one row, None where it is not told.
+
+    `varies` says that it is that of the first row, and that others may have other sizes.
+    """
 
     kind: str
     shape: tuple[int, ...] | None = ()
+    varies: bool = False
 
 
 class Damaged(Exception):

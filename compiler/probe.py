@@ -12,11 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Protocol, TypeVar
 
 from tdsl.compiler import headers
 from tdsl.compiler.headers import Column, Damaged
+from tdsl.compiler.image_folders import ImageFolder
+from tdsl.compiler.jsonl import Jsonl
 from tdsl.compiler.parquet import Parquet
+from tdsl.compiler.safetensors import Safetensors
+from tdsl.compiler.saved_datasets import SavedDataset
+from tdsl.compiler.texts import Tokens, tokenizer_size, windows
 
 Result = TypeVar("Result")
 
@@ -46,9 +52,13 @@ FORMATS: Mapping[str, Callable[[Path], Header]] = {
     "parquet": Parquet,
     "npz": headers.Npz,
     "npy": headers.Npy,
+    "jsonl": Jsonl,
+    "safetensors": Safetensors,
 }
-# The sources that can be read.
-SOURCES = frozenset((*FORMATS, "idx", "text"))
+# The sources whose headers are read.
+SOURCES = frozenset((*FORMATS, "idx", "image_folder", "text", "tokens", "huggingface"))
+# Those that are folders.
+FOLDERS = ("image_folder", "huggingface")
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Probe:
 
     @cached_property
     def vocab_size(self) -> int:
-        """Distinct characters of a text."""
+        """Distinct characters or tokens of a text, or the largest token of a file plus one."""
         return self._source.vocab_size()
 
     def num_classes(self, column: str) -> int:
@@ -108,7 +118,13 @@ def probe(kind: str, args: Mapping[str, object], base: Path, *, allow_outside: b
     Raises `ProbeError` for a file that is damaged, lies outside of `base` or belongs to a source that can't be read. A
     file that is missing is told by the result. Files that have not changed since are not read again.
     """
-    key = (kind, repr(sorted(args.items())), str(base), allow_outside)
+    key = (
+        kind,
+        tuple(_paths(args)),
+        *map(args.get, ("window", "dtype", "vocab_size", "mode", "split")),
+        str(base),
+        allow_outside,
+    )
     state = _state(args, base)
     known = _KNOWN.get(key)
     if known is None or state is None or known[0] != state:
@@ -127,18 +143,27 @@ MOST_KNOWN = 64
 RACY = 50_000_000  # nanoseconds
 
 
+def _paths(args: Mapping[str, object]) -> list[str]:
+    """The paths of a source, those of its tokenizer and of the texts that share a vocabulary with it last."""
+    tokenizer = getattr(args.get("tokenizer"), "args", {}).get("path")
+    shared = args.get("shared") or ()
+    assert isinstance(shared, tuple)
+    return [
+        str(path)
+        for path in (*map(args.get, ("path", "images", "labels", "name")), tokenizer, *shared)
+        if path is not None
+    ]
+
+
 def _state(args: Mapping[str, object], base: Path) -> object:
     """What changes when one of the files does; None where that can't be told."""
     found: list[object] = []
-    for name in ("path", "images", "labels"):
-        path = args.get(name)
-        if path is None:
-            continue
+    for path in _paths(args):
         try:
-            stat = (base / str(path)).stat()
+            stat = (base / path).stat()
         except (OSError, ValueError):
             return None  # missing, or a glob
-        if time.time_ns() - stat.st_mtime_ns < RACY:
+        if time.time_ns() - stat.st_mtime_ns < RACY or S_ISDIR(stat.st_mode):
             return None
         found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
     return found
@@ -148,8 +173,8 @@ def _look(kind: str, args: Mapping[str, object], base: Path, allow_outside: bool
     if kind not in SOURCES:
         listed = ", ".join(sorted(SOURCES))
         raise ProbeError(f"`{kind}` can't be read", file=kind, help=f"the sources that can be read are {listed}")
-    paths = [str(args[name]) for name in ("path", "images", "labels") if args.get(name) is not None]
-    found = {path: _located(path, partial(_resolve, base, path, allow_outside)) for path in paths}
+    folder = kind in FOLDERS
+    found = {path: _located(path, partial(_resolve, base, path, allow_outside, folder)) for path in _paths(args)}
     missing = tuple(path for path, files in found.items() if not files)
     names = tuple(name for files in found.values() for name in files)
     if missing:
@@ -159,21 +184,35 @@ def _look(kind: str, args: Mapping[str, object], base: Path, allow_outside: bool
 
 
 def _source(kind: str, args: Mapping[str, object], found: list[dict[str, Path]]) -> Source:
+    window = int(str(args.get("window", 256)))
+    if kind == "text" and getattr(args.get("tokenizer"), "name", "characters") != "characters":
+        return _Tokenized(found[0], window, found[1])
     if kind == "text":
-        return _Text(found[0], int(str(args.get("window", 256))))
+        return _Text(found[0], window, found[1:])
+    if kind == "tokens":
+        return _Tokens(found[0], partial(Tokens, dtype=str(args.get("dtype", "u16")), window=window), args)
     if kind == "idx":
         return _Idx(*found)
+    if kind == "huggingface":
+        return _Files(found[0], partial(SavedDataset, split=str(args.get("split", "train"))))
+    if kind == "image_folder":
+        return _Files(found[0], partial(ImageFolder, mode=str(args.get("mode", "RGB"))))
     return _Files(found[0], FORMATS[kind])
 
 
-def _resolve(base: Path, path: str, allow_outside: bool) -> dict[str, Path]:
-    """The files that a path or a glob names, sorted, by what messages call them; none where there is none."""
+def _resolve(base: Path, path: str, allow_outside: bool, folder: bool = False) -> dict[str, Path]:
+    """The files that a path or a glob names, sorted, by what messages call them; none where there is none.
+
+    With `folder` the path names a folder.
+    """
     base = base.resolve()
     named = base / path
-    if named.is_dir():
+    if named.is_dir() and not folder:
         raise ProbeError("is a folder, not a file", file=path, help="name a file, or the files within as `folder/*`")
-    found = [named] if named.is_file() else []
-    if not found and re.search(r"[*?[]", path) and not Path(path).is_absolute():
+    if named.is_file() and folder:
+        raise ProbeError("is a file, not a folder", file=path, help="name the folder that has one for each class")
+    found = [named] if named.exists() else []
+    if not found and not folder and re.search(r"[*?[]", path) and not Path(path).is_absolute():
         found = sorted(each for each in base.glob(path) if each.is_file())
     for file in found:
         if not allow_outside and not file.resolve().is_relative_to(base):
@@ -244,12 +283,13 @@ class _Idx(_Files):
 
 
 class _Text:
-    """Text by characters, in windows that do not overlap; every target is one position behind its token."""
+    """Text by characters; texts that share its vocabulary are `shared`."""
 
-    def __init__(self, files: Mapping[str, Path], window: int) -> None:
+    def __init__(self, files: Mapping[str, Path], window: int, shared: list[dict[str, Path]]) -> None:
         self.files = files
+        self.shared = shared
         self.window = window
-        self.columns: Mapping[str, Column] = dict.fromkeys(("tokens", "targets"), Column("int", (window,)))
+        self.columns: Mapping[str, Column] = windows(window)
 
     @cached_property
     def text(self) -> str:
@@ -259,7 +299,43 @@ class _Text:
         return max(len(self.text) - 1, 0) // self.window
 
     def vocab_size(self) -> int:
-        return len(set(self.text))
+        letters = set(self.text)
+        for files in self.shared:
+            for name, file in files.items():
+                letters.update(_located(name, partial(headers.decode, file)))
+        return len(letters)
 
     def largest(self, column: str) -> int:
         return self.vocab_size() - 1
+
+
+class _Tokenized(_Text):
+    """Text by the tokens of a `tokenizer.json`; only its library can count those of a text."""
+
+    def __init__(self, files: Mapping[str, Path], window: int, tokenizer: Mapping[str, Path]) -> None:
+        super().__init__(files, window, [])
+        self.name, self.tokenizer = next(iter(tokenizer.items()))
+        self.size = _located(self.name, partial(tokenizer_size, self.tokenizer))
+
+    def rows(self) -> int:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            help = "pip install tokenizers, or write the number"
+            raise ProbeError("its tokens are counted by the package `tokenizers`", file=self.name, help=help) from None
+        tokenizer = Tokenizer.from_file(str(self.tokenizer))
+        return max(len(tokenizer.encode(self.text, add_special_tokens=False).ids) - 1, 0) // self.window
+
+    def vocab_size(self) -> int:
+        return self.size
+
+
+class _Tokens(_Files):
+    """Files of token numbers."""
+
+    def __init__(self, files: Mapping[str, Path], format: Callable[[Path], Header], args: Mapping[str, object]) -> None:
+        super().__init__(files, format)
+        self.known = args.get("vocab_size")
+
+    def vocab_size(self) -> int:
+        return self.known if isinstance(self.known, int) else self.largest("tokens") + 1

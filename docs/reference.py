@@ -20,10 +20,8 @@ from tdsl.compiler.cli import command_line
 from tdsl.compiler.codes import CODES as OF_TYPES
 from tdsl.compiler.editor import builtins, sections_doc
 from tdsl.compiler.editor.builtins import Builtin, shown
-from tdsl.compiler.emit.data import TRANSFORMS
 from tdsl.compiler.ops import OPS, Kind
 from tdsl.compiler.ops.op import INTERNAL, Arg, Op, Signature
-from tdsl.compiler.probe import SOURCES
 from tdsl.dsl import signatures
 from tdsl.dsl.codes import CODES as OF_FRONT_END
 from tdsl.dsl.codes import Code
@@ -173,8 +171,6 @@ def names() -> Mapping[str, Iterable[str]]:
         "views": views,
         "library": [name for name in builtins.functions() if name not in {*fused, *own, *views}],
         "computed": COMPUTED,
-        "refused_sources": signatures.SOURCES.keys() - SOURCES,
-        "refused_transforms": signatures.TRANSFORMS.keys() - {*TRANSFORMS, "Compose"},
     }
 
 
@@ -281,13 +277,11 @@ def called(kind: str) -> str:
             entry(f"{name}({', '.join(map(_plain, each.parameters))})", each.doc) for name, each in found.items()
         )
     table = builtins.of_sections()[kind.removesuffix("s")]
-    shows = {"sources": SOURCES, "transforms": {*TRANSFORMS, "Compose"}}.get(kind, table)
-    return "\n".join(_called(kind, each) for name, each in table.items() if name in shows)
+    return "\n".join(_called(kind, each) for each in table.values())
 
 
 def _called(kind: str, each: Builtin) -> str:
-    takes = {"transforms": TRANSFORMS.get(each.name)}.get(kind)
-    shown = [p for p in each.parameters if takes is None or p.name in takes]
+    shown = each.parameters
     # One that is required stands before those with defaults: here, by its name.
     late = [p for i, p in enumerate(shown) if p.default is None and any(q.default is not None for q in shown[:i])]
     parts = [f"{p.name}=..." if p in late else _plain(p) for p in shown]

@@ -159,6 +159,9 @@ def prepared(folder: Path) -> Path:
     rows = "".join(f"{i}.5,{i},{i % 3},abc\n" for i in range(20))
     (folder / "points.csv").write_text(f"x,t,u,name\n{rows}", encoding="utf-8")
     (folder / "story.txt").write_text("It was a dark and stormy night. " * 40, encoding="utf-8")
+    for name in ("daisy", "rose"):
+        (folder / "flowers" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "flowers" / name / "1.png").touch()  # its header is not read
     for part in ("train", "t10k"):
         (folder / "mnist").mkdir(exist_ok=True)
         images, labels = (folder / "mnist" / f"{part}-{name}-ubyte.gz" for name in ("images-idx3", "labels-idx1"))

@@ -48,6 +48,13 @@ def field(text: str) -> str:
     return f'data D {{\n    source = csv("points.csv")\n    {text}\n}}\n'
 
 
+def _images(transform: str) -> str:
+    """Data of grey images of 1 x 3, transformed."""
+    return field(
+        'field x: float[1, 1, 3] = columns("x", "t", "u").reshape(-1, 1, 1, 3)\n    transform x = [' + transform + "]"
+    )
+
+
 X = 'field x: float[] = column("x")'
 _ABSENT = f'data D {{\n    source = csv("absent.csv")\n    {X}\n}}\n'
 _CLASS = (
@@ -232,7 +239,7 @@ _DATA = (
     Code("E403", "a file that can't be used", f'data D {{\n    source = csv("../points.csv")\n    {X}\n}}\n',
          "do what the message says", "The file is damaged, not of its format, or lies where programs may not read."),
     Code("E404", "a fact that is not known beforehand",
-         f"data D {{\n    source = synthetic(rows=3)\n    {X}\n}}\nconst n = D.num_classes\n", "write the number",
+         f'data D {{\n    source = huggingface("points")\n    {X}\n}}\nconst n = D.num_classes\n', "write the number",
          "The header or the rows of this source are not read when a program is checked."),
     Code("E405", "no one field is the label", f"{DATA}const n = D.num_classes", "call the label `label`",
          "`num_classes` counts the classes of the field `label`, or of the only field that is one integer a row."),
@@ -240,6 +247,12 @@ _DATA = (
          "declare the shape that they have", "A field has the shape of its columns; several columns are stacked."),
     Code("E407", "a column that holds no numbers", field('field x: float[] = column("name")'), "use another column",
          "Tensors hold numbers and booleans."),
+    Code("E454", "a transform that does not fit its field",
+         DATA.replace("\n}", "\n    transform x = [Normalize(mean=[0.5], std=[1.0])]\n}"),
+         "give it what the field's shape needs",
+         "Transforms of images take [channels, height, width]. A field is declared as it is behind its transforms, "
+         "which is the same in every split.",
+         (_images("Resize([7, 7])"), _images("RandomRotation(9, expand=true)"), _images("Grayscale(2)"))),
 )  # fmt: skip
 
 _LINTS = (

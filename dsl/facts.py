@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+# Classes of well-known datasets, of which no header tells them.
+KNOWN_CLASSES = {
+    **dict.fromkeys(("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS", "SVHN", "CIFAR10", "STL10"), 10),
+    "CIFAR100": 100,
+}
+
 
 class Column(Protocol):
-    """`kind` is `int`, `float`, `bool`, `text` or `other`; `shape` that of one row, None where it is not known."""
+    """`kind` is `int`, `float`, `bool`, `text` or `other`; `shape` that of one row, None where it is not known.
+
+    `varies` says that it is that of the first row, and that others may have other sizes.
+    """
 
     @property
     def kind(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def varies(self) -> bool: ...
 
 
 class Probe(Protocol):

@@ -19,7 +19,8 @@ KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
 def override(file: ast.File, overrides: Mapping[str, str], reporter: Reporter) -> ast.File:
     """The file with the settings of its runs replaced; mistakes in the options are reported.
 
-    Keys are `batch_size` (a setting), `checkpoint.every` (a section's) and `optimizer.lr` (an argument).
+    Keys are `batch_size` (a setting), `checkpoint.every` (a section's), `optimizer.lr` (an argument) and `data.workers`
+    (a setting of the data).
     """
     for key, text in overrides.items():
         with reporter.guard():
@@ -40,9 +41,11 @@ def _parse(key: str, text: str) -> ast.Setting:
 
 
 def _edited(declaration: ast.Declaration, key: str, setting: ast.Setting) -> ast.Declaration:
-    if not isinstance(declaration, ast.Train):
-        return declaration
     owner = key.rpartition(".")[0]
+    if isinstance(declaration, ast.Data) and owner == "data":
+        return replace(declaration, settings=_put(declaration.settings, setting))
+    if not isinstance(declaration, ast.Train) or owner == "data":
+        return declaration
     if not owner:
         settings = _put(declaration.settings, setting)
         other = {"epochs": "steps", "steps": "epochs"}.get(setting.name)  # the one given replaces the one written

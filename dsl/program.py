@@ -27,7 +27,10 @@ class Call:
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """A field of a dataset: values of `dtype` (`float`, `int`, ...) and `shape` (one row, without the batch)."""
+    """A field of a dataset: values of `dtype` (`float`, `int`, ...) and `shape` (one row, without the batch).
+
+    `resized` says that rows have that shape only behind their transforms, `bytes` that they are bytes until `ToTensor`.
+    """
 
     name: str
     dtype: str
@@ -35,6 +38,8 @@ class FieldSpec:
     value: ast.Expr
     span: Span
     doc: str = ""
+    resized: bool = False
+    bytes: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import NoReturn
 
 from tdsl.dsl import ast
 from tdsl.dsl.constants import describe, fold
@@ -12,10 +15,17 @@ from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
 from tdsl.dsl.scope import Scope
 from tdsl.dsl.signatures import DATA_SETTINGS, SPLIT_NAMES, TRANSFORM, many
+from tdsl.dsl.transforms import RESIZING, UNKNOWN, VARIES, Dims, Image, shown, transformed
 from tdsl.dsl.values import evaluate, unknown
 
 SOURCES = ("source", "val", "test")
 ROUNDING = 1e-6
+# Methods that move values and compute nothing.
+MOVES = frozenset(
+    ("flatten", "movedim", "permute", "reshape", "squeeze", "transpose", "unflatten", "unsqueeze", "view")
+)
+# In a shape: the number of rows.
+ROWS = -1
 Shape = tuple[int, ...]
 
 
@@ -28,19 +38,23 @@ def resolve_data(data: ast.Data, scope: Scope) -> DataSpec:
         if not any(setting.name == "source" for setting in data.settings):
             help = 'such as `source = csv("data.csv")`'
             fail("E303", f"`data {data.name}` needs a `source`", data.name_span, help=help)
-    fields = _fields(data, scope)
-    if isinstance(split, Call):
-        _check_split(data, split, sources, fields, scope)
-    transforms = _transforms(data, {field.name for field in data.fields}, scope)
-    facts = scope.told.setdefault(data.name, {})
     checked = split if isinstance(split, Call) else None
+    transforms = _transforms(data, {field.name for field in data.fields}, scope)
+    fields = _fields(data, Readings(sources, checked, transforms), scope)
+    if checked is not None:
+        _check_split(data, checked, sources, fields, scope)
+    facts = scope.told.setdefault(data.name, {})
     return DataSpec(data.name, sources, checked, fields, transforms, settings, facts, data.span, data.doc)
 
 
 def splits_of(data: DataSpec) -> list[str]:
     """The splits that have rows."""
-    split = data.split.args if data.split else {"train": 1.0}
-    return [name for name in SPLIT_NAMES if name in data.sources or split.get(name)]
+    return _with_rows(data.sources, data.split)
+
+
+def _with_rows(sources: Mapping[str, Call], split: Call | None) -> list[str]:
+    shares = split.args if split else {"train": 1.0}
+    return [name for name in SPLIT_NAMES if name in sources or shares.get(name)]
 
 
 def _settings(data: ast.Data, scope: Scope) -> dict[str, Constant]:
@@ -79,10 +93,29 @@ def _check_split(
                 fail("E402", f"no field or column `{by}`", split.span, help=did_you_mean(by, known))
 
 
+@dataclass(frozen=True)
+class Readings:
+    """Which rows become which split, and what is done with them there."""
+
+    sources: Mapping[str, Call]
+    split: Call | None
+    transforms: tuple[TransformSpec, ...]
+
+    def chains(self, field: str, source: str) -> dict[str, tuple[Call, ...]]:
+        """What each split that has rows of a source applies to a field."""
+        named = {each.split: each.calls for each in self.transforms if each.field == field}
+        splits = [source] if source in SPLIT_NAMES else _with_rows({}, self.split)
+        return {
+            split: named.get(split, named.get(None, ()))
+            for split in splits
+            if source == split or split not in self.sources
+        }
+
+
 # Fields -------------------------------------------------------------------------------------------------------------
 
 
-def _fields(data: ast.Data, scope: Scope) -> tuple[FieldSpec, ...]:
+def _fields(data: ast.Data, readings: Readings, scope: Scope) -> tuple[FieldSpec, ...]:
     found: list[FieldSpec] = []
     probes = {name: probe for name in SOURCES if (probe := scope.probed(data, name)) is not None}
     for name, probe in probes.items():
@@ -95,10 +128,9 @@ def _fields(data: ast.Data, scope: Scope) -> tuple[FieldSpec, ...]:
     for field in data.fields:
         with scope.guard():
             shape = tuple(_size(dim, scope) for dim in field.type.dims or ())
-            found.append(FieldSpec(field.name, field.type.dtype or "float", shape, field.value, field.span, field.doc))
-            for probe in probes.values():
-                if not probe.missing:
-                    _check_field(field, shape, probe, scope)
+            spec = FieldSpec(field.name, field.type.dtype or "float", shape, field.value, field.span, field.doc)
+            found.append(spec)
+            found[-1] = _checked(spec, field, readings, probes, scope)
     if not data.fields:
         help = 'such as `field x: float[4] = columns("x*")`'
         scope.reporter.add(Diagnostic("E303", f"`data {data.name}` has no field", data.name_span, help=help))
@@ -121,8 +153,75 @@ def _size(dim: ast.Expr, scope: Scope) -> int:
     return size
 
 
-def _check_field(field: ast.Field, shape: Shape, probe: Probe, scope: Scope) -> None:
-    given = _Columns(probe, scope).shape(field.value)
+def _checked(
+    spec: FieldSpec, field: ast.Field, readings: Readings, probes: Mapping[str, Probe], scope: Scope
+) -> FieldSpec:
+    """The field, once what its columns and transforms give in each split is known to be what it is declared as."""
+    columns = {name: _Columns(probe, scope) for name, probe in probes.items() if not probe.missing}
+    given = {name: columns[name].shape(field.value) if name in columns else None for name in readings.sources}
+    chains = {name: readings.chains(spec.name, name) for name in readings.sources}
+    calls = [chain for found in chains.values() for chain in found.values()]
+    if not any(calls):
+        for shape in given.values():
+            _check_field(field, shape, spec.shape)
+        return spec
+    if _may_resize(calls):  # images of several sizes come to one: the first one's tells nothing
+        varying = {name for name, each in columns.items() if any(column.varies for column in each.seen)}
+        given = {name: None if name in varying else shape for name, shape in given.items()}
+    scales = any(call.name == "ToTensor" for chain in calls for call in chain)
+    floats = any(column.kind == "float" for each in columns.values() for column in each.seen)
+    as_bytes = scales and _is_as_stored(field.value) and not floats
+    for name, found in chains.items():
+        for split, chain in found.items():
+            if chain or not as_bytes:
+                _check_chain(spec, split, chain, given[name], as_bytes)
+            else:
+                _no_floats(spec, split)
+    resized = any(shape != spec.shape and (shape is not None or _may_resize(calls)) for shape in given.values())
+    return replace(spec, bytes=as_bytes, resized=resized)
+
+
+def _no_floats(spec: FieldSpec, split: str) -> NoReturn:
+    message = f"`{spec.name}` has no `ToTensor()` in the split `{split}`, and has it in others"
+    help = f"write `transform {spec.name} = [ToTensor()]`"
+    fail("E454", message, spec.span, "its values would be bytes there", help=help)
+
+
+def _check_chain(spec: FieldSpec, split: str, chain: tuple[Call, ...], given: Shape | None, as_bytes: bool) -> None:
+    """Refuse transforms that can't take what the columns give, or do not give what the field is declared as."""
+    shape: Dims = given if given is not None else UNKNOWN if _may_resize([chain]) else spec.shape
+    image = Image(shape, "u8" if as_bytes else spec.dtype)
+    for call in chain:
+        image = transformed(call, image)
+    declared = f"`{spec.name}` is declared as {spec.dtype}{list(spec.shape)}"
+    span = chain[-1].span if chain else spec.span
+    if as_bytes and ("float" if spec.dtype == "f32" else spec.dtype) != image.dtype:
+        fail("E454", f"{declared}, and its values are {image.dtype} in the split `{split}`", span,
+             help="`ToTensor()` makes `float` of bytes: declare that, and put it into every split")  # fmt: skip
+    if VARIES in image.shape:
+        fail("E454", f"{declared}, and its images are of several sizes in the split `{split}`", span,
+             help=f"bring them to one at the end: `Resize([{', '.join(map(str, spec.shape[1:]))}])`")  # fmt: skip
+    if len(image.shape) != len(spec.shape) or any(a not in (None, b) for a, b in zip(image.shape, spec.shape)):
+        fail("E454", f"{declared}, and is {shown(image.shape)} in the split `{split}`", span,
+             "what comes out of the transforms" if chain else "no transform is applied there",
+             help="declare the shape that comes out of its transforms, for every split the same")  # fmt: skip
+
+
+def _may_resize(chains: Iterable[tuple[Call, ...]]) -> bool:
+    return any(call.name in RESIZING for chain in chains for call in chain)
+
+
+def _is_as_stored(expr: ast.Expr) -> bool:
+    """Whether an expression only picks and moves values of columns."""
+    if isinstance(expr, ast.Index):
+        return _is_as_stored(expr.value)
+    function = expr.function if isinstance(expr, ast.Call) else None
+    if isinstance(function, ast.Attribute):
+        return function.name in MOVES and _is_as_stored(function.value)
+    return getattr(function, "id", "") in ("column", "columns")
+
+
+def _check_field(field: ast.Field, given: Shape | None, shape: Shape) -> None:
     if given is not None and _core(given) != _core(shape):
         declared = f"{field.type.dtype or 'float'}{list(shape)}"
         fail("E406", f"`{field.name}` is declared as {declared}, and its columns give {list(given)} a row",
@@ -134,33 +233,53 @@ def _core(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
+def _row(shape: Shape) -> str:
+    return f"{list(shape[1:])} a row" if shape[:1] == (ROWS,) else str(list(shape))
+
+
 class _Columns:
     """Checks the columns that an expression names, and tells the shape of its value where that is plain."""
 
     def __init__(self, probe: Probe, scope: Scope) -> None:
         self.probe = probe
         self.scope = scope
+        self.seen: list[Column] = []
 
     def shape(self, expr: ast.Expr) -> Shape | None:
         """The shape of one row; None where it is not known. Raises ProgramError for a column that is not there."""
+        found = self.whole(expr)
+        return found if found is None else tuple(size for size in found if size != ROWS)
+
+    def whole(self, expr: ast.Expr) -> Shape | None:
+        """The shape of all rows: that of one, after `ROWS` where it is of columns and not of constants alone."""
         if isinstance(expr, ast.Literal):
             return () if isinstance(expr.value, (int, float)) else None
         if isinstance(expr, ast.Unary):
-            return self.shape(expr.operand)
+            return self.whole(expr.operand)
         if isinstance(expr, ast.Binary):
             return self.binary(expr)
-        reader = getattr(expr.function, "id", "") if isinstance(expr, ast.Call) else ""
-        if isinstance(expr, ast.Call) and reader in ("column", "columns"):
-            return self.read(expr, reader)
+        called = getattr(expr.function, "id", "") if isinstance(expr, ast.Call) else ""
+        if isinstance(expr, ast.Call) and called in ("column", "columns"):
+            shape = self.read(expr, called)
+            return None if shape is None else (ROWS, *shape)
+        if isinstance(expr, ast.Call) and called == "tensor" and expr.args:
+            value = expr.args[0].value
+            return (len(value.items),) if isinstance(value, ast.ListExpr) else self.whole(value)
         for part in _parts(expr):
-            self.shape(part)
+            self.whole(part)
         return None
 
     def binary(self, expr: ast.Binary) -> Shape | None:
-        left, right = self.shape(expr.left), self.shape(expr.right)
+        left, right = self.whole(expr.left), self.whole(expr.right)
         if expr.op == "@" or left is None or right is None:
             return None
-        return left if right == () or left == right else right if left == () else None
+        length = max(len(left), len(right))
+        pairs = [*zip((1,) * (length - len(left)) + left, (1,) * (length - len(right)) + right)]
+        if any(a != b and 1 not in (a, b) for a, b in pairs):
+            label = f"{_row(left)} and {_row(right)}"
+            fail("E406", f"what is on both sides of `{expr.op}` has different sizes", expr.span, label,
+                 help="columns of as many numbers a row, or a number for each as in `tensor([0.5, 0.25])`")  # fmt: skip
+        return tuple(a if b == 1 else b for a, b in pairs)
 
     def read(self, call: ast.Call, kind: str) -> Shape | None:
         names = [(str(fold(arg.value, self.scope.lookup)), arg.value.span) for arg in call.args]
@@ -172,6 +291,7 @@ class _Columns:
                 numeric = [each for each, other in self.probe.columns.items() if other.kind not in ("text", "other")]
                 help = f"columns of numbers are {', '.join(numeric[:8])}" if numeric else "no column holds numbers"
                 fail("E407", f"column `{name}` holds {column.kind}, not numbers", span, help=help)
+        self.seen += [column for _, column, _ in found]
         shapes = {column.shape for _, column, _ in found}
         if len(shapes) > 1:
             fail("E406", "columns of several shapes can't be stacked", call.span, help="make a field of each")

@@ -9,11 +9,11 @@ from typing import NoReturn
 from tdsl.dsl import ast
 from tdsl.dsl.constants import FUNCTIONS, fold
 from tdsl.dsl.diagnostics import ProgramError, Reporter, Span, fail
-from tdsl.dsl.facts import Probe, Prober
+from tdsl.dsl.facts import KNOWN_CLASSES, Probe, Prober
 from tdsl.dsl.habits import unknown_name
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant
-from tdsl.dsl.signatures import DATA_SETTINGS, FACTS, READABLE
+from tdsl.dsl.signatures import DATA_SETTINGS, FACTS, PATHS, READABLE
 from tdsl.dsl.values import evaluate
 
 INTEGERS = ("int", "i64", "i32", "i16", "i8", "u8")
@@ -112,8 +112,11 @@ class Scope:
         probe = self.probed(data, "source")
         if probe is None:
             call = self.source(data, "source")
-            if call is None or call.name in READABLE:
+            if call is None or self.readable(call):
                 raise Silent
+            known = _without_a_look(call, expr.name)
+            if known is not None:
+                return known
             fail("E404", f"`{expr.name}` of `{call.name}(...)` is not known before it is read", expr.span,
                  help="write the number in its place")  # fmt: skip
         if probe.missing:
@@ -125,7 +128,7 @@ class Scope:
             if expr.name == "rows":
                 return probe.rows
             if expr.name == "vocab_size":
-                return probe.vocab_size
+                return self.vocabulary(data, probe, expr)
             column = self.label(data, expr)
             if column not in probe.columns:
                 raise Silent  # which the field tells
@@ -134,6 +137,21 @@ class Scope:
             raise
         except Exception as error:
             refused(error, expr.span)
+
+    def vocabulary(self, data: ast.Data, probe: Probe, expr: ast.Attribute) -> int:
+        """The size of the vocabulary, which texts of one dataset share."""
+        calls = [call for which in ("source", "val", "test") if (call := self.source(data, which)) is not None]
+        texts = [call for call in calls if call.name == "text" and not _tokenized(call)]
+        if len(texts) < 2 or texts[0] is not calls[0] or self.probe is None:
+            return probe.vocab_size
+        first, *others = texts
+        shared = Call(first.name, {**first.args, "shared": tuple(call.args["path"] for call in others)}, first.span)
+        found = self.ask(shared, self.probe)
+        if found.missing:
+            help = "put the file there, by its path from the program's folder, or write the number"
+            note = "texts of one dataset share a vocabulary: the characters of all"
+            fail("E401", f"no such file: {found.missing[0]}", expr.span, notes=(note,), help=help)
+        return found.vocab_size
 
     def label(self, data: ast.Data, expr: ast.Attribute) -> str:
         """The column whose classes are counted: of the field `label`, or of the only field with an integer a row."""
@@ -166,8 +184,15 @@ class Scope:
     def placed(self, call: Call, data: str) -> Call:
         """A source with its paths relative to the program's folder, where another file declares it."""
         prefix = self.prefixes.get(data, "")
-        moved = {key: f"{prefix}{value}" if key in ("path", "images", "labels") and value is not None else value
-                 for key, value in call.args.items()}  # fmt: skip
+        if call.name == "python":
+            return call
+        moved: dict[str, Constant] = {}
+        for key, value in call.args.items():
+            saved = call.name == "huggingface" and key == "name" and self.is_folder(f"{prefix}{value}")
+            path = (key in PATHS and isinstance(value, str)) or saved
+            moved[key] = self.placed(value, data) if isinstance(value, Call) else f"{prefix}{value}" if path else value
+        if call.name == "torchvision" and prefix:
+            moved.setdefault("root", f"{prefix}data")
         return Call(call.name, moved, call.span)
 
     def probed(self, data: ast.Data, which: str) -> Probe | None:
@@ -176,10 +201,20 @@ class Scope:
         if key not in self.probes:
             self.probes[key] = None
             call = self.source(data, which)
-            if call is not None and self.probe is not None and call.name in READABLE:
+            if call is not None and self.probe is not None and self.readable(call):
                 with self.guard():
                     self.probes[key] = self.ask(call, self.probe)
         return self.probes[key]
+
+    def readable(self, call: Call) -> bool:
+        """Whether a source has headers: a dataset of Hugging Face has, where it is a folder here."""
+        return call.name in READABLE or (call.name == "huggingface" and self.is_folder(str(call.args["name"])))
+
+    def is_folder(self, path: str) -> bool:
+        try:
+            return (self.folder / path).is_dir()
+        except (OSError, ValueError):
+            return False
 
     def ask(self, call: Call, probe: Prober) -> Probe:
         try:
@@ -214,6 +249,24 @@ def refused(error: Exception, span: Span) -> NoReturn:
     row = getattr(error, "row", None)
     where = f"{error.file}{'' if row is None else f', row {row}'}"
     fail("E403", f"{where}: {message}", span, help=getattr(error, "help", None))
+
+
+def _tokenized(call: Call) -> bool:
+    """Whether a text has a tokenizer with a vocabulary of its own."""
+    tokenizer = call.args.get("tokenizer")
+    return isinstance(tokenizer, Call) and tokenizer.name != "characters"
+
+
+def _without_a_look(call: Call, fact: str) -> int | None:
+    """What a source's own arguments tell."""
+    if call.name == "torchvision" and fact == "num_classes":
+        return KNOWN_CLASSES.get(str(call.args["name"]))
+    if call.name != "synthetic":
+        return None
+    name, default = ("rows", 1000) if fact == "rows" else ("classes", 10)
+    found = call.args.get(name, default)
+    assert isinstance(found, int)
+    return found
 
 
 def column_of(expr: ast.Expr) -> str | None:

@@ -216,11 +216,13 @@ SCHEDULERS = dict((
 
 # Data ---------------------------------------------------------------------------------------------------------------
 
-TOKENIZERS = dict((signature("characters"),))
 PATH = Arg("path", TEXT)
+TOKENIZERS = dict((signature("characters"), signature("hf", PATH)))
 WINDOW = Arg("window", COUNT, 256)
 TOKEN_TYPES = choice("u8", "u16", "u32", "i16", "i32", "i64")
 ANY = Kind("a value", lambda value: True)
+PLAIN = Kind("a number, a string or a list of such", lambda value: not hasattr(value, "args"))
+SEED = Arg("seed", NATURAL, 0)
 
 SOURCES = dict((
     signature("csv", PATH),
@@ -229,18 +231,22 @@ SOURCES = dict((
     signature("npz", PATH),
     signature("npy", PATH),
     signature("idx", Arg("images", TEXT), Arg("labels", optional(TEXT), None)),
-    signature("image_folder", PATH),
+    signature("image_folder", PATH, Arg("mode", choice("RGB", "L", "RGBA"), "RGB")),
     signature("text", PATH, Arg("tokenizer", call("a tokenizer", TOKENIZERS), None), WINDOW),
-    signature("tokens", PATH, Arg("dtype", TOKEN_TYPES, "u16"), WINDOW),
+    signature(
+        "tokens", PATH, Arg("dtype", TOKEN_TYPES, "u16"), WINDOW, Arg("vocab_size", optional(COUNT), None),
+    ),
     signature("safetensors", PATH),
     signature("huggingface", Arg("name", TEXT), Arg("config", optional(TEXT), None), Arg("split", TEXT, "train")),
-    signature("torchvision", Arg("name", TEXT), Arg("root", TEXT, "data"), Arg("train", FLAG, True)),
-    signature("python", Arg("target", TEXT), variadic=ANY),
-    signature("synthetic", Arg("rows", COUNT, 1000)),
+    signature(
+        "torchvision", Arg("name", TEXT), Arg("root", TEXT, "data"), Arg("train", FLAG, True),
+        Arg("download", FLAG, False), variadic=PLAIN,
+    ),
+    signature("python", Arg("target", TEXT), variadic=PLAIN),
+    signature("synthetic", Arg("rows", COUNT, 1000), Arg("classes", COUNT, 10), SEED),
 ))  # fmt: skip
 
 FRACTIONS = (Arg("train", UNIT, 0.0), Arg("val", UNIT, 0.0), Arg("test", UNIT, 0.0))
-SEED = Arg("seed", NATURAL, 0)
 
 SPLITS = dict((
     signature("random", *FRACTIONS, SEED),
@@ -406,4 +412,6 @@ EVALUATE_BLOCKS = ("compare", "predict")
 SPLIT_NAMES = ("train", "val", "test")
 FACTS = ("num_classes", "rows", "vocab_size")
 # Sources whose headers are read when a program is checked.
-READABLE = ("csv", "parquet", "npz", "npy", "idx", "text")
+READABLE = ("csv", "parquet", "jsonl", "npz", "npy", "safetensors", "idx", "image_folder", "text", "tokens")
+# Arguments of sources that are paths from the program's folder.
+PATHS = ("path", "images", "labels", "root")

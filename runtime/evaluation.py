@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from tdsl.runtime import checkpoint, ranks, report
+from tdsl.runtime import checkpoint, prediction_files, ranks, report
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
@@ -24,6 +22,7 @@ from tdsl.runtime.metrics import MetricError
 from tdsl.runtime.results import Results
 from tdsl.runtime.run import KNOWN, check_processes, choose_device, reported
 from tdsl.runtime.settings import UsageError
+from tdsl.runtime.workers import watched
 
 
 @dataclass(frozen=True)
@@ -81,27 +80,15 @@ class Job:
         print(f"report: {self.out.resolve() / 'report.html'}")
 
     def write_predictions(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
-        """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the CSV file that was asked for.
+        """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the file that was asked for.
 
-        A tensor with more than one value a row has a column for each, `NAME.0` and on. Of several processes one writes.
+        Of several processes one writes.
         """
         if ranks.rank():
             return
         assert self.predictions is not None
-        with self.predictions.open("w", encoding="utf-8", newline="") as file:
-            writer, row = csv.writer(file), 0
-            for batch in batches:
-                parts = {name: value.detach().cpu().reshape(len(value), -1) for name, value in batch.items()}
-                if row == 0:
-                    writer.writerow(["row", *_columns(parts)])
-                for values in zip(*(part.tolist() for part in parts.values()), strict=True):
-                    row += 1
-                    writer.writerow([row, *(value for part in values for value in part)])
+        prediction_files.write(self.predictions, batches)
         print(f"predictions: {self.predictions}")
-
-
-def _columns(parts: Mapping[str, Tensor]) -> list[str]:
-    return [name if part.shape[1] == 1 else f"{name}.{i}" for name, part in parts.items() for i in range(part.shape[1])]
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -129,15 +116,25 @@ def main(
     `torchrun` may start it in several processes.
     """
 
-    def start() -> int:
+    def start() -> None:
         check_processes(name, distributed)
         torch.manual_seed(seed)
-        job = _job(name, _parser(name, out, split, predicts).parse_args(argv), splits)
-        with ranks.group(job.device):
-            evaluate(job)
+        with watched():
+            job = _job(name, _parser(name, out, split, predicts).parse_args(argv), splits)
+            with ranks.group(job.device):
+                evaluate(job)
+
+    return status_of(name, "evaluate", start)
+
+
+def status_of(name: str, verb: str, action: Callable[[], None]) -> int:
+    """The exit status of a script that does this: what went wrong is told, and what to `verb` otherwise."""
+
+    def start() -> int:
+        action()
         return 0
 
-    return reported(name, start, memory="evaluate on another device with `--device`", known=(*KNOWN, MetricError))
+    return reported(name, start, memory=f"{verb} on another device with `--device`", known=(*KNOWN, MetricError))
 
 
 def _parser(name: str, out: Path, split: str, predicts: bool) -> argparse.ArgumentParser:
@@ -147,7 +144,7 @@ def _parser(name: str, out: Path, split: str, predicts: bool) -> argparse.Argume
     parser.add_argument("--split", default=split, help="the split to evaluate on (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     if predicts:
-        parser.add_argument("--predict", type=Path, metavar="FILE.csv", help="write the predictions of the split, too")
+        parser.add_argument("--predict", type=Path, metavar="FILE", help="write the predictions of the split, too")
     return parser
 
 
@@ -156,5 +153,7 @@ def _job(name: str, given: argparse.Namespace, splits: Sequence[str]) -> Job:
         raise UsageError(f"there is no split `{given.split}`", f"the data have {', '.join(splits)}")
     device = choose_device(given.device)
     found = checkpoint.find(given.out / "checkpoints", given.checkpoint)
-    options: dict[str, Any] = vars(given)
-    return Job(name, given.out, found, given.split, device, options.get("predict"))
+    predictions: Path | None = vars(given).get("predict")
+    if predictions is not None:
+        prediction_files.check_ending(predictions)
+    return Job(name, given.out, found, given.split, device, predictions)

@@ -2,20 +2,23 @@
 
 Epoch `e` visits the rows in a permutation drawn from (seed, e), and what is random in batch `b` is drawn from
 (seed, e, b). So the state of the data is the two numbers (epoch, batch): a run that is resumed goes on at the very
-next batch without reading those before it, and no draw touches the global random state.
+next batch without reading those before it, and no draw touches the global random state. Nor does it matter which
+process reads a batch: with `workers`, processes of their own do, ahead of time.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tdsl.runtime.columns import Field, Values
+from tdsl.runtime.reader import Key, Reader, generator
 from tdsl.runtime.transforms import Transform
+from tdsl.runtime.workers import Workers
 
 # The part of a GPU's free memory that a split may take to stay there.
 RESIDENT_SHARE = 0.5
@@ -25,11 +28,11 @@ RESIDENT_SHARE = 0.5
 class Split:
     """The rows of `fields` (each [N, ...]) that a split has: those numbered in `indices`, or all."""
 
-    fields: Mapping[str, Tensor]
+    fields: Mapping[str, Values]
     indices: Tensor
 
     @classmethod
-    def whole(cls, fields: Mapping[str, Tensor]) -> Split:
+    def whole(cls, fields: Mapping[str, Values]) -> Split:
         """All rows."""
         return cls(fields, torch.arange(len(next(iter(fields.values())))))
 
@@ -76,11 +79,17 @@ class Batches:
     """A split, cut into batches of `batch_size` rows over all ranks.
 
     `len(batches)` is the number of batches an epoch, the same on every rank. `batches.epoch(e, start=k)` iterates
-    batches k, k + 1, ... of epoch e, in constant time whatever k. The last batch holds what is left, unless
-    `drop_last`. Of each batch, rank r of `ranks` has the r-th part; parts differ by one row at most, so that a part can
-    be empty where the last batch has fewer rows than there are ranks. No row is repeated: an epoch has each once.
+    batches k, k + 1, ... of epoch e, in constant time whatever k, `batches.steps(k, n)` all from the k-th of the first
+    epoch to before the n-th, epoch after epoch. The last batch holds what is left, unless `drop_last`. Of each batch,
+    rank r of `ranks` has the r-th part; parts differ by one row at most, so that a part can be empty where the last
+    batch has fewer rows than there are ranks. No row is repeated: an epoch has each once.
 
-    `resident` keeps the rows on `device`: `"auto"` where that is a GPU and they fit in half of its free memory.
+    `resident` keeps the rows on `device`: `"auto"` where that is a GPU, they are held in memory and fit in half of its
+    free memory, and there are no workers. Otherwise `workers` processes gather, decode and transform, each `prefetch`
+    batches ahead. Batches and their order are the same without. A further iterator beside one that workers serve does
+    without them.
+
+    Raises `DataError` for a row that can't be read or transformed.
     """
 
     split: Split
@@ -93,12 +102,18 @@ class Batches:
     rank: int = 0
     ranks: int = 1
     resident: bool | Literal["auto"] = "auto"
+    workers: int = 0
+    prefetch: int = 2
+    _started: list[Workers] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or not 0 <= self.rank < self.ranks:
             raise ValueError(f"batch_size={self.batch_size}, rank={self.rank} of {self.ranks} ranks")
-        if _stays(self.split, torch.device(self.device), self.resident):
-            fields = {name: value[self.split.indices].to(self.device) for name, value in self.split.fields.items()}
+        if self.workers < 0 or self.prefetch < 1:
+            raise ValueError(f"workers={self.workers}, prefetch={self.prefetch}")
+        if self._stays():
+            rows = {name: _taken(value, self.split.indices) for name, value in self.split.fields.items()}
+            fields = {name: value.to(self.device) for name, value in rows.items()}
             object.__setattr__(self, "split", Split.whole(fields))
 
     @property
@@ -115,40 +130,69 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches `start`, `start` + 1, ... of epoch `epoch` (both from 0)."""
+        return self._batches(self._keys(epoch, range(start, len(self))))
+
+    def steps(self, start: int, end: int) -> Iterator[Batch]:
+        """Batches `start` to `end` - 1 (from 0), counted through all epochs."""
+        return self._batches(self._through(start, end))
+
+    def _through(self, start: int, end: int) -> Iterator[Key]:
+        while start < end:
+            epoch, number = divmod(start, len(self))
+            numbers = range(number, min(len(self), number + end - start))
+            yield from self._keys(epoch, numbers)
+            start += len(numbers)
+
+    def _keys(self, epoch: int, numbers: Iterable[int]) -> Iterator[Key]:
         order = self.split.indices
         if self.shuffle:
-            order = order[torch.randperm(len(order), generator=_generator(self.seed, epoch))]
-        for number in range(start, len(self)):
-            yield self._batch(order, epoch, number)
+            order = order[torch.randperm(len(order), generator=generator(self.seed, epoch))]
+        for number in numbers:
+            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            start, end = (len(rows) * rank // self.ranks for rank in (self.rank, self.rank + 1))
+            yield Key(epoch, number, rows.numpy(), start, end)
 
-    def _batch(self, order: Tensor, epoch: int, number: int) -> Batch:
-        rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-        mine = slice(len(rows) * self.rank // self.ranks, len(rows) * (self.rank + 1) // self.ranks)
-        fields = {name: self._gather(value, rows[mine]) for name, value in self.split.fields.items()}
-        generator = _generator(self.seed, epoch, number)
-        for name, chain in self.transforms.items():
-            for transform in chain:
-                drawn = transform.draw(len(rows), generator)
-                fields[name] = transform(fields[name], None if drawn is None else drawn[mine])
-        return Batch(fields, len(rows))
+    def _batches(self, keys: Iterator[Key]) -> Iterator[Batch]:
+        for total, fields in self._read(keys):
+            yield Batch({name: self._moved(value) for name, value in fields.items()}, total)
 
-    def _gather(self, value: Tensor, rows: Tensor) -> Tensor:
-        found = value[rows.to(value.device, non_blocking=True)]
-        if value.is_cpu and torch.device(self.device).type == "cuda":
-            found = found.pin_memory()
-        return found.to(self.device, non_blocking=True)
+    def _read(self, keys: Iterator[Key]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        reader = Reader(self.split.fields, self.transforms, self.seed)
+        if self.workers and not self._resident:
+            if not self._started:
+                self._started.append(Workers(reader, self.workers, self.prefetch, pin=self._cuda))
+            if not self._started[0].busy:
+                yield from self._started[0].read(keys)
+                return
+        for key in keys:
+            yield len(key.rows), reader.read(key)
+
+    @property
+    def _cuda(self) -> bool:
+        return torch.device(self.device).type == "cuda"
+
+    @property
+    def _resident(self) -> bool:
+        return any(isinstance(value, Tensor) and not value.is_cpu for value in self.split.fields.values())
+
+    def _moved(self, value: Tensor) -> Tensor:
+        if value.is_cpu and self._cuda and not value.is_pinned():
+            value = value.pin_memory()
+        return value.to(self.device, non_blocking=True)
+
+    def _stays(self) -> bool:
+        """Whether the rows are to be moved to the device for good."""
+        device = torch.device(self.device)
+        if device.type == "cpu" or self.resident is False:
+            return False
+        if self.resident is True:
+            return True
+        held = [value for value in self.split.fields.values() if isinstance(value, Tensor)]
+        if device.type != "cuda" or self.workers or len(held) < len(self.split.fields):
+            return False
+        row = sum(value[:1].nbytes for value in held)
+        return row * len(self.split) <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-def _generator(*key: int) -> torch.Generator:
-    """A generator of its own for each key, the same on every machine."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
-
-
-def _stays(split: Split, device: torch.device, resident: bool | Literal["auto"]) -> bool:
-    if device.type == "cpu" or resident is False:
-        return False
-    if resident is True:
-        return True
-    row = sum(value[:1].nbytes for value in split.fields.values())
-    return device.type == "cuda" and row * len(split) <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+def _taken(value: Values, rows: Tensor) -> Tensor:
+    return value.take(rows) if isinstance(value, Field) else value[rows.to(value.device)]

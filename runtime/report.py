@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tdsl.runtime import metrics, plots
+from tdsl.runtime.readable import number
 
 TEMPLATE = Path(__file__).with_name("html") / "report.html.jinja"
 PACKAGES = ("torch", "triton", "torchmetrics", "numpy", "tdsl")
@@ -101,17 +101,6 @@ def title(key: str) -> str:
     """How a metric is called: `accuracy(top_k=5)` is `Accuracy (top_k=5)`."""
     name, bracket, rest = key.partition("(")
     return TITLES.get(name, name.replace("_", " ")) + (f" ({rest}" if bracket else "")
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A number with as many digits as tell something."""
-    if value is None:
-        return "undefined"
-    if isinstance(value, int) or value == 0:
-        return f"{value:,}"
-    if 1e-3 <= abs(value) < 1e6:
-        return f"{value:,.{max(0, digits - max(0, math.floor(math.log10(abs(value)))))}f}"
-    return f"{value:.3e}"
 
 
 def headline(results: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from tdsl.runtime import ranks, streams
+from tdsl.runtime import logs, ranks, streams
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
+from tdsl.runtime.workers import watched
 
 
 class Failure(Exception):
@@ -99,13 +100,7 @@ class Length:
 
 def stream(batches: Batches, step: int, steps: int) -> Iterator[Batch]:
     """The batches of steps `step`, `step` + 1, ... (from 0) until `steps` are done, epoch after epoch."""
-    while step < steps:
-        epoch, position = divmod(step, len(batches))
-        for batch in batches.epoch(epoch, start=position):
-            yield batch
-            step += 1
-            if step == steps:
-                return
+    return batches.steps(step, steps)
 
 
 def train_mode(*models: nn.Module) -> None:
@@ -154,7 +149,7 @@ def main(
     def start() -> int:
         check_processes(name, distributed)
         job = _job(name, settings, out, program, argv)
-        with ranks.group(job.device), _signals(job):
+        with ranks.group(job.device), _signals(job), watched():
             train(job)
         return 0 if job.signal is None else 128 + job.signal
 
@@ -221,6 +216,7 @@ def _job(name: str, settings: Mapping[str, Any], out: Path, program: Path, argv:
         raise UsageError("a run counts `--epochs` or `--steps`, not both")
     changes = [f"{key}={value}" for key in ("epochs", "steps", "seed") if (value := getattr(given, key)) is not None]
     found = Settings(settings).changed([*given.set, *changes])
+    logs.check(found)
     resume = given.resume if given.resume is not None else str(found["checkpoint.resume"])
     return Job(name, given.out, choose_device(given.device), found, resume, program.read_text(encoding="utf-8"))
 

@@ -61,11 +61,13 @@ RULES = {
     "logging.every": COUNT,
     "early_stopping.patience": Rule(int, 0),
     "early_stopping.min_delta": Rule(float, 0),
+    "data.workers": Rule(int, 0),
+    "data.prefetch": COUNT,
 }
 # Arguments of optimizers that are never negative.
 NONNEGATIVE = frozenset({"lr", "weight_decay", "eps", "momentum"})
 # What a run may change when it goes on from a checkpoint; its steps stay the same steps.
-FREE = ("epochs", "steps", "checkpoint.", "logging.", "early_stopping.")
+FREE = ("epochs", "steps", "checkpoint.", "logging.", "early_stopping.", "data.")
 
 
 class Settings(Mapping[str, Any]):

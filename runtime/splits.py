@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tdsl.runtime.columns import Column
+
 # What rounding may add to fractions such as 0.7 + 0.15 + 0.15.
 TOLERANCE = 1e-6
 # The rows that no split gets.
@@ -31,12 +33,16 @@ def sequential(rows: int, **fractions: float) -> dict[str, Tensor]:
     return _deal(torch.arange(rows), _sizes(rows, fractions))
 
 
-def stratified(labels: Tensor | npt.NDArray[np.generic], *, seed: int = 0, **fractions: float) -> dict[str, Tensor]:
+def stratified(
+    labels: Tensor | Column | npt.NDArray[np.generic], *, seed: int = 0, **fractions: float
+) -> dict[str, Tensor]:
     """Rows drawn so that each split has every label [rows] in the same proportion, to within one row.
 
     Each label's rows are shuffled on their own, label after label: rows of the last label that are added leave the
     others where they are.
     """
+    if isinstance(labels, Column):
+        labels = labels.take(torch.arange(len(labels)))
     values, groups = np.unique(np.asarray(labels), return_inverse=True)
     classes = torch.from_numpy(groups.reshape(-1))
     generator = _generator(seed)

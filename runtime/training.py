@@ -19,7 +19,8 @@ from tdsl.runtime import checkpoint, ranks, streams
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
 from tdsl.runtime.loader import Batch
-from tdsl.runtime.progress import JsonLog, Meter, SilentLog
+from tdsl.runtime.logs import Log, Silent
+from tdsl.runtime.progress import Meter
 from tdsl.runtime.run import Failure, Job, check_finite
 from tdsl.runtime.schedule import Schedule
 
@@ -129,7 +130,7 @@ class Training:
     logged: Meter = field(default_factory=Meter)
     validated: Meter = field(default_factory=Meter)
 
-    def start(self) -> JsonLog:
+    def start(self) -> Log:
         """Go on from the checkpoint that `--resume` asks for, or start anew; the log, as far as it belongs to the run.
 
         Raises `Failure` where that checkpoint is not there, is damaged, or is of a run with other settings.
@@ -137,8 +138,9 @@ class Training:
         found = ranks.first(self._found)
         if found is not None:
             self.restore(found)
-        ranks.first(self._set_aside)
-        return JsonLog(self.job.out / "log.jsonl", self.step) if ranks.rank() == 0 else SilentLog()
+        ranks.first(self._clear)
+        asked = {name: bool(self.job.settings.get(f"logging.{name}")) for name in ("csv", "tensorboard")}
+        return Silent() if ranks.rank() else Log(self.job.out, self.step, **asked)
 
     def _found(self) -> Checkpoint | None:
         folder = self.job.out / "checkpoints"
@@ -147,10 +149,14 @@ class Training:
             return checkpoint.latest_good(folder)
         return None if self.job.resume == "none" else checkpoint.at(Path(self.job.resume))
 
+    def _clear(self) -> None:
+        self._set_aside()
+        self._prune()  # which a kill may have left undone
+        write_text(self.job.out / "program.model", self.job.program)
+
     def _set_aside(self) -> None:
         """Keep what an earlier run has left of later steps, and its log, in `previous`."""
         out, previous = self.job.out, self.job.out / "previous"
-        write_text(out / "program.model", self.job.program)
         later = [each for each in checkpoint.listed(out / "checkpoints") if each.step > self.step]
         if not later:
             return
@@ -182,7 +188,7 @@ class Training:
         self.validated.reset()
         return {**means, **values}
 
-    def save(self, log: JsonLog) -> Checkpoint:
+    def save(self, log: Log) -> Checkpoint:
         """Write a checkpoint of the step. Raises `Failure`, and leaves the others, where a weight is not finite."""
         log.sync()
         own = ranks.gathered(Own(*streams.capture(), self.logged.state_dict(), self.validated.state_dict()))
@@ -212,9 +218,12 @@ class Training:
             state=state,
             program=self.job.program,
         )
-        best = None if self.best is None else self.best.step
-        checkpoint.prune(folder, self.job.settings["checkpoint.keep"], best)
+        self._prune()
         return written
+
+    def _prune(self) -> None:
+        best = None if self.best is None else self.best.step
+        checkpoint.prune(self.job.out / "checkpoints", self.job.settings["checkpoint.keep"], best)
 
     def restore(self, found: Checkpoint) -> None:
         """Be as the run was when it wrote this checkpoint."""

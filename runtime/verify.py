@@ -31,7 +31,7 @@ FLOOR = 4.0
 # The greatest of fewer errors than this tells little of how much PyTorch errs: the floor is higher there.
 FEW, FLOOR_OF_FEW = 16, 16.0
 # Nor, where terms cancel, that of one small tensor, which may happen to be computed exactly: others are asked too.
-SMALLEST, NEIGHBOURS = 64, 8
+SMALLEST, NEIGHBOURS = 128, 8
 # Inputs and gradients are of order 1: a result that cancels to less than this is measured against this.
 SMALL = 1e-2
 FORWARD, BACKWARD = 2.0, 3.0
@@ -214,10 +214,11 @@ def _judged(
     for index, factor, where in ((0, FORWARD, anything), (1, BACKWARD, finite)):
         each = zip(fused[index], eager[index], exact[index], nearby[index], where)
         for number, (a, b, c, d, at) in enumerate(each):
-            if a is None or b is None or c is None or d is None:
-                if (a is None) != (b is None):
-                    return Outcome(case, precision, 0.0, 0.0, "a gradient is missing")
+            known = next((t for t in (a, b, c, d) if t is not None), None)
+            if known is None:
                 continue
+            # Autograd takes no gradient for zeros, which is what PyTorch yields of `sign` and the like.
+            a, b, c, d = (torch.zeros_like(known) if t is None else t for t in (a, b, c, d))
             beside = max((_error(e[index][number], x[index][number], at) for e, x in others), default=0.0)
             problem, ratio = _ratio(a, b, c, d, factor, dtype, at, beside)
             if problem:

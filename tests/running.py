@@ -13,7 +13,7 @@ from typing import Any
 from tests.helpers import compiled, emitted, written
 
 # The files of a project: those of every program have the same names.
-MODULES = ("checkpoint", "data", "evaluate", "kernels", "model", "train")
+MODULES = ("checkpoint", "data", "evaluate", "kernels", "model", "predict", "train")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tdsl.runtime import checkpoint, checkpoint_tool, files, optim, streams
-from tdsl.runtime.progress import JsonLog, Meter
+from tdsl.runtime.progress import Meter
 from tdsl.runtime.run import Failure
 from tdsl.runtime.training import Best, EarlyStopping
 
@@ -193,15 +193,6 @@ def test_an_optimizer_goes_on_from_safetensors_and_json(
     train(model, optimizer, 2)
     train(other, again, 2)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
-
-
-def test_the_log_is_cut_at_the_step_that_is_gone_on_from(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    log = JsonLog(path, 2)
-    log.write({"step": 4})
-    log.sync()
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 4]
 
 
 def test_means_are_weighted_by_rows_and_outlive_a_checkpoint() -> None:

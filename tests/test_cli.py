@@ -88,7 +88,22 @@ def test_help_has_a_line_for_each_command() -> None:
     found = [
         line.split()[0] for line in lines[lines.index("commands:") + 2 :] if line.startswith("    ") and line[4] != " "
     ]
-    assert found == ["check", "fmt", "compile", "train", "evaluate", "inspect", "graph", "explain", "verify", "lsp"]
+    assert found == [
+        "new",
+        "check",
+        "fmt",
+        "compile",
+        "train",
+        "evaluate",
+        "predict",
+        "export",
+        "diff",
+        "inspect",
+        "graph",
+        "explain",
+        "verify",
+        "lsp",
+    ]
 
 
 def test_the_language_server_says_what_it_needs() -> None:

@@ -21,8 +21,11 @@ from tdsl.dsl.render import render
 from tests.helpers import ROOT, compiled, written
 from tests.running import loaded
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "editors").glob("*/*.md")])
-EXAMPLES = sorted((ROOT / "examples").glob("*.model"))
+COURSE = ROOT / "examples" / "course"
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "editors").glob("*/*.md"), *COURSE.rglob("*.md")]
+)
+EXAMPLES = sorted((ROOT / "examples").rglob("*.model"))
 PROGRAMS = [each for page in snippets.pages() for each in snippets.snippets(page)]
 RIGHT = [each for each in PROGRAMS if not each.code.startswith("E")]
 
@@ -135,7 +138,7 @@ def test_every_list_is_in_the_reference() -> None:
     assert set(marks("names")) == set(reference.names())
     assert set(marks("functions")) >= set(reference.GROUPS) - {"autograd"}
     assert set(marks("layers")) == {*reference.LAYER_GROUPS, "pool", "others"}
-    kinds = {"initializers", "sources", "splits", "transforms", "optimizers", "schedulers", "metrics"}
+    kinds = {"initializers", "sources", "tokenizers", "splits", "transforms", "optimizers", "schedulers", "metrics"}
     assert set(marks("signatures")) == kinds
     assert set(marks("settings")) == {"data", "train", "sections", "evaluate"}
 

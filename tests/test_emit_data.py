@@ -72,17 +72,22 @@ def run(spec: DataSpec, folder: Path, **options: Any) -> dict[str, Any]:
         '-(column("a") + column("b"))',
         'exp(column("a") / 9) + log(column("b"))',
         'column("a").float().exp()',
+        'columns("a", "b") - tensor([1.5, -2]) * tensor(3)',
     ],
 )
 def test_an_expression_is_what_python_makes_of_the_same_text(text: str) -> None:
     table = Table({"a": torch.tensor([1, 2, 3]).numpy(), "b": torch.tensor([4, 5, 6]).numpy()}, (("t", 3),))
     names = {"column": table.column, "columns": table.columns, "exp": torch.exp, "log": torch.log}
+    names["tensor"] = torch.tensor
     written = text.replace("none", "None").replace("false", "False")
     mine = eval(expression(value(text), {}), {"table": table, "torch": torch})
     assert torch.equal(mine, eval(written, names))
 
 
-@pytest.mark.parametrize("text", ["lable", "Linear(3, 4)", 'column("a") |> exp', "nothing(1)", "1()"])
+TENSORS = ["tensor()", 'tensor("a")', "tensor([[1, 2]])", 'tensor([column("a")])', "tensor(data=1)", "tensor(1, 2)"]
+
+
+@pytest.mark.parametrize("text", ["lable", "Linear(3, 4)", 'column("a") |> exp', "nothing(1)", "1()", *TENSORS])
 def test_what_a_field_can_not_be_is_a_located_error(text: str) -> None:
     with pytest.raises(ProgramError) as found:
         expression(value(text), {})
@@ -112,7 +117,7 @@ def test_sources_of_their_own_transforms_and_settings(tmp_path: Path) -> None:
         sources={"source": source, "test": source},
         split=call("stratified", train=0.8, val=0.2, seed=3, by="label"),
         transforms=transforms,
-        settings={"shuffle": False, "drop_last": True, "resident": "auto", "workers": 0, "prefetch": 2},
+        settings={"shuffle": False, "drop_last": True, "resident": "auto", "workers": 2, "prefetch": 3},
     )
     data = run(spec, tmp_path, allow_outside=True)
     assert data["SPLITS"] == ("train", "val", "test")
@@ -122,6 +127,7 @@ def test_sources_of_their_own_transforms_and_settings(tmp_path: Path) -> None:
     assert torch.equal(batch.pixels, (raw - 0.5) / 0.25)
     train = data["batches"]("train", 1000)
     assert (train.shuffle, train.drop_last, len(train)) == (False, True, 1)
+    assert (train.workers, train.prefetch, train.resident) == (2, 3, "auto")
 
 
 def test_all_rows_train_where_nothing_is_split(tmp_path: Path) -> None:
@@ -155,15 +161,13 @@ def test_the_text_is_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sources": {"source": call("huggingface", name="x")}},
-        {"sources": {"source": call("text", path="a"), "test": call("text", path="b")}},
-        {"settings": {"workers": 4}},
+        {"sources": {"source": call("python", target="dataset")}},
+        {"sources": {"source": call("torchvision", name="MNIST", allow_outside=True)}},
+        {"sources": {"source": call("torchvision", name="os:system")}},
+        {"sources": {"source": call("text", path="a"), "test": call("text", path="b", tokenizer=call("hf", path="t"))}},
+        {"settings": {"prefetch": 4}},
+        {"settings": {"workers": 2, "resident": True}},
         {"fields": (FieldSpec("size", "float", (), value('column("p0")'), SPAN),)},
-        {"transforms": (TransformSpec("pixels", None, (call("GaussianBlur", kernel_size=3),), SPAN),)},
-        {"transforms": (TransformSpec("label", None, (call("RandomHorizontalFlip"),), SPAN),)},
-        {"transforms": (TransformSpec("pixels", None, (call("RandomCrop", size=7),), SPAN),)},
-        {"transforms": (TransformSpec("pixels", None, (call("RandomCrop", size=(1, 64), fill=1),), SPAN),)},
-        {"transforms": (TransformSpec("pixels", None, (call("Normalize", mean=(0, 0), std=(1, 1)),), SPAN),)},
     ],
 )
 def test_what_can_not_be_run_is_refused_with_its_place(changes: dict[str, Any]) -> None:

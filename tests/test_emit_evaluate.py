@@ -22,6 +22,7 @@ from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.emit.data import emit_data
 from tdsl.compiler.emit.evaluate import emit_evaluate, unsupported
 from tdsl.compiler.emit.model import model_text
+from tdsl.compiler.emit.predict import emit_predict
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.probe import probe
 from tdsl.dsl.diagnostics import ProgramError
@@ -125,6 +126,7 @@ def project(unit: Unit, name: str, folder: Path, data: Path) -> Path:
         "model.py": model_text(unit),
         "data.py": emit_data(run.spec.data, unit.program.consts, root=os.path.relpath(data, here)),
         "evaluate.py": emitted(unit, name),
+        "predict.py": emit_predict(unit, run, unit.evaluations.get(name)) or "",
         "train.py": f"import torch\nimport torch.nn.functional as F\n\n\ndef loss({models}, batch):\n    {body}\n",
     }
     for file, text in files.items():

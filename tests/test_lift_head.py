@@ -17,7 +17,7 @@ from tdsl.compiler import pipeline
 from tdsl.compiler.emit.model import model_text
 from tdsl.compiler.emit.train import train_text
 from tdsl.compiler.explain.explain import explain
-from tdsl.compiler.inspect import memory
+from tdsl.compiler.memory import memory
 from tests.helpers import UNFUSED, built, compiled, environment, graph_of
 from tests.vocabularies import EXAMPLES, LOSS, WORDS, imported, program, project
 
@@ -160,7 +160,7 @@ def test_explain_tells_of_the_model_without_its_head(modules: str) -> None:
     assert explain(unit, "words", "Words").tables[0].module == "Words"
     kept = explain(unit, "words", passes=UNFUSED).cost.kept
     assert found.cost.kept < kept / 4
-    assert memory(unit, unit.runs["words"]).activations > 0
+    assert memory(unit, "words").activations > 0
 
 
 def test_evaluation_has_the_scores() -> None:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +20,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from tdsl.runtime.loader import Batches, Split
-from tdsl.runtime.transforms import Normalize, RandomCrop, RandomHorizontalFlip
+from tdsl.runtime.columns import Column, Field
+from tdsl.runtime.data_error import DataError
+from tdsl.runtime.loader import Batch, Batches, Split
+from tdsl.runtime.transforms import Images, Normalize, RandomCrop, RandomHorizontalFlip
+from tdsl.runtime.workers import watched
+from tests.helpers import environment
 
 
 def split(rows: int = 103, start: int = 0) -> Split:
@@ -175,3 +188,218 @@ def _is_flip(before: Tensor, after: Tensor) -> bool:
     same = torch.equal(before, after)
     assert same or torch.equal(before.flip(-1), after)
     return not same
+
+
+# Columns whose rows are read when they are asked for ------------------------------------------------------------------
+
+
+class Squares(Column):
+    """Images of several sizes: row i is [1, i % 3 + 4, 6], and row `bad` can't be read."""
+
+    uniform = False
+
+    def __init__(self, rows: int = 30, bad: int | None = None, kill: int | None = None) -> None:
+        self.count, self.bad, self.kill = rows, bad, kill
+        self.home = os.getpid()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, indices: Tensor) -> Tensor:
+        return torch.stack(self.rows(indices))
+
+    def rows(self, indices: Tensor) -> list[Tensor]:
+        return [self.row(index) for index in indices.tolist()]
+
+    def row(self, index: int) -> Tensor:
+        if index == self.bad:
+            raise self.error(index, "can't be decoded", field="image")
+        if index == self.kill and os.getpid() != self.home:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.full((1, index % 3 + 4, 6), float(index))
+
+    def where(self, row: int) -> tuple[str, int | None]:
+        return f"{row}.png", None
+
+
+def squares(**options: Any) -> Split:
+    image = Field("image", Squares(**options), torch.float32, (1, 4, 5), resized=True)
+    return Split.whole({"image": image, "row": torch.arange(len(image))})
+
+
+CROPPED: dict[str, Any] = {"shuffle": True, "transforms": {"image": [RandomCrop((4, 5)), RandomHorizontalFlip()]}}
+
+
+def equal(mine: Iterable[Batch], theirs: Iterable[Batch]) -> bool:
+    return all(
+        a.total == b.total
+        and a.fields.keys() == b.fields.keys()
+        and all(map(torch.equal, a.fields.values(), b.fields.values()))
+        for a, b in zip(mine, theirs, strict=True)
+    )
+
+
+def test_images_of_several_sizes_are_one_tensor_behind_their_transforms() -> None:
+    for batch in Batches(squares(), 8, **CROPPED):
+        assert batch.image.shape == (batch.size, 1, 4, 5)
+        assert torch.equal(batch.image[:, 0, 0, 0], batch.row.float())
+
+
+def test_images_that_stay_of_several_sizes_are_an_error_that_names_one() -> None:
+    with pytest.raises(DataError, match=r"1\.png, `image`: has the shape \[1, 5, 5\], and is declared as"):
+        list(Batches(squares(), 8, transforms={"image": [Narrow()]}))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_row_that_can_not_be_read_or_transformed_is_named(workers: int) -> None:
+    with pytest.raises(DataError, match=r"11\.png, `image`: can't be decoded"):
+        list(Batches(squares(bad=11), 8, workers=workers, **CROPPED))
+    large = {"image": [RandomCrop((5, 5))]}
+    with pytest.raises(DataError, match=r"0\.png, `image`: RandomCrop of 5 x 5 from 4 x 6"):
+        list(Batches(squares(), 8, workers=workers, transforms=large))
+    images = Split.whole({"image": torch.rand(9, 1, 4, 4)})
+    with pytest.raises(DataError, match="row 9, `image`: RandomCrop"):
+        list(Batches(images, 8, workers=workers, transforms={"image": [ThinRow(), RandomCrop(4)]}))
+
+
+class Narrow:
+    """Every image as wide as declared, and as high as before."""
+
+    def draw(self, rows: int, generator: torch.Generator) -> None:
+        return None
+
+    def __call__(self, x: Images, drawn: Tensor | None) -> Images:
+        return [image[..., :5] for image in x]
+
+
+class ThinRow:
+    """The ninth row loses its last column."""
+
+    def draw(self, rows: int, generator: torch.Generator) -> None:
+        return None
+
+    def __call__(self, x: Tensor, drawn: Tensor | None) -> Tensor:
+        return x if len(x) > 1 else x[..., :3]
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 8])
+def test_ranks_together_see_the_same_images_of_several_sizes(ranks: int) -> None:
+    one = Batches(squares(), 7, **CROPPED)
+    many = [Batches(squares(), 7, rank=rank, ranks=ranks, **CROPPED) for rank in range(ranks)]
+    for whole, *parts in zip(one, *many, strict=True):
+        assert torch.equal(torch.cat([part.image for part in parts]), whole.image)
+        assert {part.image.shape[1:] for part in parts} == {whole.image.shape[1:]}
+
+
+# Workers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_workers_read_the_same_batches_in_the_same_order_from_any_position(workers: int) -> None:
+    state = torch.get_rng_state()
+    options = {**CROPPED, "seed": 3}
+    alone, many = Batches(squares(), 8, **options), Batches(squares(), 8, workers=workers, prefetch=3, **options)
+    for epoch in range(3):
+        for start in range(len(alone) + 1):
+            assert equal(many.epoch(epoch, start), alone.epoch(epoch, start))
+    for start, end in ((0, 9), (3, 5), (6, 30), (4, 4)):
+        assert equal(many.steps(start, end), alone.steps(start, end))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_steps_are_counted_through_the_epochs() -> None:
+    batches = Batches(squares(), 8, **CROPPED)
+    every = [batch for epoch in range(3) for batch in batches.epoch(epoch)]
+    assert equal(batches.steps(0, 12), every)
+    assert equal(batches.steps(5, 11), every[5:11])
+
+
+def test_iterators_of_the_same_workers_do_not_disturb_each_other() -> None:
+    alone, many = Batches(squares(), 8, **CROPPED), Batches(squares(), 8, workers=2, **CROPPED)
+    first = many.epoch(0)
+    next(first)
+    assert equal(many.epoch(1), alone.epoch(1))
+    assert equal(first, alone.epoch(0, 1))
+    given_up = many.epoch(0)
+    next(given_up)
+    given_up.close()  # type: ignore[attr-defined]
+    assert equal(many.epoch(2), alone.epoch(2))
+
+
+def test_a_split_in_memory_is_read_by_workers_as_without_them() -> None:
+    images = Split.whole({"image": torch.rand(50, 1, 4, 4), "row": torch.arange(50)})
+    assert equal(Batches(images, 8, workers=2, **CROPPED_SMALL).epoch(1), Batches(images, 8, **CROPPED_SMALL).epoch(1))
+    changed = replace(Batches(images, 8, workers=2, **CROPPED_SMALL), shuffle=False)
+    assert [row for batch in changed for row in batch.row.tolist()] == list(range(50))
+
+
+CROPPED_SMALL: dict[str, Any] = {"shuffle": True, "transforms": {"image": [RandomCrop(4, padding=1)]}}
+
+
+def test_a_worker_that_is_killed_is_a_clear_error() -> None:
+    with (
+        pytest.raises(DataError, match=r"worker process \d+: (was killed by a signal \(Killed\)|is gone)") as found,
+        watched(),
+    ):
+        list(Batches(squares(kill=17), 8, workers=2, **CROPPED))
+    assert found.value.help is not None
+    assert "workers" in found.value.help
+    with pytest.raises(RuntimeError, match="another"), watched():
+        raise RuntimeError("another")
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started; what has ended and was waited for is none of them."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_workers_end_with_the_batches() -> None:
+    before = set(children(os.getpid()))
+    batches = Batches(squares(), 8, workers=2, **CROPPED)
+    list(batches)
+    assert len(set(children(os.getpid())) - before) == 2
+    del batches
+    gc.collect()
+    assert set(children(os.getpid())) <= before
+
+
+SCRIPT = """
+import os, signal, sys, time, torch
+from tdsl.runtime.loader import Batches, Split
+batches = Batches(Split.whole({"x": torch.arange(100)}), 2, workers=2)
+print(*(worker.pid for _ in [next(iter(batches))] for worker in batches._started[0].iterator._workers), flush=True)
+kept = batches.epoch(0)
+print(len(next(kept).x), flush=True)
+ends = sys.argv[1]
+if ends == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if ends == "raises":
+    raise ValueError
+if ends == "terminates":
+    for worker in batches._started[0].iterator._workers:
+        os.kill(worker.pid, signal.SIGTERM)
+        os.kill(worker.pid, signal.SIGINT)
+    print(sum(len(batch.x) for batch in kept))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.parametrize("ends", ["returns", "raises", "killed", "terminates"])
+def test_workers_end_with_their_process(ends: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, ends], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    first, second, *more = ran.stdout.splitlines()
+    assert second == "2"
+    assert more == (["98"] if ends == "terminates" else [])
+    assert ran.returncode == {"returns": 0, "terminates": 0, "raises": 1, "killed": -signal.SIGKILL}[ends]
+    for pid in map(int, first.split()):
+        # Those of a process that was killed notice it within five seconds.
+        for _ in range(200):
+            if not Path(f"/proc/{pid}").exists():
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail(f"worker {pid} is still there")

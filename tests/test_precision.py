@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tdsl.compiler import pipeline
 from tdsl.compiler.build.layers import LAYERS
 from tdsl.compiler.emit.train import emit_train
-from tdsl.compiler.inspect import memory
+from tdsl.compiler.memory import memory
 from tdsl.compiler.passes.place_casts import TABLES
 from tdsl.runtime import mixed_precision
 from tests.helpers import ROOT, UNFUSED, built, disagreements, emitted, tdsl, written
@@ -297,6 +297,6 @@ def test_activations_of_less_precision_take_half_the_memory() -> None:
     found = {}
     for precision in ("f32", "bf16"):
         unit = built(NETWORK.replace("PRECISION", precision))
-        found[precision] = memory(unit, unit.runs["net"])
+        found[precision] = memory(unit, "net")
     assert found["bf16"].parameters == found["f32"].parameters
     assert found["f32"].activations / 2 <= found["bf16"].activations < 0.6 * found["f32"].activations

@@ -157,7 +157,7 @@ def test_files_outside_of_the_folder(tmp_path: Path) -> None:
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match="can't be read"):
-        probe("huggingface", {"name": "x"}, tmp_path)
+        probe("python", {"target": "a:B"}, tmp_path)
 
 
 def write_all(folder: Path) -> list[Path]:

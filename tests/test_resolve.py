@@ -150,6 +150,22 @@ def test_mistakes(old: str, new: str, expected: str, resolved: Write) -> None:
     assert resolved(BASE.replace("EXTRA", "").replace(old, new))[1] == [expected]
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('columns("a", "b") - tensor([1, 2])', []),
+        ('2 * columns("a", "b") / tensor(0.5) - 1', []),
+        ('columns("a", "b") * column("a")[:, none]', []),
+        ('columns("a", "b") - tensor([1, 2, 3])', ["E406"]),
+        ('columns("a", "b") * column("a")', ["E406"]),
+        ('columns("a", "b") - columns("a", "b", "kind")', ["E406"]),
+        ('column("a") - tensor([1, 2])', ["E406"]),
+    ],
+)
+def test_both_sides_of_an_operator_in_a_field_fit(value: str, expected: list[str], resolved: Write) -> None:
+    assert resolved(BASE.replace("EXTRA", "").replace('columns("a", "b") / 2', value))[1] == expected
+
+
 def test_options_are_checked_as_the_program_is(resolved: Write) -> None:
     text = BASE.replace("EXTRA", "checkpoint { keep = 2 }")
     options = {"optimizer.lr": "1e-3", "steps": "7", "checkpoint.every": "1", "logging.csv": "true", "model.dim": "8"}

@@ -49,6 +49,16 @@ def test_damages_are_noticed() -> None:
     assert "60 damages" in ran.stdout
 
 
+def test_workers_may_come_and_go(project: Path, whole: Path, tmp_path: Path) -> None:
+    for reached, workers in ((12, 2), (33, 0)):
+        run = Run(project, tmp_path, "--set", f"data.workers={workers}")
+        run.wait_for(reached)
+        run.signal(signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL
+    finish(project, tmp_path, "--set", "data.workers=1", "--set", "data.prefetch=3")
+    assert_same_run(tmp_path, whole)
+
+
 @pytest.mark.parametrize("syncs", [3, 8, 15, 20, 41, 44])
 def test_a_run_that_is_killed_while_it_writes(syncs: int, project: Path, whole: Path, tmp_path: Path) -> None:
     assert Run(project, tmp_path, syncs=syncs).wait() == -signal.SIGKILL

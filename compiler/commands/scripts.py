@@ -1,4 +1,4 @@
-"""`tdsl train` and `tdsl evaluate`: compile into the run's folder, then run the script with the rest of the line."""
+"""`tdsl train`, `evaluate` and `predict`: compile into the run's folder, then run the script with the line's rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-from tdsl.compiler.commands.program import chosen, program, write_project
+from tdsl.compiler.commands.program import Stop, chosen, complain, program, write_project
 
 SOURCES = Path(__file__).resolve().parent.parent.parent / "src"
 
@@ -18,6 +18,9 @@ def run(options: Namespace) -> int:
     unit = program(options)
     name = chosen(unit, options.run, needed=True)
     assert name is not None
+    if options.script == "predict.py" and (name not in unit.evaluations or unit.evaluations[name].predict is None):
+        complain(f"`{name}` does not say what to predict: write `evaluate {name} {{ predict(batch) {{ ... }} }}`")
+        raise Stop(2)
     out: Path = options.out or Path(options.file).parent / "runs" / name
     write_project(unit, name, out / "emitted", options)
     command = [sys.executable, str(out / "emitted" / options.script), "--out", str(out), *options.rest]

@@ -304,7 +304,7 @@ def _strings(analysis: Analysis, here: Context) -> Iterator[Completion]:
     words = here.statement
     if callee in ("column", "columns") or keyword == "by":
         yield from _columns(analysis, here, callee == "columns")
-    elif words[:1] == ["import"] or callee in builtins.of_sections()["source"]:
+    elif words[:1] == ["import"] or callee in (*builtins.of_sections()["source"], "hf"):
         yield from _paths(analysis, here, words[:1] == ["import"])
     elif keyword == "monitor" or (words and words[0] in ("best", "monitor")):
         yield from _logged(analysis, here)

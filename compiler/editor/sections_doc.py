@@ -36,18 +36,18 @@ WarmupCosine  Rises in a line for warmup, then falls to min_lr along half a cosi
 SOURCES = sentences("""
 csv  A file of comma-separated values with a header; a glob reads many.
 parquet  A Parquet file; a glob reads many.
-jsonl  A JSON object a line.
+jsonl  A JSON object a line; a glob reads many.
 npz  Arrays of an .npz archive, each a column.
 npy  One array, as the column `data`.
 idx  Images, and labels where given, in the IDX format of MNIST: the columns `image` and `label`.
-image_folder  Images in a folder for each class.
-text  A text cut into windows of characters: the columns `tokens` and `targets`.
-tokens  Token numbers in a flat file, cut into windows: the columns `tokens` and `targets`.
+image_folder  Images in a folder for each class, read as they are needed: the columns `image` and `label`.
+text  A text cut into windows of characters or tokens: the columns `tokens` and `targets`.
+tokens  Token numbers in a flat file, which stays on disk, cut into windows: the columns `tokens` and `targets`.
 safetensors  Tensors of a safetensors file, each a column.
-huggingface  A dataset of the Hugging Face hub.
-torchvision  A dataset of torchvision.
-python  A dataset class of one's own, as `package.module:Dataset`.
-synthetic  Random rows in the types of the fields.
+huggingface  A dataset of the Hugging Face hub, or one saved in a folder.
+torchvision  A dataset of torchvision: the columns `image` and `label`. Further arguments are those of its class.
+python  A map-style dataset class of one's own, as `package.module:Dataset`, made with the further arguments.
+synthetic  Random rows in the types of the fields, integers below `classes`.
 """)
 
 SPLITS = sentences("""
@@ -162,10 +162,11 @@ vocab_size  Distinct characters of the text.
 
 OTHERS = sentences("""
 characters  A token for each distinct character, in the order of their code points.
+hf  The tokenizer of a `tokenizer.json`, as the package `tokenizers` of Hugging Face writes it.
 column  A column of the data, by its name.
 columns  Columns of the data stacked in file order, by their names or a glob.
 EMA  A running mean of the parameters.
-ddp  Every rank has all parameters; gradients are averaged.
+ddp  Every rank has all parameters; gradients are added up.
 fsdp  Parameters, gradients and optimizer state are divided among the ranks.
 range  The integers below n, for a loop or a list of modules.
 training  Whether the module is in training.

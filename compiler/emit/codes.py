@@ -8,11 +8,7 @@ _SPLIT = DATA.replace("\n}", "\n    split = random(train=0.8, test=0.2)\n}")
 _MISFIT = (
     "evaluate r {\n    compare(batch) { return batch.x.unsqueeze(1), batch.x }\n    metrics = [MeanSquaredError()]\n}\n"
 )
-
-
-def _transformed(transform: str) -> str:
-    """Data of which `x`, a number a row, is transformed."""
-    return DATA.replace("\n}", f"\n    transform x = [{transform}]\n}}")
+_POOLED = "evaluate r {\n    predict(batch) { return model(batch.x).mean() }\n}\n"
 
 
 _ALL = (
@@ -20,15 +16,16 @@ _ALL = (
     Code("E330", "a metric that does not fit what `compare` returns", run("    epochs = 1", _SPLIT) + _MISFIT,
          "return what the metric compares, or choose another",
          "A metric compares class scores with labels, or values with values of one shape; which, the types tell."),
-    Code("E331", "a setting that training does not have", run("    epochs = 1\n    distributed = ddp()"), "remove it",
+    Code("E331", "a setting that training does not have", run("    epochs = 1\n    distributed = fsdp()"), "remove it",
          "What is declared and would not be done is an error, never ignored."),
-    Code("E332", "`accumulate` of a loss that is no mean over rows",
+    Code("E332", "`accumulate` or `distributed` with a loss that is no mean over rows",
          run("    epochs = 1\n    accumulate = 2").replace(".mean()", ".sum()"),
          "take the mean over the rows",
          "The gradient of a batch in parts is that of the whole only where the loss is a mean over rows, of which each "
          "goes through the models by itself.",
          (run("    epochs = 1\n    accumulate = 2").replace("return l(x.unsqueeze(-1))",
-                                                           "h = l(x.unsqueeze(-1))\n        return h - h.mean(0)"),)),
+                                                           "h = l(x.unsqueeze(-1))\n        return h - h.mean(0)"),
+          run("    epochs = 1\n    distributed = ddp()").replace(".mean()", ".sum()"))),
     Code("E333", "schedulers that can't follow each other",
          run("    epochs = 9\n    scheduler = StepLR(3) |> CosineAnnealingLR(T_max=6)"),
          "put the one without an end last",
@@ -36,19 +33,18 @@ _ALL = (
     Code("E334", "parameters that an optimizer can't train", run("    epochs = 1").replace("SGD()", "Muon()"),
          "freeze them, or choose another optimizer",
          "`Muon` makes the update of a matrix orthogonal; biases, norms and convolutions have no matrices."),
+    Code("E335", "a `predict` that does not keep the rows apart", run("    epochs = 1", _SPLIT) + _POOLED,
+         "return a result for each row",
+         "What `predict` returns is written out row by row: its results begin with the dimension `B`."),
     # Data
-    Code("E450", "a source that can't be read", DATA.replace('csv("points.csv")', 'huggingface("points")'),
-         "convert it to one of the sources named",
-         "The source is known, and this version can't read it."),
-    Code("E451", "a knob without effect", DATA.replace("\n}", "\n    workers = 2\n}"), "remove it",
-         "A setting that does nothing would be taken for one that does."),
+    Code("E450", "a source that can't be made", DATA.replace('csv("points.csv")', 'python("dataset")'),
+         'write `python("package.module:Dataset")`',
+         "The name is that of a class, in a module; texts of one dataset have one tokenizer."),
+    Code("E451", "a knob without effect", DATA.replace("\n}", "\n    prefetch = 4\n}"),
+         "remove it, or give it what it is for", "A setting that does nothing would be taken for one that does.",
+         (DATA.replace("\n}", "\n    workers = 2, resident = true\n}"),)),
     Code("E452", "a field named as a batch's own attribute", DATA.replace("field x", "field size"), "rename it",
          "Fields are attributes of a batch, beside those that every batch has."),
-    Code("E453", "a transform that can't be run", _transformed("RandAugment()"), "use one of those named",
-         "The transform is known, and this version can't run it."),
-    Code("E454", "a transform that does not fit its field", _transformed("Normalize(mean=[0.5], std=[1.0])"),
-         "give it what the field's shape needs",
-         "Transforms of images take [channels, height, width]; a field has one shape in every split."),
     Code("E455", "not an expression over columns", DATA.replace('column("x")', "x"), 'a column is `column("t")`',
          "A field is computed from columns of its own row, with the operators and the functions of tensors."),
 )  # fmt: skip

@@ -8,9 +8,10 @@ from pathlib import PurePath
 
 from tdsl.compiler.emit.expression import constant, expression
 from tdsl.compiler.emit.render import layout, plain, render
-from tdsl.compiler.probe import SOURCES
+from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
-from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
+from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec
+from tdsl.dsl.signatures import DATA_SETTINGS
 
 DTYPES = {
     "float": "torch.float32",
@@ -28,15 +29,6 @@ DTYPES = {
 }
 # The splits, in the order in which they are told.
 SPLITS = ("train", "val", "test")
-# What the run time has of the language's names, each with the arguments it takes.
-SOURCE_ARGS = {name: {"path"} for name in SOURCES} | {
-    "idx": {"images", "labels"},
-    "text": {"path", "tokenizer", "window"},
-}
-TRANSFORMS = {"Normalize": {"mean", "std"}, "RandomCrop": {"size", "padding"}, "RandomHorizontalFlip": {"p"}}
-# Settings that have no effect on rows held in memory, and the values at which they ask for none.
-IDLE = {"workers": 0, "prefetch": 2}
-PATHS = ("path", "images", "labels")
 # Attributes that every batch has beside its fields.
 BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
 
@@ -62,7 +54,7 @@ class SplitText:
 class DataText:
     """All that varies in `data.py`: Python text, but for `program`, `doc`, `root` and the fields' `doc`.
 
-    `reads` are the statements that make the tensors of each source, `division` that which divides the rows of one.
+    `reads` are the statements that make the fields of each source, `division` that which divides the rows of one.
     """
 
     program: str
@@ -75,6 +67,8 @@ class DataText:
     transforms: Mapping[str, Mapping[str, tuple[str, ...]]]
     imports: tuple[str, ...]
     loading: tuple[str, ...]
+    workers: str
+    prefetch: str
 
 
 def emit_data(
@@ -99,12 +93,14 @@ def data_text(spec: DataSpec, consts: Mapping[str, Constant], root: str, allow_o
         doc=spec.doc,
         root=root,
         fields=tuple(_field(field, spec, consts) for field in spec.fields),
-        reads=tuple(line for split, call in spec.sources.items() for line in _reads(split, call, spec, allow_outside)),
+        reads=(*shared(spec, allow_outside), *_all_reads(spec, allow_outside)),
         division=_division(spec),
         splits=splits,
         transforms=transforms if any(transforms.values()) else {},
         imports=tuple(sorted(used)),
         loading=tuple(_loading(spec)),
+        workers=constant(loading_setting(spec, "workers")),
+        prefetch=constant(loading_setting(spec, "prefetch")),
     )
 
 
@@ -113,9 +109,12 @@ def _type(field: FieldSpec) -> str:
 
 
 def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> FieldText:
-    arguments = [constant(field.name), expression(field.value, consts), DTYPES[field.dtype], repr(field.shape)]
+    dtype = DTYPES["u8" if field.bytes else field.dtype]
+    arguments = [constant(field.name), expression(field.value, consts), dtype, repr(field.shape)]
     if _is_label(field, spec) and "num_classes" in spec.facts:
         arguments.append(f"classes={spec.facts['num_classes']}")
+    if field.resized:
+        arguments.append("resized=True")
     doc = " ".join(field.doc.split())
     return FieldText(
         entry=layout(f"{constant(field.name)}: table.field", arguments, ",", indent=8),
@@ -139,11 +138,14 @@ def label_field(spec: DataSpec) -> FieldSpec | None:
     return named[0] if named else integers[0] if len(integers) == 1 else None
 
 
+def _all_reads(spec: DataSpec, allow_outside: bool) -> Iterator[str]:
+    for split, call in spec.sources.items():
+        yield from _reads(split, call, spec, allow_outside)
+
+
 def _reads(split: str, call: Call, spec: DataSpec, allow_outside: bool) -> Iterator[str]:
     """The statements that bind the fields of a source to its name, and that which is divided to `table` as well."""
-    arguments = ["root", *(constant(call.args[name]) for name in PATHS if call.args.get(name) is not None)]
-    arguments += [f"window={constant(call.args['window'])}"] if "window" in call.args else []
-    arguments += ["allow_outside=True"] if allow_outside else []
+    arguments = source_arguments(call, spec, allow_outside)
     if split == "source" and spec.split is not None:
         yield layout(f"table = sources.{call.name}", arguments, "", indent=4)
         yield "source = fields(table)"
@@ -202,6 +204,11 @@ def _loading(spec: DataSpec) -> Iterator[str]:
         yield f"resident={constant(spec.settings['resident'])}"
 
 
+def loading_setting(spec: DataSpec, name: str) -> Constant:
+    """What a dataset says of how its rows are read, or the default."""
+    return spec.settings.get(name, next(arg.default for arg in DATA_SETTINGS if arg.name == name))
+
+
 # What the run time does not have -------------------------------------------------------------------------------------
 
 
@@ -220,30 +227,15 @@ def _bad_expressions(spec: DataSpec, consts: Mapping[str, Constant]) -> Iterator
             yield error.diagnostic
 
 
-def _bad_sources(spec: DataSpec) -> Iterator[Diagnostic]:
-    for split, call in spec.sources.items():
-        if call.name not in SOURCES:
-            listed = ", ".join(sorted(SOURCES))
-            yield Diagnostic("E450", f"`{call.name}` can't be read", call.span, help=f"the sources are {listed}")
-            continue
-        for name in call.args.keys() - SOURCE_ARGS[call.name]:
-            takes = ", ".join(sorted(SOURCE_ARGS[call.name]))
-            yield Diagnostic("E450", f"`{call.name}` does not take `{name}`", call.span, help=f"it takes {takes}")
-        tokenizer = call.args.get("tokenizer")
-        if isinstance(tokenizer, Call) and tokenizer.name != "characters":
-            yield Diagnostic(
-                "E450", f"the tokenizer `{tokenizer.name}` can't be run", tokenizer.span, help="`characters()`"
-            )
-        if call.name == "text" and split != "source":
-            help = "one text has one vocabulary: divide `source` with `split`"
-            yield Diagnostic("E450", "a text of its own would number its characters anew", call.span, help=help)
-
-
 def _bad_settings(spec: DataSpec) -> Iterator[Diagnostic]:
-    for name, idle in IDLE.items():
-        if spec.settings.get(name, idle) != idle:
-            help = "remove it: the rows are held in memory, where no worker has to read them"
-            yield Diagnostic("E451", f"`{name}` has no effect on these data", spec.span.word(name), help=help)
+    if spec.settings.get("workers") and spec.settings.get("resident") is True:
+        message = "`resident = true` leaves `workers` nothing to do"
+        help = "take one of them out: rows that stay on the GPU are gathered there"
+        yield Diagnostic("E451", message, spec.span.word("workers"), help=help)
+    if "prefetch" in spec.settings and not spec.settings.get("workers"):
+        message = "`prefetch` is what workers read ahead, and there are none"
+        help = "give it workers, such as `workers = 2`, or remove it"
+        yield Diagnostic("E451", message, spec.span.word("prefetch"), help=help)
 
 
 def _bad_fields(spec: DataSpec) -> Iterator[Diagnostic]:
@@ -253,44 +245,8 @@ def _bad_fields(spec: DataSpec) -> Iterator[Diagnostic]:
             yield Diagnostic("E452", f"every batch has an attribute `{field.name}`", field.span, help=help)
 
 
-def _bad_transforms(spec: DataSpec) -> Iterator[Diagnostic]:
-    shapes = {field.name: field.shape for field in spec.fields}
-    for transform in spec.transforms:
-        for call in transform.calls:
-            yield from _bad_transform(call, transform, shapes[transform.field])
-
-
-def _bad_transform(call: Call, transform: TransformSpec, shape: tuple[int, ...]) -> Iterator[Diagnostic]:
-    if call.name not in TRANSFORMS:
-        help = f"the transforms are {', '.join(sorted(TRANSFORMS))}"
-        yield Diagnostic("E453", f"the transform `{call.name}` can't be run", call.span, help=help)
-        return
-    for name in sorted(call.args.keys() - TRANSFORMS[call.name]):
-        takes = ", ".join(sorted(TRANSFORMS[call.name]))
-        yield Diagnostic("E453", f"`{call.name}` does not take `{name}`", call.span, help=f"it takes {takes}")
-    if len(shape) != 3:
-        yield Diagnostic(
-            "E454",
-            f"`{call.name}` needs images [channels, height, width]",
-            call.span,
-            f"`{transform.field}` has rows of shape {list(shape)}",
-            help='declare images: `float[3, 32, 32]`; numbers are scaled in the field, as in `column("x") / 16`',
-        )
-        return
-    mean, size = call.args.get("mean"), call.args.get("size")
-    if isinstance(mean, tuple) and len(mean) not in (1, shape[0]):
-        yield Diagnostic("E454", f"{len(mean)} means for images of {shape[0]} channels", call.span,
-                         help=f"give one mean and one deviation, or {shape[0]} of each")  # fmt: skip
-    height, *width = size if isinstance(size, tuple) else (size,)
-    if size is not None and (height, *(width or [height])) != shape[1:]:
-        label = f"the field is declared with images of {shape[1]} x {shape[2]}"
-        help = "declare the field with the shape that comes out of its transforms, for every split the same"
-        yield Diagnostic("E454", "the transform changes the shape of its field", call.span, label, help=help)
-
-
 _CHECKS: tuple[Callable[[DataSpec], Iterator[Diagnostic]], ...] = (
-    _bad_sources,
+    bad_sources,
     _bad_settings,
     _bad_fields,
-    _bad_transforms,
 )

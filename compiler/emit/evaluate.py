@@ -90,12 +90,12 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
     text = EvaluateText(
         program=plain(PurePath(unit.program.source.name).name),
         name=run.spec.name,
-        models={identifier(name): _model(name, member, unit, run) for name, member in run.models.items()},
+        models={identifier(name): model_statement(name, member, unit, run) for name, member in run.models.items()},
         folded={identifier(name): _folded(name, pairs) for name, pairs in foldable(unit, run.models).items()},
         # The same metric twice tells nothing more.
         metrics=tuple(dict.fromkeys(metric_texts(unit, run, evaluation))),
-        compare=_function(evaluation.compare if evaluation else None),
-        predict=_function(evaluation.predict if evaluation else None),
+        compare=function_text(evaluation.compare if evaluation else None),
+        predict=function_text(evaluation.predict if evaluation else None),
         tracks=run.loss.tracks,
         distributed=run.spec.settings.get("distributed") is not None,
         parts=parts_text(run, "shares", "1"),
@@ -120,7 +120,8 @@ def _integer(value: object) -> int:
     return value
 
 
-def _model(name: str, member: ModuleMember, unit: Unit, run: RunIR) -> str:
+def model_statement(name: str, member: ModuleMember, unit: Unit, run: RunIR) -> str:
+    """The statement that makes a model of the run."""
     laid_out = ".to(memory_format=torch.channels_last)" if name in channels_last(unit, run) else ""
     return layout(f"{identifier(name)} = {identifier(member.class_name)}", arguments(member.args), laid_out, 4)
 
@@ -132,7 +133,8 @@ def _folded(name: str, pairs: Sequence[Pair]) -> str:
     return line if len(line) <= WIDTH else "\n".join([f"    {name}: [", *(f"        {t}," for t in texts), "    ],"])
 
 
-def _function(graph: Graph | None) -> FunctionText | None:
+def function_text(graph: Graph | None) -> FunctionText | None:
+    """A block of the program as a function."""
     if graph is None:
         return None
     count = len(graph.outputs)
@@ -148,19 +150,20 @@ def _function(graph: Graph | None) -> FunctionText | None:
 def _names(graph: Graph) -> tuple[str, ...]:
     """What the outputs are called in a table: what the program calls them, or else predictions."""
     found = [value.name.rpartition(".")[2] or "prediction" for value in graph.outputs]
-    return tuple(name if found.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(found))
+    # `row` is the number of the row.
+    return tuple(name if found.count(name) == 1 and name != "row" else f"{name}_{i}" for i, name in enumerate(found))
 
 
 def _imports(text: EvaluateText, run: RunIR) -> tuple[list[str], list[str], list[str]]:
     """The imports of the standard library, of others' packages and of the project, those that are used."""
-    functions = [each for each in (text.compare, text.predict) if each is not None]
+    functions = [text.compare] if text.compare is not None else []
     body = "\n".join(line.partition("  # ")[0] for each in functions for line in each.lines)
     classes = [*(identifier(member.class_name) for member in run.models.values()), *text.folded]
     standard = (["import math"] if mentions(body, "math") else []) + ["import sys", "from dataclasses import replace"]
     others = ["import torch"] + (["import torch.nn.functional as F"] if mentions(body, "F") else [])
     others += ["from torch import Tensor, nn"] if functions else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
-    own += [import_from("model", classes)]
+    own += [import_from("model", classes)] + ["from predict import predict"] * (text.predict is not None)
     runtime = ["metrics"] * bool(text.metrics) + ["nn_functions"] * mentions(body, "nn_functions")
     own += [f"from tdsl.runtime import {', '.join(runtime)}"] if runtime else []
     own += ["from tdsl.runtime.evaluation import Job, main"]

@@ -102,6 +102,8 @@ class _Printer:
         match value.function:
             case ast.Name(id=name) if name in TABLE:
                 return f"table.{name}({self._arguments(value)})"
+            case ast.Name(id="tensor"):
+                return self._tensor(value)
             case ast.Name(id=name):
                 return self._op(name, value, [])
             case ast.Attribute(value=owner, name=name) if name in CASTS and not value.args:
@@ -110,6 +112,13 @@ class _Printer:
                 return self._op(name, value, [self.text(owner, ATOM)])
             case _:
                 raise _mistake("this can't be called in a field", value.function.span)
+
+    def _tensor(self, value: ast.Call) -> str:
+        """Constants, one for each element along the last dimension of the rows."""
+        text = self._arguments(value)
+        if len(value.args) != 1 or value.args[0].name is not None or '"' in text or text.count("[") > 1:
+            raise _mistake("`tensor` in a field takes one list of numbers", value.span, help="`tensor([0.5, 0.25])`")
+        return f"torch.tensor({text})"
 
     def _op(self, name: str, value: ast.Call, owner: list[str]) -> str:
         op = OPS.get(name)

@@ -15,6 +15,7 @@ from tdsl.compiler.emit.data import emit_data
 from tdsl.compiler.emit.evaluate import emit_evaluate
 from tdsl.compiler.emit.kernels_file import emit_kernels
 from tdsl.compiler.emit.model import model_text
+from tdsl.compiler.emit.predict import emit_predict
 from tdsl.compiler.emit.train import emit_checkpoint, emit_train
 from tdsl.compiler.inspect import parameters
 
@@ -22,7 +23,7 @@ RUNTIME = "tdsl.runtime"
 # What a standalone project calls the run-time files that are copied into it.
 STANDALONE = "tdsl_runtime"
 # Modules of the run time that emitted code does not import.
-TOOLS = ("aot.py", "registers.py", "verify.py", "counting")
+TOOLS = ("aot.py", "registers.py", "verify.py", "export.py", "counting")
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,14 @@ def emit(unit: Unit, options: Options) -> dict[str, str]:
 def _scripts(unit: Unit, name: str, options: Options) -> dict[str, str]:
     run = unit.runs[name]
     data = emit_data(run.spec.data, unit.program.consts, root=options.root, allow_outside=options.allow_outside)
+    evaluation = unit.evaluations.get(name)
+    predict = emit_predict(unit, run, evaluation)
     return {
         "data.py": data,
         "train.py": emit_train(unit, run),
         "checkpoint.py": emit_checkpoint(unit, run),
-        "evaluate.py": emit_evaluate(unit, run, unit.evaluations.get(name)),
+        "evaluate.py": emit_evaluate(unit, run, evaluation),
+        **({"predict.py": predict} if predict is not None else {}),
     }
 
 

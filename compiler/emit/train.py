@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
+from tdsl.compiler.emit.data import loading_setting
 from tdsl.compiler.emit.evaluate import metric_texts, parts_text
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.emit.render import import_from, layout, plain, render
@@ -28,8 +29,6 @@ SUPPORTED = frozenset({
 IDLE: Mapping[str, tuple[Constant, ...]] = {
     "activation_checkpointing": ((),),
 }
-# Sections' settings that are refused where they are true.
-IDLE_LOGGING = ("tensorboard", "csv")
 # Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
 # Those of the run time, which take a step in one launch on a GPU; others are PyTorch's.
@@ -242,9 +241,10 @@ def _settings(run: RunIR) -> dict[str, str]:
     found |= {f"checkpoint.{name}": checkpoint[name] for name in ("every", "keep", "resume")}
     found["checkpoint.resume"] = checkpoint["resume"] or "none"
     found["validate.every"] = spec.sections["validate"]["every"]
-    found["logging.every"] = spec.sections["logging"]["every"]
+    found |= {f"logging.{name}": value for name, value in spec.sections["logging"].items()}
     if "early_stopping" in spec.sections:
         found |= {f"early_stopping.{name}": spec.sections["early_stopping"][name] for name in ("patience", "min_delta")}
+    found |= {f"data.{name}": loading_setting(spec.data, name) for name in ("workers", "prefetch")}
     return {name: literal(value) for name, value in found.items()}
 
 
@@ -375,10 +375,6 @@ def _bad_settings(spec: TrainSpec) -> Iterator[Diagnostic]:
             where = value.span if isinstance(value, Call) else spec.span.word(name)
             help = f"training runs in one process: remove `{name}`"
             yield Diagnostic("E331", f"`{name} = {_shown(value)}` can't be trained", where, help=help)
-    for name in IDLE_LOGGING:
-        if spec.sections["logging"].get(name):
-            help = "remove it: every logged step is a line of `log.jsonl`"
-            yield Diagnostic("E331", f"`{name}` of `logging` can't be written", spec.span.word(name), help=help)
 
 
 def _shown(value: Constant) -> str:

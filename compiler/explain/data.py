@@ -13,7 +13,7 @@ from tdsl.dsl.render import to_json as diagnostics_to_json
 
 def to_json(found: Explanation, diagnostics: Sequence[Diagnostic]) -> str:
     """All that the text shows: bytes and FLOPs as plain numbers, sizes as they are told; and the program's warnings."""
-    step = {**asdict(found.cost * found.passes), "kept": found.cost.kept}
+    step = {**asdict(found.cost * found.passes), "kept": found.cost.kept, "copies": found.cost.copies}
     return json.dumps(
         {
             "file": found.file,

@@ -40,6 +40,7 @@ def library_use(node: Node, measure: Measure, needed: Collection[Value]) -> Use:
         flops=flops,
         flops_backward=flops if node.op.product is None else _product_backward(node, flops, needed),
         kept=more + copies,
+        copies=copies,
     )
     return Use(cost, tuple(keeps))
 

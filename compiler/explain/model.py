@@ -13,6 +13,7 @@ from tdsl.dsl.diagnostics import Span
 class Cost:
     """Bytes moved forward and backward, those saved against each operation alone, FLOPs, bytes kept for the backward.
 
+    Of what is kept, `copies` are those of parameters in a lower precision, which stay from step to step.
     Each tensor that a kernel or a call reads or writes counts once, whatever its caches make of it.
     """
 
@@ -22,6 +23,7 @@ class Cost:
     flops: int = 0
     flops_backward: int = 0
     kept: int = 0
+    copies: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from tdsl.runtime import sources, splits
 from tdsl.runtime.loader import Batches, Split
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parent / ".."
 SPLITS = ("train", "val", "test")
 
 
-def fields(table: sources.Table) -> dict[str, Tensor]:
+def fields(table: sources.Table) -> dict[str, sources.Values]:
     """The fields of every row of a table.
 
     pixels: float[64]
@@ -52,9 +51,14 @@ def batches(
     device: torch.device | str = "cpu",
     rank: int = 0,
     ranks: int = 1,
+    workers: int = 0,
+    prefetch: int = 2,
     root: Path = ROOT,
 ) -> Batches:
-    """Batches of a split, of `batch_size` rows over all ranks; what is random in them is drawn from `seed`."""
+    """Batches of a split, of `batch_size` rows over all ranks; what is random in them is drawn from `seed`.
+
+    `workers` processes read each `prefetch` batches ahead.
+    """
     return Batches(
         load(root)[split],
         batch_size,
@@ -63,4 +67,6 @@ def batches(
         device=device,
         rank=rank,
         ranks=ranks,
+        workers=workers,
+        prefetch=prefetch,
     )

@@ -37,6 +37,10 @@ SETTINGS = {
     "checkpoint.resume": "auto",
     "validate.every": None,
     "logging.every": 10,
+    "logging.tensorboard": False,
+    "logging.csv": False,
+    "data.workers": 0,
+    "data.prefetch": 2,
 }
 
 
@@ -68,8 +72,9 @@ def train(job: run.Job) -> None:
     settings, device = job.settings, job.device
     run.set_up(seed=settings["seed"], tf32=settings["tf32"], deterministic=settings["deterministic"])
 
-    batches = data.batches("train", settings["batch_size"], seed=settings["seed"], device=device)
-    held_out = data.batches("val", settings["batch_size"], device=device)
+    loading = {"device": device, **settings.under("data")}
+    batches = data.batches("train", settings["batch_size"], seed=settings["seed"], **loading)
+    held_out = data.batches("val", settings["batch_size"], **loading)
     length = run.Length.of(settings, epoch=len(batches))
 
     model = Words(vocab=8192).to(device)
@@ -81,7 +86,7 @@ def train(job: run.Job) -> None:
     log = state.start()
 
     run.train_mode(model)
-    with bar(length.steps, state.step) as progress:
+    with bar(state) as progress:
         for batch in run.stream(batches, state.step, 0 if state.ended else length.steps):
             # Weighted by what counts in them, the parts add up to the whole batch's gradient.
             for part, share in shares(batch, settings["accumulate"], counted):
@@ -102,9 +107,9 @@ def train(job: run.Job) -> None:
                     results = state.results(validate(model, held_out, settings["seed"]))
                     run.train_mode(model)
                     line |= results
-                    progress.tell(state.step, results)
+                    progress.tell(results)
                 log.write(line)
-                progress.show(line["loss"])
+                progress.show(line)
             schedule.step(state.step)
 
             ends = state.ended or job.stopping

@@ -1,0 +1,75 @@
+"""Values brought to the type that a field declares, and checked one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# The language's names of the types that a field may have.
+DTYPES = {
+    torch.float32: "float",
+    torch.float64: "f64",
+    torch.float16: "f16",
+    torch.bfloat16: "bf16",
+    torch.int64: "int",
+    torch.int32: "i32",
+    torch.int16: "i16",
+    torch.int8: "i8",
+    torch.uint8: "u8",
+    torch.bool: "bool",
+}
+# The label that PyTorch's losses leave out (`ignore_index`).
+IGNORED = -100
+# Makes the error of a row (from 0, of the values at hand) from a message and a cure.
+Complain = Callable[[int, str, str], Exception]
+
+
+def converted(
+    value: Tensor, dtype: torch.dtype, shape: tuple[int, ...], classes: int | None, complain: Complain
+) -> Tensor:
+    """`value` [rows, *shape] as `dtype`.
+
+    Raises what `complain` makes for values that `dtype` can't hold (NaN, a fraction in an integer, a number out of
+    range) and, with `classes`, for labels outside of 0 to `classes` - 1, except for -100, which losses ignore.
+    """
+
+    def check(wrong: Tensor, what: str, help: str) -> None:
+        if wrong.any():
+            row = int(torch.nonzero(wrong)[0, 0])
+            shown = value[row][wrong[row]].flatten()[0].item()
+            raise complain(row, f"{shown!r} {what}" if shown == shown else what, help)
+
+    if value.dtype.is_floating_point:
+        check(torch.isnan(value), "is NaN or missing", "remove the row, or fill in a value")
+    found = value.to(dtype)
+    if found.dtype != value.dtype:
+        lost, what, help = _lost(value, found)
+        check(lost, f"{what} {type_name(dtype, shape)}", help)
+    if classes is not None:
+        wrong = ((found < 0) & (found != IGNORED)) | (found >= classes)
+        check(wrong, f"is not one of the classes 0 to {classes - 1}", "correct the label")
+    return found
+
+
+def type_name(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
+    """The language's name of a type: `float[3, 32, 32]`."""
+    return f"{DTYPES.get(dtype, dtype)}[{', '.join(map(str, shape))}]"
+
+
+def _lost(value: Tensor, converted: Tensor) -> tuple[Tensor, str, str]:
+    """Where the conversion lost the value, what happened to it, and a cure."""
+    if converted.dtype.is_floating_point:
+        lost = torch.isfinite(value) & ~torch.isfinite(converted)
+        return lost, "is too large for", "scale the column, or declare a wider type"
+    if converted.dtype == torch.bool:
+        return (value != 0) & (value != 1), "is neither 0 nor 1, as needed for", "compare: `column(...) > 0`"
+    fraction = value != value.round() if value.dtype.is_floating_point else torch.zeros_like(value, dtype=torch.bool)
+    if (fraction & torch.isfinite(value)).any():
+        return fraction & torch.isfinite(value), "has a fraction, and the type is", "round it, or declare a float type"
+    info = torch.iinfo(converted.dtype)
+    wide = value.double() if value.dtype.is_floating_point else value.long()
+    # 2**63 - 1 has no float64: compared as floats, its neighbour 2**63 would pass.
+    above = wide >= 2.0 ** (info.bits - (info.min < 0)) if wide.is_floating_point() else wide > info.max
+    return (wide < info.min) | above, "is out of the range of", "declare a wider type"

@@ -1,0 +1,127 @@
+"""Processes that read batches ahead, and that end with the process that waits for them."""
+
+from __future__ import annotations
+
+import atexit
+import re
+import signal
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tdsl.runtime.data_error import DataError
+from tdsl.runtime.reader import Failed, Key, Reader, Rows, same
+
+# What PyTorch says of a worker that is gone.
+LOST = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([\w ]+)|exited)"
+
+
+class Workers:
+    """`count` processes, each `prefetch` batches ahead; `pin` has what they read in memory that GPUs copy from.
+
+    They begin with the first batch, and stay until the object is gone.
+    """
+
+    def __init__(self, reader: Reader, count: int, prefetch: int, *, pin: bool) -> None:
+        self.reader = reader
+        self.options: dict[str, Any] = {"num_workers": count, "prefetch_factor": prefetch, "pin_memory": pin}
+        self.keys: Iterator[Key] = iter(())
+        self.sent: deque[int] = deque()
+        self.busy = False
+        self.loader: Any = None
+        self.iterator: Any = None
+
+    def _begun(self) -> Any:
+        """PyTorch's loader, once it is there."""
+        if self.loader is None:
+            # A generator of its own, or its seeds would be drawn from the global stream.
+            self.loader = DataLoader(
+                Rows(self.reader),  # type: ignore[arg-type]
+                batch_size=None,
+                sampler=_Sampler(weakref.proxy(self)),
+                persistent_workers=True,
+                collate_fn=same,
+                worker_init_fn=_begin,
+                generator=torch.Generator(),
+                **self.options,
+            )
+            atexit.register(_close, weakref.ref(self))
+        return self.loader
+
+    def read(self, keys: Iterator[Key]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """For each key the rows of the whole batch, and the fields of this rank's. Raises what a worker met with."""
+        self.busy, self.keys, self.sent = True, keys, deque()
+        try:
+            self.iterator = iter(self._begun())
+            for found in self.iterator:
+                if isinstance(found, Failed):
+                    raise found.error
+                yield self.sent.popleft(), found
+        except Exception:
+            # Now, as the traceback keeps this frame: processes are not to wait until that is collected.
+            self.close()
+            raise
+        finally:
+            self.busy = False
+
+    def close(self) -> None:
+        """End the processes, and wait until they have."""
+        iterator, self.iterator = self.iterator, None
+        if iterator is None:
+            return
+        self.loader = None
+        iterator._shutdown_workers()
+        for worker in iterator._workers:
+            if worker.is_alive():
+                worker.kill()
+            worker.join()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Sampler:
+    """The keys of whatever is read just now, each noted as it is sent."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+
+    def __iter__(self) -> Iterator[Key]:
+        for key in self.workers.keys:
+            self.workers.sent.append(len(key.rows))
+            yield key
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Within, a worker that is gone is a `DataError`. PyTorch tells of it wherever the process is just then."""
+    try:
+        yield
+    except RuntimeError as error:
+        found = re.search(LOST, str(error))
+        if found is None:
+            raise
+        how = f"was killed by a signal ({found[2]})" if found[2] else "is gone"
+        help = (
+            "the system kills processes when memory or /dev/shm runs out: take fewer `workers`, or a lower `prefetch`"
+        )
+        raise DataError(f"{how}: it was reading batches", file=f"worker process {found[1]}", help=help) from None
+
+
+def _begin(number: int) -> None:
+    """Signals are for the process that waits: it ends its workers, and they end when it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _close(workers: weakref.ref[Workers]) -> None:
+    """At the end of the process, before `multiprocessing` would end them by the signal that they ignore."""
+    found = workers()
+    if found is not None:
+        found.close()

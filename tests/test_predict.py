@@ -1,0 +1,332 @@
+"""`tdsl predict`: results of new rows, in every format and of every source, and what is told of rows that do not fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+import torch
+from pyarrow import parquet
+from torch import Tensor
+
+from tdsl.runtime import prediction, prediction_files
+from tdsl.runtime.settings import UsageError
+from tests.helpers import python, tdsl
+from tests.running import importable
+
+PROGRAM = """module MLP(hidden: int = 16) {
+    up   = Linear(8, hidden)
+    down = Linear(hidden, 3)
+    forward(x: float[B, 8]) -> float[B, 3] { return down(dropout(gelu(up(x)), 0.5)) }
+}
+
+data Points {
+    source = csv("points.csv")
+    split  = random(train=0.8, test=0.2)
+    field x: float[8]   = columns("p*") / 16
+    field label: int[]  = column("label")
+    field weight: float[] = column("weight")
+}
+
+train points {
+    model = MLP()
+    data  = Points
+    loss(batch) { return cross_entropy(model(batch.x), batch.label) + 0 * batch.weight.mean() }
+    optimizer  = AdamW(lr=1e-3)
+    steps      = 4
+    batch_size = 16
+}
+
+evaluate points {
+    predict(batch) {
+        scores = softmax(model(batch.x), dim=-1)
+        label = scores.argmax(-1)
+        return label, scores, label > 0
+    }
+}
+"""
+ROWS = 41
+NAMES = [f"p{i}" for i in range(8)]
+
+
+def points(rows: int = ROWS, seed: int = 0) -> npt.NDArray[np.float64]:
+    return np.random.default_rng(seed).integers(0, 17, (rows, 8)).astype(np.float64)
+
+
+def write_csv(path: Path, values: npt.NDArray[np.float64], labels: bool = False) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(NAMES + ["label", "weight"] * labels)
+        writer.writerows([*row, *([i % 3, 1.0] if labels else [])] for i, row in enumerate(values))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a program, and its run of a few steps."""
+    folder = tmp_path_factory.mktemp("predict")
+    (folder / "points.model").write_text(PROGRAM)
+    write_csv(folder / "points.csv", points(60, seed=1), labels=True)
+    ran = tdsl("train", "points.model", "--device", "cpu", cwd=folder)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    ran = tdsl("predict", "points.model", "--input", "points.csv", "--output", "first.csv", cwd=folder)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return folder
+
+
+def predicted(trained: Path, *options: str | Path, status: int = 0) -> str:
+    """What the emitted script says, run where the program lies."""
+    ran = python(trained / "runs/points/emitted/predict.py", "--device", "cpu", *options, cwd=trained)
+    assert ran.returncode == status, ran.stdout + ran.stderr
+    return ran.stdout if status == 0 else ran.stderr
+
+
+def expected(trained: Path, values: npt.NDArray[np.float64]) -> Tensor:
+    """The probabilities, by PyTorch from the checkpoint's weights alone."""
+    from safetensors.torch import load_file
+
+    weights = load_file(trained / "runs/points/checkpoints/step-4/model.safetensors")
+    h = torch.nn.functional.linear(
+        torch.tensor(values, dtype=torch.float32) / 16, weights["up.weight"], weights["up.bias"]
+    )
+    scores = torch.nn.functional.linear(torch.nn.functional.gelu(h), weights["down.weight"], weights["down.bias"])
+    return scores.softmax(-1)
+
+
+def columns(path: Path) -> tuple[list[int], Tensor, Tensor, list[bool]]:
+    """The rows' numbers, `label`, `scores` and the last result, of a file of any format."""
+    if path.suffix == ".npz":
+        with np.load(path) as found:
+            label, scores, row = (found[name] for name in ("label", "scores", "row"))
+            return row.tolist(), torch.tensor(label), torch.tensor(scores), found["prediction"].tolist()
+    rows: list[dict[str, Any]]
+    if path.suffix == ".csv":
+        with path.open() as file:
+            rows = [
+                {
+                    "row": int(row["row"]),
+                    "label": int(row["label"]),
+                    "scores": [float(row[f"scores.{i}"]) for i in range(3)],
+                    "prediction": row["prediction"] == "True",
+                }
+                for row in csv.DictReader(file)
+            ]
+    elif path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    else:
+        rows = parquet.read_table(path).to_pylist()
+    assert list(rows[0]) == ["row", "label", "scores", "prediction"]
+    found = [[row[name] for row in rows] for name in rows[0]]
+    return found[0], torch.tensor(found[1]), torch.tensor(found[2], dtype=torch.float32), found[3]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "npz"])
+def test_every_row_once_in_order(ending: str, trained: Path, tmp_path: Path) -> None:
+    """41 rows in batches of 16, from a file without the labels: the numbers of PyTorch, to the last digit written."""
+    values = points()
+    write_csv(tmp_path / "new.csv", values)
+    out = tmp_path / f"out.{ending}"
+    told = predicted(trained, "--input", tmp_path / "new.csv", "--output", out)
+    assert told.startswith(f"predictions: {ROWS} rows of step 4 in ")
+    rows, label, scores, last = columns(out)
+    assert rows == list(range(1, ROWS + 1))
+    torch.testing.assert_close(scores, expected(trained, values), rtol=1e-5, atol=1e-6)
+    assert torch.equal(label, scores.argmax(-1))
+    assert last == (label > 0).tolist()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_files_of_other_kinds_and_sources_as_programs_write_them(trained: Path, tmp_path: Path) -> None:
+    values = points()
+    parquet.write_table(pa.table(dict(zip(NAMES, values.T, strict=True))), tmp_path / "new.parquet")
+    np.savez(tmp_path / "new.npz", **dict(zip(NAMES, values.T, strict=True)))
+    for i, part in enumerate(np.split(values, [20])):
+        write_csv(tmp_path / f"part{i}.csv", part)
+    write_csv(tmp_path / "new.data", values)
+    told = []
+    for given in ("new.parquet", "new.npz", "part*.csv", "new.data"):
+        predicted(trained, "--input", tmp_path / given, "--output", tmp_path / "a.npz")
+        told.append(columns(tmp_path / "a.npz"))
+    predicted(trained, "--input", f'parquet("{tmp_path}/new.parquet")', "--output", tmp_path / "a.npz")
+    told.append(columns(tmp_path / "a.npz"))
+    for rows, _, scores, _ in told:
+        assert rows == list(range(1, ROWS + 1))
+        assert torch.equal(scores, told[0][2])
+
+
+def test_the_command_compiles_first(trained: Path) -> None:
+    rows, _, scores, _ = columns(trained / "first.csv")
+    assert len(rows) == 60
+    torch.testing.assert_close(scores, expected(trained, points(60, seed=1)), rtol=1e-5, atol=1e-6)
+
+
+def test_neither_the_training_data_nor_the_package_is_needed(trained: Path, tmp_path: Path) -> None:
+    ran = tdsl("compile", "points.model", "-o", tmp_path / "alone", "--standalone", cwd=trained)
+    assert ran.returncode == 0, ran.stderr
+    write_csv(tmp_path / "new.csv", points())
+    step = shutil.copytree(trained / "runs/points/checkpoints/step-4", tmp_path / "step-4")
+    refuse = "import sys; sys.modules['tdsl'] = None; sys.path.insert(0, 'alone'); sys.argv[0] = 'alone/predict.py'; "
+    run = "import runpy; runpy.run_path('alone/predict.py', run_name='__main__')"
+    options = ["--checkpoint", step, "--input", "new.csv", "--output", "out.npz", "--device", "cpu"]
+    ran = python("-c", refuse + run, *options, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    torch.testing.assert_close(columns(tmp_path / "out.npz")[2], expected(trained, points()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("p0,p1\n1,2\n", "new.csv, `x`: has rows of shape [2], and is declared as float[8]"),
+        ("a,b\n1,2\n", "new.csv: has no column that matches `p*`"),
+        (",".join(NAMES) + "\n1,2,3,4,5,6,7,8\n1,2,3,oak,5,6,7,8\n", 'new.csv, row 2, `p3`: "oak" is not a number'),
+        (",".join(NAMES) + "\n1,2,3,4,5,6,7,8\n1,2,3,,5,6,7,8\n", "new.csv, row 2, `x`: is NaN or missing"),
+        ("", "new.csv: is empty"),
+    ],
+)
+def test_rows_that_do_not_fit_are_told(content: str, told: str, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text(content)
+    out = tmp_path / "out.csv"
+    error = predicted(trained, "--input", tmp_path / "new.csv", "--output", out, status=1)
+    assert "Traceback" not in error
+    assert told in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        (["--input", "points.csv", "--output", "a.txt"], 2, "`a.txt` names no format"),
+        (["--input", "points.csv", "--output", "nowhere/a.csv"], 1, "No such file"),
+        (["--input", "none.csv", "--output", "a.csv"], 1, "none.csv: no such file"),
+        (["--input", 'cvs("points.csv")', "--output", "a.csv"], 2, "there is no source `cvs`"),
+        (["--input", 'csv("points.csv", comma=1)', "--output", "a.csv"], 2, "`csv`: "),
+        (["--input", "csv(points)", "--output", "a.csv"], 2, "is no source"),
+        (["--input", "points.csv", "--output", "a.csv", "--checkpoint", "step-9"], 1, "is no checkpoint"),
+        (["--input", "points.csv", "--output", "a.csv", "--device", "abacus"], 2, "abacus"),
+    ],
+)
+def test_wrong_options_are_told(options: list[str], status: int, told: str, trained: Path) -> None:
+    error = predicted(trained, *options, status=status)
+    assert told in error
+    assert "Traceback" not in error
+
+
+def test_a_run_that_predicts_nothing(trained: Path, tmp_path: Path) -> None:
+    (trained / "silent.model").write_text(PROGRAM[: PROGRAM.index("evaluate")])
+    ran = tdsl("predict", "silent.model", "--input", "points.csv", "--output", "a.csv", cwd=trained)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("tdsl: `points` does not say what to predict")
+    out = tmp_path / "project"
+    assert tdsl("compile", "silent.model", "-o", out, cwd=trained).returncode == 0
+    assert not (out / "predict.py").exists()
+
+
+def test_a_result_for_the_whole_batch_is_refused(trained: Path) -> None:
+    (trained / "mean.model").write_text(PROGRAM.replace("return label, scores, label > 0", "return scores.mean(0)"))
+    ran = tdsl("check", "mean.model", "--format", "json", cwd=trained)
+    (found,) = [each for each in json.loads(ran.stdout) if each["severity"] == "error"]
+    assert (found["code"], found["line"]) == ("E335", PROGRAM[: PROGRAM.index("predict(")].count("\n") + 1)
+
+
+IMAGES = """module Net() {
+    head = Linear(16, 2)
+    forward(x: float[B, 1, 4, 4]) -> float[B, 2] { return head(x.flatten(1)) }
+}
+data Images {
+    source = npz("images.npz")
+    split  = sequential(train=0.5, test=0.5)
+    field image: float[1, 4, 4] = column("image")
+    field label: int[]          = column("label")
+    transform image       = [Normalize(mean=[2.0], std=[4.0])]
+    transform train image = [RandomCrop(4, padding=2)]
+}
+train net {
+    model = Net()
+    data  = Images
+    loss(batch) { return cross_entropy(model(batch.image), batch.label) }
+    optimizer = SGD(lr=0.1)
+    steps = 1
+}
+evaluate net {
+    predict(batch) { return batch.image.mean(dim=(1, 2, 3)) + 0 * model(batch.image)[:, 0] }
+}
+"""
+
+
+def test_transforms_are_those_of_the_evaluation(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).normal(size=(6, 1, 4, 4)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", image=images, label=np.arange(6) % 2)
+    np.savez(tmp_path / "new.npz", image=images)
+    (tmp_path / "net.model").write_text(IMAGES)
+    assert tdsl("train", "net.model", "--device", "cpu", cwd=tmp_path).returncode == 0
+    ran = tdsl("predict", "net.model", "--input", "new.npz", "--output", "out.npz", "--device", "cpu", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["prediction"], (images.mean((1, 2, 3)) - 2) / 4, rtol=1e-5, atol=1e-6)
+
+
+NUMBERS = {
+    "f": torch.tensor([[0.1, float("nan")], [float("inf"), -3.0]]),
+    "h": torch.tensor([0.1, 2.0], dtype=torch.bfloat16),
+    "i": torch.tensor([[[1], [2]], [[3], [2**62 + 1]]]),
+}
+
+
+def test_numbers_are_written_as_they_are(tmp_path: Path) -> None:
+    for ending in prediction_files.WRITERS:
+        assert prediction_files.write(tmp_path / f"a{ending}", [NUMBERS, NUMBERS]) == 4
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert lines[:3] == ["row,f.0,f.1,h,i.0,i.1", "1,0.1,nan,0.100097656,1,2", f"2,inf,-3.0,2.0,3,{2**62 + 1}"]
+    first = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
+    assert first == {"row": 1, "f": [0.1, None], "h": 0.100097656, "i": [[1], [2]]}
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert table["i"].to_pylist()[1] == [[3], [2**62 + 1]]
+    assert str(table.schema.field("f").type) == "fixed_size_list<element: float>[2]"
+    with np.load(tmp_path / "a.npz") as found:
+        assert torch.equal(torch.tensor(found["i"][2:]), NUMBERS["i"])
+        assert found["row"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+
+    def batches() -> Any:
+        yield NUMBERS
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        prediction_files.write(path, batches())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+    assert path.read_text() == "old"
+
+
+def test_tokens_are_read_with_the_programs_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.bin").write_bytes(bytes(range(50)))
+    table = prediction.read("a.bin", "tokens", {"window": 8, "dtype": "u8"})
+    assert table.field("x", table.column("tokens"), torch.int64, (8,)).take(torch.tensor([1])).tolist() == [
+        list(range(8, 16))
+    ]
+    with pytest.raises(UsageError, match="there is no source"):
+        prediction.read('resolve("a.csv")', "csv", {})
+
+
+def test_a_text_would_number_its_characters_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("0123456789" * 5)
+    with pytest.raises(UsageError, match="by itself, not as in training"):
+        prediction.read("a.txt", "text", {"window": 8})
+
+
+def test_the_emitted_script_can_be_imported(trained: Path) -> None:
+    with importable(trained / "runs/points/emitted"):
+        import predict  # type: ignore[import-not-found]
+
+        assert predict.BATCH_SIZE == 16
