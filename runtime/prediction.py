@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tdsl.runtime import checkpoint, prediction_files, sources
 from tdsl.runtime.checkpoint import Checkpoint
+from tdsl.runtime.columns import Values
 from tdsl.runtime.evaluation import status_of
 from tdsl.runtime.loader import Batch, Batches, Split
 from tdsl.runtime.run import choose_device
@@ -26,10 +27,10 @@ from tdsl.runtime.settings import WORDS, UsageError
 from tdsl.runtime.table import DataError, Table
 from tdsl.runtime.transforms import Transform
 
-# The source that reads a file of this ending. Text needs the vocabulary of the program's: only that reads it.
+# The source that reads a file of this ending, where the program's own does not number tokens.
 KINDS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".npz": "npz", ".npy": "npy",
          ".safetensors": "safetensors"}  # fmt: skip
-# What reads new rows. A text is not among them: its characters would be numbered by itself, not as in training.
+# What reads new rows. A text is not among them: its tokens would not be numbered as in training.
 READERS = (
     "csv", "huggingface", "idx", "image_folder", "jsonl", "npy", "npz", "parquet", "python", "safetensors", "tokens",
     "torchvision",
@@ -57,7 +58,7 @@ class Job:
 
     def batches(
         self,
-        fields: Callable[[Table], Mapping[str, Tensor]],
+        fields: Callable[[Table], Mapping[str, Values]],
         batch_size: int,
         transforms: Mapping[str, Sequence[Transform]] | None = None,
     ) -> Iterator[Batch]:
@@ -146,7 +147,7 @@ def _placed(text: str) -> tuple[Path, str]:
 def _called(kind: str, args: Sequence[Any], named: Mapping[str, Any], base: Path = HERE) -> Table:
     if kind == "text":
         help = 'write the numbers of its tokens into a file, and give `tokens("new.bin", window=...)`'
-        raise UsageError("a new text would number its characters by itself, not as in training", help)
+        raise UsageError("new text would not be numbered as in training: no checkpoint has the vocabulary", help)
     if kind not in READERS:
         raise UsageError(f"there is no source `{kind}`", f"the sources are {', '.join(READERS)}")
     reader = getattr(sources, kind)

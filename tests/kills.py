@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 
 from tdsl.runtime import checkpoint
@@ -92,7 +93,9 @@ def main() -> int:
     parser.add_argument("-n", "--jobs", type=int, default=2)
     options = parser.parse_args()
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+    # Not threads: whichever of them starts a process takes the status of another's that has ended.
+    pool = ProcessPoolExecutor(options.jobs, get_context("spawn"))
+    with tempfile.TemporaryDirectory() as folder, pool:
         whole = Whole.made(Path(folder))
         shares = [len(range(job, options.times, options.jobs)) for job in range(options.jobs)]
         jobs = [pool.submit(killed, whole, share, options.seed * 1000 + i) for i, share in enumerate(shares) if share]

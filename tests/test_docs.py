@@ -25,7 +25,8 @@ COURSE = ROOT / "examples" / "course"
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "editors").glob("*/*.md"), *COURSE.rglob("*.md")]
 )
-EXAMPLES = sorted((ROOT / "examples").rglob("*.model"))
+# Runs leave the program that made them.
+EXAMPLES = sorted(p for p in (ROOT / "examples").rglob("*.model") if "runs" not in p.parts)
 PROGRAMS = [each for page in snippets.pages() for each in snippets.snippets(page)]
 RIGHT = [each for each in PROGRAMS if not each.code.startswith("E")]
 

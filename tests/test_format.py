@@ -18,7 +18,7 @@ from tests.helpers import ROOT, SHARED, tdsl
 
 GOLDEN = Path(__file__).parent / "golden" / "format"
 CONFORMANCE = sorted((SHARED / "conformance").glob("*.model"))
-LAID_OUT = [*sorted((ROOT / "examples").rglob("*.model")), *CONFORMANCE]
+LAID_OUT = [*sorted(p for p in (ROOT / "examples").rglob("*.model") if "runs" not in p.parts), *CONFORMANCE]
 PROGRAMS = [*LAID_OUT, *sorted((ROOT / "tests" / "golden").glob("*.model")), *sorted(GOLDEN.glob("*.model"))]
 VARIANTS = 18
 COMMENTS = ("# why", "#why", "# " + "long " * 30, "#", "#! as it is", "#\ttab", '# it\'s "quoted" { ( [')

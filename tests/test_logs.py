@@ -17,7 +17,7 @@ from tdsl.runtime import logs
 from tdsl.runtime.logs import Log
 from tdsl.runtime.settings import UsageError
 from tests.helpers import built
-from tests.test_resume import EXAMPLES, PROGRAM, STEPS, Run, finish, logged
+from tests.training_runs import EXAMPLES, PROGRAM, STEPS, Run, finish, logged
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -321,7 +321,7 @@ def test_tokens_are_read_with_the_programs_options(tmp_path: Path, monkeypatch: 
 def test_a_text_would_number_its_characters_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.txt").write_text("0123456789" * 5)
-    with pytest.raises(UsageError, match="by itself, not as in training"):
+    with pytest.raises(UsageError, match="not be numbered as in training"):
         prediction.read("a.txt", "text", {"window": 8})
 
 
