@@ -38,8 +38,9 @@ SCRIPTS = frozenset(
      "checkpoint", "checkpoint_tool", "compare", "counted", "data", "device", "distributed", "ends", "evaluate",
      "expected", "fields", "fold", "found", "grad_norm", "groups", "held_out", "improved", "job", "length", "line",
      "loading", "log", "loss", "main", "make_metrics", "mean", "meter", "metrics", "models", "name", "optim",
-     "optimizer", "out", "part", "plateau", "predict", "predict_rows", "predicted", "progress", "replace", "results",
-     "run", "schedule", "seed", "settings", "sharding", "share", "shared", "shares", "sources", "stage", "state",
+     "optimizer", "out", "part", "plateau", "predict", "predict_rows", "predicted", "progress", "replace", "report",
+     "results", "run", "schedule", "seed", "settings", "sharding", "share", "shared", "shares", "sources", "stage",
+     "state",
      "streams", "sys", "tracked", "train", "validate", "validates", "value", "which"]
 )  # fmt: skip
 

@@ -203,7 +203,7 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     others += [f"from torch.optim.lr_scheduler import {schedulers}"] if schedulers else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
     own += [import_from("model", _classes(run))]
-    modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "run": True}
+    modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "report": True, "run": True}
     modules |= {name: mentions(body, name) for name in ("nn_functions", "random", "tracking")}
     modules |= {"streams": text.validates, "distributed": text.distributed and not text.sharded}
     modules |= {"sharding": text.sharded}
