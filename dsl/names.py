@@ -34,7 +34,8 @@ BUILTINS = frozenset(
 # What the emitted scripts bind beside the modules and models of the program (a test compares them with the scripts).
 SCRIPTS = frozenset(
     [*SCHEDULERS, "BATCH_SIZE", "Batch", "Batches", "Best", "EarlyStopping", "FOLDED", "Meter", "OUT", "Path", "ROOT",
-     "Results", "SETTINGS", "SPLITS", "Schedule", "Split", "TRANSFORMS", "Training", "bar", "batch", "batches",
+     "Results", "SETTINGS", "SPLITS", "Schedule", "Split", "TRANSFORMS", "Training", "activations", "bar", "batch",
+     "batches",
      "checkpoint", "checkpoint_tool", "compare", "counted", "data", "device", "evaluate", "expected", "fields", "fold",
      "found", "grad_norm", "groups", "held_out", "improved", "job", "length", "line", "loading", "log", "loss",
      "main", "make_metrics", "mean", "meter", "metrics", "models", "name", "optim", "optimizer", "out", "part",

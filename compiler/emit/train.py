@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
+from tdsl.compiler import recomputation
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
 from tdsl.compiler.emit.data import loading_setting
 from tdsl.compiler.emit.evaluate import metric_texts
@@ -23,11 +24,10 @@ from tdsl.dsl.signatures import METRIC_KEYS, OPTIMIZERS, Required
 # The settings of a run that training heeds; `unsupported` refuses values of others, and some values of these.
 SUPPORTED = frozenset({
     "epochs", "steps", "batch_size", "accumulate", "precision", "tf32", "clip_grad_norm", "ema", "seed",
-    "deterministic", "freeze", "init_from",
+    "deterministic", "freeze", "init_from", "activation_checkpointing",
 })  # fmt: skip
 # The values that ask for nothing of settings that are refused otherwise.
 IDLE: Mapping[str, tuple[Constant, ...]] = {
-    "activation_checkpointing": ((),),
     "distributed": (None,),
 }
 # Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
@@ -68,6 +68,7 @@ class TrainText:
     validates: bool
     init_from: str
     freeze: tuple[str, ...]
+    recomputes: tuple[str, ...]
     groups: str
     optimizer: str
     schedule: str
@@ -168,6 +169,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         validates="val" in splits_of(spec.data),
         init_from=literal(init_from) if init_from is not None else "",
         freeze=tuple(map(literal, freeze)) if isinstance(freeze, tuple) else (),
+        recomputes=tuple(map(literal, recomputation.patterns_of(run))),
         groups=_groups(spec),
         optimizer=_optimizer(spec.optimizer),
         schedule=_schedule(spec.schedulers),
@@ -195,7 +197,7 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     own += [import_from("model", _classes(run))]
     modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "run": True}
     modules |= {name: mentions(body, name) for name in ("nn_functions", "random", "tracking")}
-    modules |= {"streams": text.validates}
+    modules |= {"streams": text.validates, "activations": text.recomputes}
     own += [f"from tdsl.runtime import {', '.join(sorted(name for name, used in modules.items() if used))}"]
     own += [f"from tdsl.runtime.loader import Batch{', Batches' if text.validates else ''}"]
     own += [f"from tdsl.runtime.progress import {'Meter, ' if text.validates else ''}bar"]
@@ -348,7 +350,7 @@ def _early_stopping(spec: TrainSpec) -> str:
 def unsupported(unit: Unit, run: RunIR) -> list[Diagnostic]:
     """What a run asks for and training does not have, each with its place and the way out."""
     found = [diagnostic for look in _CHECKS for diagnostic in look(run.spec)]
-    return [*found, *_bad_accumulation(run), *_bad_optimizer(unit, run)]
+    return [*found, *_bad_accumulation(run), *_bad_optimizer(unit, run), *recomputation.unmatched(unit, run)]
 
 
 def _bad_settings(spec: TrainSpec) -> Iterator[Diagnostic]:
