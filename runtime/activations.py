@@ -52,7 +52,7 @@ def _outermost(module: nn.Module, lead: str, patterns: tuple[str, ...]) -> Itera
 
 
 def _forward(module: nn.Module, *args: Any, **options: Any) -> Any:
-    """The `forward` of a module, which keeps its inputs alone. It is bound, so that copies of the module have their own."""
+    """The `forward` of a module, which keeps its inputs alone. Bound to it, so that copies of it have their own."""
     forward = MethodType(type(module).forward, module)
     if not is_grad_enabled():
         return forward(*args, **options)
