@@ -143,6 +143,14 @@ def unreached(unit: Unit, run: RunIR) -> Iterator[tuple[str, ast.Member | ast.Pa
                 yield f"{lead}{path}", found
 
 
+def may_idle(unit: Unit, run: RunIR) -> bool:
+    """Whether there may be parameters that no gradient of the loss reaches: what Python makes can't be seen."""
+    made = unit.within(*run.models.values())
+    classes = {each.class_name for each in made if isinstance(each, ModuleMember)}
+    foreign = any(isinstance(each.source, ast.ExternModule) and each.class_name in classes for each in unit.modules)
+    return foreign or next(unreached(unit, run), None) is not None
+
+
 def _has(reached: set[str], path: str) -> bool:
     return path in reached or any("*" in each and fnmatchcase(path, each) for each in reached)
 

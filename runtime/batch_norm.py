@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tdsl.runtime import launch
 from tdsl.runtime.launch import Tile
+from tdsl.runtime.synchronised import SyncBatchNorm
 
 # Programs that sum over a batch: enough for any GPU of today, and a constant, so that sums come out the same on each.
 MOST_PROGRAMS = 1024
@@ -139,7 +140,7 @@ def takes(norm: nn.Module | Call, x: Tensor, *others: Tensor) -> bool:
     """
     if isinstance(norm, Folded):
         return x.numel() > 0 and not torch.is_grad_enabled() and launch.use_kernels(x, *others)
-    if not isinstance(norm, (_BatchNorm, Call)) or isinstance(norm, nn.SyncBatchNorm):
+    if not isinstance(norm, (_BatchNorm, Call)) or isinstance(norm, (nn.SyncBatchNorm, SyncBatchNorm)):
         return False
     if isinstance(norm, _BatchNorm) and (x.shape[1] != norm.num_features or _is_changed(norm)):
         return False

@@ -3,7 +3,7 @@
     model.safetensors      parameters and buffers; `NAME.safetensors` of each further model of the run
     ema.safetensors        the averaged model, where the run keeps one
     optimizer.safetensors  optimizer state, `PARAMETER.exp_avg` and so on
-    random.safetensors     the states of the random streams
+    random.safetensors     the states of the random streams of each process, `RANK.torch` and so on
     state.json             all that is no tensor: step, schedule, best value, settings, optimizer groups
     program.model          the text that made the model
     manifest.json          the SHA-256 of each of the above
@@ -31,7 +31,7 @@ from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_fol
 from tdsl.runtime.run import Failure
 
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"step-(\d+)")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +14,14 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from tdsl.runtime import checkpoint, prediction_files, report
+from tdsl.runtime import checkpoint, prediction_files, ranks, report
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.metrics import MetricError
 from tdsl.runtime.results import Results
-from tdsl.runtime.run import Failure, choose_device
+from tdsl.runtime.run import KNOWN, check_processes, choose_device, reported
 from tdsl.runtime.settings import UsageError
-from tdsl.runtime.table import DataError
 from tdsl.runtime.workers import watched
 
 
@@ -51,15 +48,24 @@ class Job:
             model.to(self.device).eval()
             self.parameters[name] = sum(p.numel() for p in model.parameters())
 
+    @property
+    def part(self) -> ranks.Part:
+        """Which rows of each batch are this process's, for `data.batches`."""
+        return ranks.part()
+
     def progress(self, batches: Batches) -> Iterator[Batch]:
         """The batches, with a bar in a terminal."""
-        console = Console(stderr=True)
+        console = Console(stderr=True, quiet=ranks.rank() != 0)
         yield from track(
             batches, f"{self.name}, {self.split}", len(batches), console=console, disable=not console.is_terminal
         )
 
     def report(self, results: Results) -> None:
         """Prints the results, and writes `metrics.json` and `report.html` into the run's folder."""
+        results.gather()
+        ranks.first(lambda: self._report(results))
+
+    def _report(self, results: Results) -> None:
         found = {"run": self.name, "split": self.split} | results.summary()
         found["checkpoint"] = {
             "path": _relative(self.checkpoint.path, self.out),
@@ -74,7 +80,12 @@ class Job:
         print(f"report: {self.out.resolve() / 'report.html'}")
 
     def write_predictions(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
-        """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the file that was asked for."""
+        """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the file that was asked for.
+
+        Of several processes one writes.
+        """
+        if ranks.rank():
+            return
         assert self.predictions is not None
         prediction_files.write(self.predictions, batches)
         print(f"predictions: {self.predictions}")
@@ -95,42 +106,35 @@ def main(
     splits: Sequence[str],
     seed: int = 0,
     predicts: bool = False,
+    distributed: bool = False,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run an evaluation script; the exit status: 0, 1 where the evaluation failed, 2 where the options are wrong.
 
     `out` is the run's folder unless `--out` names another, `splits` those that the data have, `seed` that of what is
-    random in the model, `predicts` whether there is a `predict` to write predictions with.
+    random in the model, `predicts` whether there is a `predict` to write predictions with, `distributed` whether
+    `torchrun` may start it in several processes.
     """
 
     def start() -> None:
+        check_processes(name, distributed)
         torch.manual_seed(seed)
         with watched():
-            evaluate(_job(name, _parser(name, out, split, predicts).parse_args(argv), splits))
+            job = _job(name, _parser(name, out, split, predicts).parse_args(argv), splits)
+            with ranks.group(job.device):
+                evaluate(job)
 
     return status_of(name, "evaluate", start)
 
 
 def status_of(name: str, verb: str, action: Callable[[], None]) -> int:
     """The exit status of a script that does this: what went wrong is told, and what to `verb` otherwise."""
-    try:
+
+    def start() -> int:
         action()
-    except UsageError as error:
-        return _told(error, 2)
-    except (Failure, DataError, MetricError) as error:
-        return _told(error, 1)
-    except torch.OutOfMemoryError as error:
-        return _told(Failure(str(error).split(". ")[0], f"{verb} on another device with `--device`"), 1)
-    except OSError as error:
-        return _told(Failure(f"{error.filename or name}: {error.strerror or error}"), 1)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    return 0
+        return 0
 
-
-def _told(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return status
+    return reported(name, start, memory=f"{verb} on another device with `--device`", known=(*KNOWN, MetricError))
 
 
 def _parser(name: str, out: Path, split: str, predicts: bool) -> argparse.ArgumentParser:

@@ -59,6 +59,19 @@ class Log:
         os.fsync(self.file.fileno())
 
 
+class Silent(Log):
+    """The log of a process that writes none."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, values: Line) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a log; one that a crash cut short is left out."""
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():

@@ -11,6 +11,7 @@ Names, arguments, defaults and values are torchmetrics'. Three things are settle
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -18,10 +19,14 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics.text import Perplexity as _Perplexity
 
+from tdsl.runtime import ranks
+
 Task = Literal["binary", "multiclass"]
 # Of one metric: a number, or one for each class.
 Value: TypeAlias = "float | list[float]"
 
+# Left to itself, torchmetrics waits for the other processes in each `compute`; `gather` does that once.
+ALONE: Mapping[str, Any] = {"sync_on_compute": False}
 # Log-odds beyond this are as good as certain; finite, as infinity has no rank.
 CERTAIN = 1e9
 
@@ -68,7 +73,7 @@ class Metric:
         # Targets are checked here, with messages that say what to do.
         given: dict[str, Any] = {"task": self.task, "validate_args": False} if self.task else {}
         given |= {"num_classes": self.classes} if self.task == "multiclass" else {}
-        found: torchmetrics.Metric = make(**given, **self.args)
+        found: torchmetrics.Metric = make(**given, **ALONE, **self.args)
         return found
 
     @property
@@ -144,10 +149,26 @@ class Metric:
             raise MetricError(f"{self.title} can't be computed: {error}") from None
         return found.cpu().tolist()
 
+    def gather(self) -> None:
+        """Takes in the batches of all ranks."""
+        if ranks.count() == 1:
+            return
+        device = self.metric.device
+        own = {name: _to(value, torch.device("cpu")) for name, value in self.metric.metric_state.items()}
+        found = ranks.gathered((own, self.counts))
+        self.reset()
+        for state, counts in found:
+            self.metric.merge_state({name: _to(value, device) for name, value in state.items()})
+            self.counts += counts
+
     def reset(self) -> None:
         """Forgets all batches."""
         self.metric.reset()
         self.counts.zero_()
+
+
+def _to(state: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    return [each.to(device) for each in state] if isinstance(state, list) else state.to(device)
 
 
 def log_odds(logits: Tensor) -> Tensor:
@@ -321,7 +342,7 @@ class Perplexity(Metric):
     higher_is_better = False
 
     def _make(self) -> torchmetrics.Metric:
-        return _Perplexity(**self.args)
+        return _Perplexity(**ALONE, **self.args)
 
     def _prepare(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         scores, labels = super()._prepare(prediction, target)

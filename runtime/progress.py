@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from tdsl.runtime import logs
+from tdsl.runtime import logs, ranks
 from tdsl.runtime.readable import clock, number, size
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class Meter:
         self.start = time.perf_counter()
 
     def add(self, values: Mapping[str, Tensor], rows: float) -> None:
-        """Add the means over `rows` rows."""
+        """Add the means over `rows` rows; of none there is no mean."""
+        if not rows:
+            return
         for name, value in values.items():
             term = value.detach().to(torch.float64) * rows
             before = self.sums.get(name)
@@ -57,12 +59,22 @@ class Meter:
         self.seen += rows
 
     def means(self) -> dict[str, float]:
-        """The mean of each scalar since the last reset."""
-        return {name: value.item() / self.rows for name, value in self.sums.items()}
+        """The mean of each scalar since the last reset, over the rows of all ranks."""
+        found = Meter.joined(ranks.gathered(self.state_dict()))
+        return {name: value / found["rows"] for name, value in found["sums"].items()}
 
     def rows_per_second(self) -> float:
-        """The speed since the last reset, or since the process has started."""
-        return round(self.seen / max(time.perf_counter() - self.start, 1e-9), 1)
+        """The speed of all ranks since the last reset, or since the process has started."""
+        return round(ranks.total([self.seen])[0] / max(time.perf_counter() - self.start, 1e-9), 1)
+
+    @staticmethod
+    def joined(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The state of one meter that was given what several were."""
+        sums: dict[str, float] = {}
+        for state in states:
+            for name, value in state["sums"].items():
+                sums[name] = sums[name] + value if name in sums else value
+        return {"rows": sum(state["rows"] for state in states), "sums": sums}
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "sums": {name: value.item() for name, value in self.sums.items()}}
@@ -277,7 +289,8 @@ def memory(device: torch.device) -> float:
 @contextmanager
 def bar(state: Training) -> Iterator[View]:
     """A view of a run while it is trained."""
-    view = View(state, Console(stderr=True))
+    # Of several processes one is seen.
+    view = View(state, Console(stderr=True, quiet=ranks.rank() > 0, force_terminal=False if ranks.rank() else None))
     if not view.shown:
         yield view
         return

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from tdsl.runtime import ranks
 from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metric, Value
 
 # Resampling is done with at most so many scores, where it takes about a second.
@@ -30,14 +32,14 @@ class Results:
 
     def __init__(self, metrics: Sequence[Metric] = ()) -> None:
         self.metrics = dict(zip(_keys(metrics), metrics, strict=True))
-        self.rows = 0
+        self.rows = 0.0
         self._compared = 0
         self._sums: dict[str, Tensor] = {}
         # What is resampled; None where it is too much.
         self._kept: list[tuple[Tensor, Tensor]] | None = []
 
-    def add_loss(self, loss: Tensor, tracked: Mapping[str, Tensor] | None = None, *, rows: int) -> None:
-        """Takes the mean loss of a batch of `rows` rows, and its tracked scalars."""
+    def add_loss(self, loss: Tensor, tracked: Mapping[str, Tensor] | None = None, *, rows: float) -> None:
+        """Takes the mean loss of `rows` rows, or of a part that counts as so many, and its tracked scalars."""
         self.rows += rows
         for name, value in {"loss": loss, **(tracked or {})}.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach().double() * rows
@@ -49,8 +51,22 @@ class Results:
         self._compared += len(target)
         if self._kept is not None:
             self._kept.append((prediction.detach().cpu(), target.detach().cpu()))
-            if sum(scores.numel() for scores, _ in self._kept) > MOST_RESAMPLED:
-                self._kept = None
+            self._kept = _few(self._kept)
+
+    def gather(self) -> None:
+        """Takes in what other ranks took of the same batches, so that each row counts once."""
+        if ranks.count() == 1:
+            return
+        for metric in self.metrics.values():
+            metric.gather()
+        sums = {name: float(total) for name, total in self._sums.items()}
+        found = ranks.gathered((self.rows, self._compared, sums, self._kept))
+        self.rows, self._compared = sum(rows for rows, *_ in found), sum(compared for _, compared, *_ in found)
+        self._sums = {}
+        for _, _, sums, _ in found:
+            for name, total in sums.items():
+                self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64)) + total
+        self._kept = _in_order([kept for *_, kept in found])
 
     def scalars(self) -> dict[str, Value]:
         """The loss, what is tracked and the metrics that are numbers, by the names they are logged under."""
@@ -70,7 +86,7 @@ class Results:
         counts = self._counts()
         found: dict[str, Any] = _plain(
             {
-                "rows": self.rows or self._compared,
+                "rows": round(self.rows) or self._compared,
                 "loss": scalars.get("loss"),
                 "tracked": {name: scalars[name] for name in self._sums if name != "loss"},
                 "metrics": {key: scalars[key] for key in self.metrics if key in scalars},
@@ -129,6 +145,18 @@ class Results:
             return False
         sums = scores.sum(first.class_dim) if first.task == "multiclass" else torch.ones(())
         return bool(((sums - 1).abs() < 1e-3).all())
+
+
+def _few(kept: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]] | None:
+    return kept if sum(scores.numel() for scores, _ in kept) <= MOST_RESAMPLED else None
+
+
+def _in_order(kept: Sequence[list[tuple[Tensor, Tensor]] | None]) -> list[tuple[Tensor, Tensor]] | None:
+    """Batches of several ranks in the order of their rows: the parts of the first batch, then of the next."""
+    known = [each for each in kept if each is not None]
+    if len(known) < len(kept):
+        return None
+    return _few([part for batch in zip_longest(*known) for part in batch if part is not None])
 
 
 def _keys(metrics: Sequence[Metric]) -> list[str]:

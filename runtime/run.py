@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tdsl.runtime import logs, streams
+from tdsl.runtime import logs, ranks, streams
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
@@ -49,9 +49,16 @@ class Job:
     signal: int | None = field(default=None, init=False)
 
     @property
+    def part(self) -> ranks.Part:
+        """Which rows of each batch are this process's, for `data.batches`."""
+        return ranks.part()
+
+    @property
     def stopping(self) -> bool:
-        """Whether SIGTERM or SIGINT came: the loop then ends after its step, with a checkpoint."""
-        return self.signal is not None
+        """Whether SIGTERM or SIGINT came, to any rank: the loop then ends after its step, with a checkpoint."""
+        found = ranks.most(self.signal or 0)
+        self.signal = found or self.signal
+        return found > 0
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """The handler of signals; a second SIGINT ends the process at once."""
@@ -129,32 +136,63 @@ def main(
     *,
     out: Path,
     program: Path,
+    distributed: bool = False,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run a training script; the exit status: 0, 1 where the run failed, 2 where the options are wrong.
 
     `out` is the run's folder unless `--out` names another, `program` the text that the script was made
-    from. A run that a signal ended returns 128 plus its number, as a shell would have it.
+    from, `distributed` whether `torchrun` may start it in several processes. A run that a signal ended returns 128 plus
+    its number, as a shell would have it.
+    """
+
+    def start() -> int:
+        check_processes(name, distributed)
+        job = _job(name, settings, out, program, argv)
+        with ranks.group(job.device), _signals(job), watched():
+            train(job)
+        return 0 if job.signal is None else 128 + job.signal
+
+    return reported(name, start, memory="make `batch_size` smaller, or `accumulate` larger")
+
+
+def check_processes(name: str, distributed: bool) -> None:
+    """Raise `UsageError` where `torchrun` has started several processes of what is done by one."""
+    if ranks.started() > 1 and not distributed:
+        help = f"start it by itself, or write `distributed = ddp()` in `train {name}`"
+        raise UsageError(f"`{name}` runs in one process, and was started in {ranks.started()}", help)
+
+
+# Errors that say what is wrong, and how to mend it.
+KNOWN = (Failure, DataError)
+
+
+def reported(name: str, start: Callable[[], int], *, memory: str, known: tuple[type[Exception], ...] = KNOWN) -> int:
+    """What `start` returns; where it fails in a way that a user can mend, that is told, and the status returned.
+
+    `memory` is the way out where the GPU's memory does not suffice, `known` are the errors that tell all of it.
     """
     try:
-        job = _job(name, settings, out, program, argv)
-        with _signals(job), watched():
-            train(job)
+        return start()
     except UsageError as error:
         return _report(error, 2)
-    except (Failure, DataError) as error:
+    except known as error:
         return _report(error, 1)
     except torch.OutOfMemoryError as error:
-        return _report(Failure(str(error).split(". ")[0], "make `batch_size` smaller, or `accumulate` larger"), 1)
+        return _report(Failure(str(error).split(". ")[0], memory), 1)
     except OSError as error:
         return _report(Failure(f"{error.filename or name}: {error.strerror or error}"), 1)
+    except RuntimeError as error:
+        if not ranks.lost(error):
+            raise
+        return 1 if ranks.failed() else _report(Failure("another process of the run is gone"), 1)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    return 0 if job.signal is None else 128 + job.signal
 
 
 def _report(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    if ranks.once(str(error)):
+        print(f"error: {error}", file=sys.stderr)
     return status
 
 
@@ -184,15 +222,22 @@ def _job(name: str, settings: Mapping[str, Any], out: Path, program: Path, argv:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises `UsageError` for a device that is not there."""
+    """`auto` is the GPU where there is one, of several processes each its own.
+
+    Raises `UsageError` for a device that is not there.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and ranks.started() > 1:
+        name = f"cuda:{ranks.local()}"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"there is no device `{name}`", "cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"`{name}` is not supported", "cpu, cuda or cuda:N")
+    if device.type == "cuda" and ranks.started() > 1 and device.index != ranks.local():
+        raise UsageError(f"{ranks.started()} processes can't share the device `{name}`", "--device cuda: one for each")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"there is no device `{name}`: PyTorch finds {torch.cuda.device_count()} GPUs", "--device cpu")
     return device

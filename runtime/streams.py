@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +12,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tdsl.runtime import ranks
+
 
 def seed_all(seed: int) -> None:
     """Seed every stream."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def depart(rank: int) -> None:
+    """Let the streams of rank 0 be as they are, and those of other ranks be others."""
+    if rank:
+        seed_all(mixed(torch.initial_seed(), rank))
+
+
+def mixed(*key: int) -> int:
+    """A seed of its own for each key, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "little")
+
+
+def _devices() -> list[int]:
+    """The GPUs whose streams are kept: of a process among others its own alone."""
+    if not torch.cuda.is_available():
+        return []
+    return list(range(torch.cuda.device_count())) if ranks.count() == 1 else [torch.cuda.current_device()]
 
 
 def capture() -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -28,8 +49,7 @@ def capture() -> tuple[dict[str, Tensor], dict[str, Any]]:
         "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
-        tensors |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    tensors |= {f"cuda.{i}": torch.cuda.get_rng_state(device) for i, device in enumerate(_devices())}
     python = {"version": version, "gauss": python_gauss}
     return tensors, {"python": python, "numpy": {"position": position, "has_gauss": has_gauss, "gauss": gauss}}
 
@@ -41,9 +61,9 @@ def restore(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     keys = tensors["numpy"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
     torch.set_rng_state(tensors["torch"])
-    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+    for i, device in enumerate(_devices()):
         if f"cuda.{i}" in tensors:
-            torch.cuda.set_rng_state(tensors[f"cuda.{i}"], i)
+            torch.cuda.set_rng_state(tensors[f"cuda.{i}"], device)
 
 
 @contextmanager

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,41 +15,47 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from tdsl.runtime import checkpoint, streams
+from tdsl.runtime import checkpoint, ranks, streams
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
 from tdsl.runtime.loader import Batch
-from tdsl.runtime.logs import Log
+from tdsl.runtime.logs import Log, Silent
 from tdsl.runtime.progress import Meter
 from tdsl.runtime.run import Failure, Job, check_finite
 from tdsl.runtime.schedule import Schedule
 
+# What counts in a batch: what the loss is a mean over, a number for each mean.
+Counted = Callable[[Batch], Tensor | tuple[Tensor, ...]]
+
 
 def shares(
-    batch: Batch, parts: int, counted: Callable[[Batch], Tensor | tuple[Tensor, ...]], *, rows: bool = False
+    batch: Batch, parts: int, counted: Counted | None = None, *, rows: bool = False
 ) -> Iterator[tuple[Batch, float]]:
-    """The parts of a batch, each with its share of what counts; those without any are left out.
+    """The parts of a batch, each with its share of what counts in all ranks' rows; those without any are left out.
 
-    Raises `Failure` where the loss is a sum of means over different counts, with `rows` one over rows among them, and a
-    part's shares of these differ: no weight of the part is then right for all.
+    Without `counted` rows count. Raises `Failure` where the loss is a sum of means over different counts, with `rows`
+    one over rows among them, and a part's shares of these differ: no weight of the part is then right for all.
     """
     pieces = batch.chunk(parts)
-    if len(pieces) == 1:
+    if len(pieces) == 1 and ranks.count() == 1:
         yield batch, 1.0
         return
-    whole = _counts(batch, counted, rows)
+    own = _counts(batch, counted, rows)
+    whole = [float(batch.total)] if counted is None else ranks.total(own)
     for part in pieces:
         found = [a / b if b else math.nan for a, b in zip(_counts(part, counted, rows), whole, strict=True)]
-        if any(not math.isclose(found[0], each, rel_tol=1e-6) for each in found):
+        if not math.isnan(found[0]) and any(not math.isclose(found[0], each, rel_tol=1e-6) for each in found):
             raise Failure(
                 "parts of a batch have other shares of its labels than of its rows, and the loss has means over both",
-                help="train with `accumulate = 1`, or give every row as many labels that count",
+                help="train in one process with `accumulate = 1`, or give every row as many labels that count",
             )
         if found[0]:
             yield part, found[0]
 
 
-def _counts(batch: Batch, counted: Callable[[Batch], Tensor | tuple[Tensor, ...]], rows: bool) -> list[float]:
+def _counts(batch: Batch, counted: Counted | None, rows: bool) -> list[float]:
+    if counted is None:
+        return [float(batch.size)]
     found = counted(batch)
     return [each.item() for each in (found if isinstance(found, tuple) else (found,))] + [float(batch.size)] * rows
 
@@ -89,6 +94,24 @@ class EarlyStopping:
         return self.waited >= max(self.patience, 1)
 
 
+@dataclass(frozen=True)
+class Own:
+    """What each rank has of its own: its random streams, and what its meters have added up."""
+
+    streams: Mapping[str, Tensor]
+    random: Mapping[str, Any]
+    logged: Mapping[str, Any]
+    validated: Mapping[str, Any]
+
+    def values(self) -> dict[str, Any]:
+        """All of it that is no tensor."""
+        return {"random": self.random, "logged": self.logged, "validated": self.validated}
+
+
+def _of_rank(rank: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{rank}.")}
+
+
 @dataclass
 class Training:
     """All that changes while a run goes on. `step` counts the optimizer steps that are done."""
@@ -112,21 +135,24 @@ class Training:
 
         Raises `Failure` where that checkpoint is not there, is damaged, or is of a run with other settings.
         """
-        out = self.job.out
-        folder = out / "checkpoints"
-        checkpoint.clean(folder)
-        found = None
-        if self.job.resume == "auto":
-            found = checkpoint.latest_good(folder)
-        elif self.job.resume != "none":
-            found = checkpoint.at(Path(self.job.resume))
+        found = ranks.first(self._found)
         if found is not None:
             self.restore(found)
+        ranks.first(self._clear)
+        asked = {name: bool(self.job.settings.get(f"logging.{name}")) for name in ("csv", "tensorboard")}
+        return Silent() if ranks.rank() else Log(self.job.out, self.step, **asked)
+
+    def _found(self) -> Checkpoint | None:
+        folder = self.job.out / "checkpoints"
+        checkpoint.clean(folder)
+        if self.job.resume == "auto":
+            return checkpoint.latest_good(folder)
+        return None if self.job.resume == "none" else checkpoint.at(Path(self.job.resume))
+
+    def _clear(self) -> None:
         self._set_aside()
         self._prune()  # which a kill may have left undone
-        write_text(out / "program.model", self.job.program)
-        asked = {name: bool(self.job.settings.get(f"logging.{name}")) for name in ("csv", "tensorboard")}
-        return Log(out, self.step, **asked)
+        write_text(self.job.out / "program.model", self.job.program)
 
     def _set_aside(self) -> None:
         """Keep what an earlier run has left of later steps, and its log, in `previous`."""
@@ -165,8 +191,11 @@ class Training:
     def save(self, log: Log) -> Checkpoint:
         """Write a checkpoint of the step. Raises `Failure`, and leaves the others, where a weight is not finite."""
         log.sync()
+        own = ranks.gathered(Own(*streams.capture(), self.logged.state_dict(), self.validated.state_dict()))
+        return ranks.first(lambda: self._write(own))
+
+    def _write(self, own: Sequence[Own]) -> Checkpoint:
         optimizer, rest = checkpoint.flat_optimizer(self.optimizer)
-        drawn, words = streams.capture()
         averaged = {checkpoint.EMA: self.ema.module} if self.ema is not None else {}
         state = {
             "ended": self.ended,
@@ -177,10 +206,9 @@ class Training:
             "averaged": 0 if self.ema is None else int(self.ema.n_averaged),
             "best": {} if self.best is None else vars(self.best),
             "early_stopping": self._patience(),
-            "logged": self.logged.state_dict(),
-            "validated": self.validated.state_dict(),
-            "random": words,
+            "ranks": [each.values() for each in own],
         }
+        drawn = {f"{rank}.{name}": value for rank, each in enumerate(own) for name, value in each.streams.items()}
         folder = self.job.out / "checkpoints"
         written = checkpoint.write(
             folder,
@@ -212,12 +240,21 @@ class Training:
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         self._restore_best(state)
-        self.logged.load_state_dict(state["logged"])
-        self.validated.load_state_dict(state["validated"])
-        streams.restore(found.tensors("random"), state["random"])
+        self._restore_own(found, state["ranks"])
         self.step, self.ended = found.step, state["ended"]
         done = self.ended or self.step >= self.schedule.length.steps
-        print(f"{'the run has ended: ' if done else 'going on from '}{found.path}", file=sys.stderr)
+        ranks.say(f"{'the run has ended: ' if done else 'going on from '}{found.path}")
+
+    def _restore_own(self, found: Checkpoint, own: Sequence[Mapping[str, Any]]) -> None:
+        """What each rank has of its own; of a run of another number of ranks, its sums are rank 0's now."""
+        same, rank = len(own) == ranks.count(), ranks.rank()
+        for meter, name in ((self.logged, "logged"), (self.validated, "validated")):
+            states = [each[name] for each in own]
+            meter.load_state_dict(states[rank] if same else Meter.joined(states if rank == 0 else ()))
+        if same or rank == 0:
+            streams.restore(_of_rank(rank, found.tensors("random")), own[rank]["random"])
+        else:
+            streams.seed_all(streams.mixed(self.job.settings["seed"], rank, found.step))
 
     def _restore_best(self, state: Mapping[str, Any]) -> None:
         if self.best is not None and state["best"].get("monitor") == self.best.monitor:

@@ -25,6 +25,7 @@ from tdsl.compiler.build.unit import (
 from tdsl.compiler.build.values import Batch, ModuleInstance, Observer, Semantic, describe
 from tdsl.compiler.ir import Graph, TensorType, Value
 from tdsl.compiler.ops.infer import knowing
+from tdsl.compiler.reach import may_idle
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Reporter, fail
@@ -48,9 +49,12 @@ def build(program: Program, reporter: Reporter, observe: Observer | None = None)
         if reporter.errors:
             return None
         unit = Unit(program, tuple(builder.classes.order), builder.runs, builder.evaluations)
-        return replace(
-            unit, runs={name: replace(run, accumulation=accumulation(unit, run)) for name, run in unit.runs.items()}
-        )
+        return replace(unit, runs={name: _analysed(unit, run) for name, run in unit.runs.items()})
+
+
+def _analysed(unit: Unit, run: RunIR) -> RunIR:
+    """A run with what is known of its loss: how a batch is divided, and whether all that is trained reaches it."""
+    return replace(run, accumulation=accumulation(unit, run), idle=may_idle(unit, run))
 
 
 class _Builder:

@@ -132,12 +132,16 @@ class Accumulation:
 
 @dataclass(frozen=True)
 class RunIR:
-    """A run: its models by name (`model` first), and the graph of its loss, whose inputs are named `batch.FIELD`."""
+    """A run: its models by name (`model` first), and the graph of its loss, whose inputs are named `batch.FIELD`.
+
+    `idle` tells whether there may be parameters that the loss does not depend on, as far as is known of them.
+    """
 
     spec: TrainSpec
     models: Mapping[str, ModuleMember]
     loss: Graph
     accumulation: Accumulation = Accumulation(False)
+    idle: bool = False
 
 
 @dataclass(frozen=True)

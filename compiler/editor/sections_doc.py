@@ -166,7 +166,7 @@ hf  The tokenizer of a `tokenizer.json`, as the package `tokenizers` of Hugging 
 column  A column of the data, by its name.
 columns  Columns of the data stacked in file order, by their names or a glob.
 EMA  A running mean of the parameters.
-ddp  Every rank has all parameters; gradients are averaged.
+ddp  Every rank has all parameters; gradients are added up.
 fsdp  Parameters, gradients and optimizer state are divided among the ranks.
 range  The integers below n, for a loop or a list of modules.
 training  Whether the module is in training.

@@ -65,6 +65,8 @@ class EvaluateText:
     compare: FunctionText | None
     predict: FunctionText | None
     tracks: bool
+    distributed: bool
+    parts: str
     split: str
     batch_size: int
     seed: int
@@ -95,12 +97,22 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         compare=function_text(evaluation.compare if evaluation else None),
         predict=function_text(evaluation.predict if evaluation else None),
         tracks=run.loss.tracks,
+        distributed=run.spec.settings.get("distributed") is not None,
+        parts=parts_text(run, "shares", "1"),
         split=evaluation.spec.split if evaluation else splits_of(run.spec.data)[-1],
         batch_size=_integer(run.spec.settings["batch_size"]),
         seed=_integer(run.spec.settings["seed"]),
     )
     standard, others, own = _imports(text, run)
     return replace(text, standard=tuple(standard), others=tuple(others), own=tuple(own))
+
+
+def parts_text(run: RunIR, function: str, parts: str) -> str:
+    """The call that divides a batch into parts by what counts in it."""
+    counted, arguments = run.accumulation.counted, ["batch", parts]
+    arguments += ["counted"] if counted is not None else []
+    arguments += ["rows=True"] if counted is not None and run.accumulation.rows else []
+    return f"{function}({', '.join(arguments)})"
 
 
 def _integer(value: object) -> int:
@@ -157,7 +169,9 @@ def _imports(text: EvaluateText, run: RunIR) -> tuple[list[str], list[str], list
     own += ["from tdsl.runtime.evaluation import Job, main"]
     own += ["from tdsl.runtime.folding import fold"] if text.folded else []
     own += ["from tdsl.runtime.loader import Batch"] if functions else []
-    own += ["from tdsl.runtime.results import Results", "from train import loss"]
+    own += ["from tdsl.runtime.results import Results"]
+    own += ["from tdsl.runtime.training import shares"] if text.distributed else []
+    own += [f"from train import {'counted, ' if 'counted' in text.parts and text.distributed else ''}loss"]
     return standard, others, own
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePath
@@ -10,7 +10,7 @@ from pathlib import PurePath
 from tdsl.compiler import recomputation
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
 from tdsl.compiler.emit.data import loading_setting
-from tdsl.compiler.emit.evaluate import metric_texts
+from tdsl.compiler.emit.evaluate import metric_texts, parts_text
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.emit.render import import_from, layout, plain, render
 from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
@@ -21,15 +21,6 @@ from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
 from tdsl.dsl.signatures import METRIC_KEYS, OPTIMIZERS, Required
 
-# The settings of a run that training heeds; `unsupported` refuses values of others, and some values of these.
-SUPPORTED = frozenset({
-    "epochs", "steps", "batch_size", "accumulate", "precision", "tf32", "clip_grad_norm", "ema", "seed",
-    "deterministic", "freeze", "init_from", "activation_checkpointing",
-})  # fmt: skip
-# The values that ask for nothing of settings that are refused otherwise.
-IDLE: Mapping[str, tuple[Constant, ...]] = {
-    "distributed": (None,),
-}
 # Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
 # Those of the run time, which take a step in one launch on a GPU; others are PyTorch's.
@@ -59,6 +50,10 @@ class TrainText:
     tracks: bool
     differentiates: bool
     accumulates: bool
+    distributed: bool
+    shared: str
+    parts: str
+    held_parts: str
     counted: tuple[str, ...]
     counts: int
     counts_rows: bool
@@ -160,6 +155,10 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         tracks=run.loss.tracks,
         differentiates=run.loss.differentiates,
         accumulates=run.accumulation.possible,
+        distributed=spec.settings.get("distributed") is not None,
+        shared=_shared(run),
+        parts=parts_text(run, "shared.parts", 'settings["accumulate"]'),
+        held_parts=parts_text(run, "shares", "1"),
         counted=tuple(block_lines(counted)) if counted is not None else (),
         counts=len(counted.outputs) if counted is not None else 0,
         counts_rows=run.accumulation.rows,
@@ -197,7 +196,7 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     own += [import_from("model", _classes(run))]
     modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "run": True}
     modules |= {name: mentions(body, name) for name in ("nn_functions", "random", "tracking")}
-    modules |= {"streams": text.validates, "activations": text.recomputes}
+    modules |= {"streams": text.validates, "distributed": text.distributed, "activations": text.recomputes}
     own += [f"from tdsl.runtime import {', '.join(sorted(name for name, used in modules.items() if used))}"]
     own += [f"from tdsl.runtime.loader import Batch{', Batches' if text.validates else ''}"]
     own += [f"from tdsl.runtime.progress import {'Meter, ' if text.validates else ''}bar"]
@@ -207,7 +206,7 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
         "Best": text.best or text.early_stopping,
         "EarlyStopping": text.early_stopping,
         "Training": True,
-        "shares": bool(text.counted),
+        "shares": text.validates if text.distributed else bool(text.counted),
     }
     own += [f"from tdsl.runtime.training import {', '.join(name for name in kept if kept[name])}"]
     return ["import math"] * mentions(body, "math") + ["import sys", "from pathlib import Path"], others, own
@@ -306,6 +305,16 @@ def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
     return {key: text.removesuffix(",") for call, text in calls if (key := METRIC_KEYS[call.name]) in wanted and key}
 
 
+def _shared(run: RunIR) -> str:
+    """The statement that shares the work among processes."""
+    strategy = run.spec.settings.get("distributed")
+    if not isinstance(strategy, Call):
+        return ""
+    arguments = ["loss", "models", "batches", 'accumulate=settings["accumulate"]']
+    arguments += ["unused=True"] if run.idle else []
+    return layout(f"shared = distributed.{identifier(strategy.name)}", arguments, "", 4)
+
+
 def _mode(monitor: str, mode: object) -> str:
     if mode in ("min", "max"):
         return str(mode)
@@ -349,24 +358,8 @@ def _early_stopping(spec: TrainSpec) -> str:
 
 def unsupported(unit: Unit, run: RunIR) -> list[Diagnostic]:
     """What a run asks for and training does not have, each with its place and the way out."""
-    found = [diagnostic for look in _CHECKS for diagnostic in look(run.spec)]
-    return [*found, *_bad_accumulation(run), *_bad_optimizer(unit, run), *recomputation.unmatched(unit, run)]
-
-
-def _bad_settings(spec: TrainSpec) -> Iterator[Diagnostic]:
-    for name, idle in IDLE.items():
-        value = spec.settings.get(name)
-        if value not in (*idle, None):
-            where = value.span if isinstance(value, Call) else spec.span.word(name)
-            help = f"training runs in one process: remove `{name}`"
-            yield Diagnostic("E331", f"`{name} = {_shown(value)}` can't be trained", where, help=help)
-
-
-def _shown(value: Constant) -> str:
-    """A value as the language writes it."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(literal, value))}]"
-    return f"{value.name}()" if isinstance(value, Call) else value if isinstance(value, str) else literal(value)
+    found = [*_bad_schedule(run.spec), *_bad_accumulation(run), *_bad_strategy(unit, run)]
+    return [*found, *_bad_optimizer(unit, run), *recomputation.unmatched(unit, run)]
 
 
 def _bad_accumulation(run: RunIR) -> Iterator[Diagnostic]:
@@ -375,6 +368,27 @@ def _bad_accumulation(run: RunIR) -> Iterator[Diagnostic]:
         help = "make the loss a mean of what each row gives by itself, or take `accumulate` out"
         where = run.accumulation.mixed or run.spec.loss.name_span
         yield Diagnostic("E332", message, where, "not known to leave each row by itself", help=help)
+
+
+def _bad_strategy(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
+    """What would mean another thing in another number of processes."""
+    strategy = run.spec.settings.get("distributed")
+    if not isinstance(strategy, Call):
+        return
+    if strategy.name != "ddp":
+        help = "write `ddp()`: every process has all parameters"
+        yield Diagnostic("E331", f"`distributed = {strategy.name}()` can't be trained", strategy.span, help=help)
+    elif not run.accumulation.possible and run.spec.settings.get("accumulate") in (1, None):
+        message = "`distributed` needs a loss that is a mean over rows, so that each process can compute its own"
+        help = "make the loss a mean of what each row gives by itself, or take `distributed` out"
+        where = run.accumulation.mixed or run.spec.loss.name_span
+        yield Diagnostic("E332", message, where, "not known to leave each row by itself", help=help)
+    for module in unit.modules:
+        for node in module.graph.walk():
+            if node.op.name == "batch_norm" and node.span is not None:
+                message = "`batch_norm` takes the statistics of one process's rows"
+                help = "use the layer, `BatchNorm1d` or its like, which takes those of all"
+                yield Diagnostic("E332", message, node.span, help=help)
 
 
 def _bad_optimizer(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
@@ -408,6 +422,3 @@ def _bad_schedule(spec: TrainSpec) -> Iterator[Diagnostic]:
         if each.name == "OneCycleLR" and each.args.get("total_steps") is None:
             help = "give it `total_steps`"
             yield Diagnostic("E333", "this `OneCycleLR` lasts to the end of the run", each.span, help=help)
-
-
-_CHECKS: tuple[Callable[[TrainSpec], Iterator[Diagnostic]], ...] = (_bad_settings, _bad_schedule)

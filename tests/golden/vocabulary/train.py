@@ -112,9 +112,10 @@ def train(job: run.Job) -> None:
                 progress.show(line)
             schedule.step(state.step)
 
-            if state.ended or job.stopping or length.due(state.step, settings["checkpoint.every"]):
+            ends = state.ended or job.stopping
+            if ends or length.due(state.step, settings["checkpoint.every"]):
                 state.save(log)
-            if state.ended or job.stopping:
+            if ends:
                 break
 
 

@@ -1,0 +1,92 @@
+"""Training runs of several processes, started as `torchrun` starts them."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from tdsl.compiler import pipeline
+from tdsl.compiler.emit.project import Options, emit, write
+from tests.helpers import built
+from tests.training_runs import EXAMPLES, FORKS, logged
+
+
+def project_of(text: str, folder: Path, name: str = "digits") -> Path:
+    """The emitted program, in this folder."""
+    write(emit(pipeline.run(built(text, EXAMPLES / "program.model")), Options(name, root=str(EXAMPLES))), folder)
+    return folder
+
+
+def script(path: Path, told: Path, options: Sequence[str], environment: dict[str, str]) -> None:
+    """In a child: run an emitted script as one rank."""
+    with told.open("w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    os.environ |= environment
+    sys.argv = [path.name, *options]
+    sys.path.insert(0, str(path.parent))
+    runpy.run_path(str(path), run_name="__main__")
+
+
+class Ranks:
+    """An emitted script in `count` processes, forked as fresh ones; with `torchrun`'s environment where several."""
+
+    def __init__(self, project: Path, out: Path, *options: str, count: int = 2, name: str = "train.py") -> None:
+        self.out = out
+        out.mkdir(parents=True, exist_ok=True)
+        self.told = [out.with_name(f"{out.name}.{rank}.told") for rank in range(count)]
+        # The store is not rank 0's, and outlives it: `torchrun` has it in a process of its own.
+        self.store: Any = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.store.port)}
+        shared["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        given = ["--out", str(out), "--device", "cpu", *options]
+        self.processes = []
+        for rank, told in enumerate(self.told):
+            told.unlink(missing_ok=True)
+            own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            process = FORKS.Process(target=script, args=(project / name, told, given, own))
+            process.start()
+            self.processes.append(process)
+
+    def wait(self) -> list[int | None]:
+        """The exit statuses."""
+        for process in self.processes:
+            process.join(120)
+        return [process.exitcode for process in self.processes]
+
+    def wait_for(self, step: int) -> None:
+        """Until the log has come to a step, or a process has ended."""
+        while self.alive() and (not logged(self.out) or logged(self.out)[-1]["step"] < step):
+            time.sleep(0.002)
+
+    def alive(self) -> bool:
+        return all(process.is_alive() for process in self.processes)
+
+    def signal(self, number: signal.Signals, *only: int) -> None:
+        """Send a signal to all processes, or to those of some ranks."""
+        for rank, process in enumerate(self.processes):
+            if process.is_alive() and process.pid is not None and (not only or rank in only):
+                os.kill(process.pid, number)
+
+    @property
+    def text(self) -> str:
+        """What all of them said."""
+        return "".join(told.read_text(encoding="utf-8") for told in self.told if told.exists())
+
+
+def finish(project: Path, out: Path, *options: str, count: int = 2, name: str = "train.py") -> str:
+    """Run a script to its end; what was said."""
+    run = Ranks(project, out, *options, count=count, name=name)
+    statuses = run.wait()
+    assert statuses == [0] * count, run.text
+    return run.text
