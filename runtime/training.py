@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from tdsl.runtime import checkpoint, optim, ranks, sharded_checkpoint, shards, streams
+from tdsl.runtime import checkpoint, optim, ranks, record, sharded_checkpoint, shards, streams, timing
 from tdsl.runtime.average import Average
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
@@ -136,6 +137,7 @@ class Training:
     # Since the last line of the log, and since the last validation.
     logged: Meter = field(default_factory=Meter)
     validated: Meter = field(default_factory=Meter)
+    _told: float = field(default_factory=time.perf_counter, init=False)
 
     def start(self) -> Log:
         """Go on from the checkpoint that `--resume` asks for, or start anew; the log, as far as it belongs to the run.
@@ -146,6 +148,7 @@ class Training:
         if found is not None:
             self.restore(found)
         ranks.first(self._clear)
+        ranks.first(lambda: record.begin(self))
         asked = {name: bool(self.job.settings.get(f"logging.{name}")) for name in ("csv", "tensorboard")}
         return Silent() if ranks.rank() else Log(self.job.out, self.step, **asked)
 
@@ -184,19 +187,25 @@ class Training:
         means = self.logged.means()
         check_finite(means["loss"], self.step)
         found = {"step": self.step, "epoch": round(self.step / self.schedule.length.epoch, 4), **means}
-        found |= {"lr": self.schedule.lr, "grad_norm": grad_norm.item()}
+        found |= {**self.schedule.rates, "grad_norm": grad_norm.item()}
         found["rows_per_second"] = self.logged.rows_per_second()
         self.logged.reset()
+        self._told = time.perf_counter()
         return found
 
     def results(self, values: Mapping[str, float]) -> dict[str, float]:
         """What may be monitored: `values` of a validation, and the means of training since the last one."""
+        timing.add("validation", time.perf_counter() - self._told)  # which a line of the log comes before
         means = {f"train/{name}": value for name, value in self.validated.means().items()}
         self.validated.reset()
         return {**means, **values}
 
     def save(self, log: Log) -> Checkpoint:
         """Write a checkpoint of the step. Raises `Failure`, and leaves the others, where a weight is not finite."""
+        with timing.spent("checkpoints"):
+            return self._save(log)
+
+    def _save(self, log: Log) -> Checkpoint:
         log.sync()
         own = ranks.gathered(Own(*streams.capture(), self.logged.state_dict(), self.validated.state_dict()))
         if not shards.any_divided(self.models.values()):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
+from tdsl.compiler import recomputation
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
 from tdsl.compiler.emit.blocks import blocks
 from tdsl.compiler.emit.data import loading_setting
@@ -21,15 +22,6 @@ from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
 from tdsl.dsl.signatures import METRIC_KEYS, OPTIMIZERS, Required
 
-# The settings of a run that training heeds; `unsupported` refuses values of others, and some values of these.
-SUPPORTED = frozenset({
-    "epochs", "steps", "batch_size", "accumulate", "precision", "tf32", "clip_grad_norm", "ema", "seed",
-    "deterministic", "freeze", "init_from", "distributed",
-})  # fmt: skip
-# The values that ask for nothing of settings that are refused otherwise.
-IDLE: Mapping[str, tuple[Constant, ...]] = {
-    "activation_checkpointing": ((),),
-}
 # Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
 # Those of the run time, which take a step in one launch on a GPU; others are PyTorch's.
@@ -73,6 +65,7 @@ class TrainText:
     validates: bool
     init_from: str
     freeze: tuple[str, ...]
+    recomputes: tuple[str, ...]
     groups: str
     optimizer: str
     schedule: str
@@ -178,6 +171,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         validates="val" in splits_of(spec.data),
         init_from=literal(init_from) if init_from is not None else "",
         freeze=tuple(map(literal, freeze)) if isinstance(freeze, tuple) else (),
+        recomputes=tuple(map(literal, recomputation.patterns_of(run))),
         groups=_groups(spec),
         optimizer=_optimizer(spec.optimizer),
         schedule=_schedule(spec.schedulers),
@@ -203,10 +197,10 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     others += [f"from torch.optim.lr_scheduler import {schedulers}"] if schedulers else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
     own += [import_from("model", _classes(run))]
-    modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "run": True}
+    modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "report": True, "run": True}
     modules |= {name: mentions(body, name) for name in ("nn_functions", "random", "tracking")}
     modules |= {"streams": text.validates, "distributed": text.distributed and not text.sharded}
-    modules |= {"sharding": text.sharded}
+    modules |= {"sharding": text.sharded, "activations": text.recomputes}
     own += [f"from tdsl.runtime import {', '.join(sorted(name for name, used in modules.items() if used))}"]
     own += [f"from tdsl.runtime.loader import Batch{', Batches' if text.validates else ''}"]
     own += [f"from tdsl.runtime.progress import {'Meter, ' if text.validates else ''}bar"]
@@ -378,24 +372,8 @@ def _early_stopping(spec: TrainSpec) -> str:
 
 def unsupported(unit: Unit, run: RunIR) -> list[Diagnostic]:
     """What a run asks for and training does not have, each with its place and the way out."""
-    found = [diagnostic for look in _CHECKS for diagnostic in look(run.spec)]
-    return [*found, *_bad_accumulation(run), *_bad_strategy(unit, run), *_bad_optimizer(unit, run)]
-
-
-def _bad_settings(spec: TrainSpec) -> Iterator[Diagnostic]:
-    for name, idle in IDLE.items():
-        value = spec.settings.get(name)
-        if value not in (*idle, None):
-            where = value.span if isinstance(value, Call) else spec.span.word(name)
-            help = f"training runs in one process: remove `{name}`"
-            yield Diagnostic("E331", f"`{name} = {_shown(value)}` can't be trained", where, help=help)
-
-
-def _shown(value: Constant) -> str:
-    """A value as the language writes it."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(literal, value))}]"
-    return f"{value.name}()" if isinstance(value, Call) else value if isinstance(value, str) else literal(value)
+    found = [*_bad_schedule(run.spec), *_bad_accumulation(run), *_bad_strategy(unit, run)]
+    return [*found, *_bad_optimizer(unit, run), *recomputation.unmatched(unit, run)]
 
 
 def _bad_accumulation(run: RunIR) -> Iterator[Diagnostic]:
@@ -471,6 +449,3 @@ def _bad_schedule(spec: TrainSpec) -> Iterator[Diagnostic]:
         if each.name == "OneCycleLR" and each.args.get("total_steps") is None:
             help = "give it `total_steps`"
             yield Diagnostic("E333", "this `OneCycleLR` lasts to the end of the run", each.span, help=help)
-
-
-_CHECKS: tuple[Callable[[TrainSpec], Iterator[Diagnostic]], ...] = (_bad_settings, _bad_schedule)
