@@ -51,7 +51,7 @@ def write(
         sums, starts = zip(*found, strict=True)
 
         def end() -> None:
-            (aside / shards.SHARDS).write_text(json.dumps(shards.index(list(starts)), indent=1), encoding="utf-8")
+            (aside / shards.SHARDS).write_text(json.dumps(shards.index(list(starts)), sort_keys=True), encoding="utf-8")
             describe(aside, step, state, program)
             own = {name: sha256(aside / name) for name in (shards.SHARDS, STATE, PROGRAM)}
             enlist(aside, {name: digest for each in (*sums, own) for name, digest in each.items()})
