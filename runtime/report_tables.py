@@ -188,14 +188,14 @@ def parameter_totals(parameters: Sequence[Mapping[str, Any]]) -> str:
 # The run ------------------------------------------------------------------------------------------------------------
 
 
-def settings(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def settings(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Each setting with its value, and what the program says where the run was started with another."""
     changed = record.get("changed") or {}
-    return [
-        {"name": name, "value": setting(value), "before": setting(changed[name]) if name in changed else None}
-        for name, value in (record.get("settings") or {}).items()
-        if value is not None or name in changed
-    ]
+    kinds = {"optimizer": record.get("optimizer"), "scheduler": " then ".join(record.get("schedule") or ())}
+    for name, value in {**kinds, **(record.get("settings") or {})}.items():
+        if (value is not None and value != "") or name in changed:
+            before = setting(changed[name]) if name in changed else None
+            yield {"name": name, "value": setting(value), "before": before}
 
 
 def setting(value: Any) -> str:
