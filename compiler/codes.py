@@ -113,5 +113,9 @@ _LINTS = (
          "use a norm that does not depend on the batch, or allow it",
          "Batch norm takes the statistics of each part, so the gradient is not quite that of the whole batch. Into an "
          "`extern module` the compiler does not see."),
+    Code("W208", "a sum that goes into a pipe", forward("return x + x |> relu"), "put parentheses around what is meant",
+         "`|>` binds less than any operator: all that stands before it goes into it. A product is read so anyway; a "
+         "sum or a choice before a pipe may be meant to be added to what the pipe gives, as in a residual connection.",
+         (forward("return x if dim > 4 else 2 * x |> relu"),)),
 )  # fmt: skip
 CODES = {each.code: each for each in (*_TYPES, *_LINTS)}

@@ -185,6 +185,7 @@ class Kernel:
     `forward` makes the outputs' canonical values from the inputs', then those of `saved` that are no outputs: one
     number a row each, kept for the backward. `backward` makes the gradients from the inputs that it reads, `saved` and
     `grads`, the gradients of the outputs.
+    `zeros` are the inputs that reach an output through steps alone, as `floor`: their gradient is zero, and exists.
     `draws` is how many random streams it uses, `gradient_of` what of the forward a value of the backward is the
     gradient of.
     """
@@ -200,6 +201,7 @@ class Kernel:
     grads: tuple[Port, ...] = ()
     backward: Graph | None = None
     gradients: tuple[Gradient, ...] = ()
+    zeros: tuple[Port, ...] = ()
     gradient_of: Mapping[Value, Value] = field(default_factory=dict)
 
     @property

@@ -41,6 +41,7 @@ WANTS = {
     "binary_cross_entropy": ("sigmoid", UNBOUNDED | {"log_softmax", "tanh"}, "binary_cross_entropy_with_logits"),
     "nll_loss": ("log_softmax", UNBOUNDED | {"softmax", "sigmoid", "tanh"}, "cross_entropy"),
 }
+PRODUCTS = ("*", "/", "//", "%", "@", "**")
 LARGEST_PROBED = 2 << 20  # bytes of a file whose labels are read for a warning's sake
 
 
@@ -287,7 +288,52 @@ def _made(module: ModuleIR) -> list[str]:
     return found
 
 
-RULES = (probabilities, scores, labels, untrained, unused, batch_of_one, in_parts)
+# Pipes ---------------------------------------------------------------------------------------------------------------
+
+
+def sums_into_pipes(unit: Unit) -> Iterator[Diagnostic]:
+    """`x + x |> f`: the whole sum goes into the pipe. Products are read so anyway, and no number goes into a pipe."""
+    seen: set[ast.Pipe] = set()
+    for body in _bodies(unit.program):
+        for node in walk(body):
+            if not isinstance(node, ast.Pipe) or node in seen:
+                continue
+            first = node
+            while isinstance(first.value, ast.Pipe) and not _in_parentheses(first):
+                first = first.value
+                seen.add(first)
+            if not _in_parentheses(first) and (last := _last_operand(first.value)) is not None:
+                yield _sum_into_pipe(node.span, first, last)
+
+
+def _in_parentheses(pipe: ast.Pipe) -> bool:
+    return pipe.span.start < pipe.value.span.start
+
+
+def _last_operand(value: ast.Expr) -> ast.Expr | None:
+    """What a reader may take for all that goes into the pipe: the last operand of a sum, or of what binds less."""
+    if isinstance(value, ast.Conditional):
+        last = value.otherwise
+    elif isinstance(value, ast.Binary) and value.op not in PRODUCTS:
+        last = value.right
+    else:
+        return None
+    return None if isinstance(last, ast.Literal) else _last_operand(last) or last
+
+
+def _sum_into_pipe(whole: Span, first: ast.Pipe, last: ast.Expr) -> Diagnostic:
+    value, stages = first.value.span, whole.text[first.value.span.end - whole.start :]
+    help = "put parentheses around what goes into the pipe"
+    if "\n" not in whole.text and last.span.end == value.end:
+        head = whole.text[: last.span.start - whole.start]
+        one, other = f"({value.text}){stages}", f"{head}({last.span.text}{stages})"
+        help = f"write `{one}` if that is meant, `{other}` if only `{last.span.text}` goes into the pipe"
+    what = "sum" if isinstance(first.value, ast.Binary) and first.value.op in "+-" else "expression"
+    message = f"the whole {what} goes into the pipe: `|>` binds less than any operator"
+    return Diagnostic("W208", message, whole, help=help)
+
+
+RULES = (probabilities, scores, labels, untrained, unused, batch_of_one, in_parts, sums_into_pipes)
 
 # Permission ----------------------------------------------------------------------------------------------------------
 

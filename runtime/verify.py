@@ -4,6 +4,7 @@
 
 A result may err twice as much as plain PyTorch at the same precision (a gradient three times), plus a few units in the
 last place, plus what it changes by when its inputs do by about one: `t / t.sum()` is as exact as its sum is far from 0.
+The gradients that a backward is given are inputs, too.
 Inputs come contiguous, transposed, sliced and expanded; NaN and infinity must come out where the reference has them.
 """
 
@@ -24,7 +25,7 @@ from torch.nn import Module
 from torch.overrides import TorchFunctionMode
 
 from tdsl.runtime import random
-from tdsl.runtime.verify_inputs import Case, Input, leaf, learns, output_grad, random_input, shaken
+from tdsl.runtime.verify_inputs import Case, Input, leaf, learns, output_grad, random_input, shaken, shaken_tensor
 
 # What a kernel may add to the error of eager PyTorch, in units in the last place of the greatest result.
 FLOOR = 4.0
@@ -76,7 +77,7 @@ def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> 
     with _Exact():
         exact = _exact(lambda *a: reference(*a, *drawn), inputs, case, dtype)
         moved = [shaken(each, dtype, generator) for each in inputs]
-        nearby = _run(lambda *a: reference(*a, *drawn), moved, case, dtype, torch.float64)
+        nearby = _run(lambda *a: reference(*a, *drawn), moved, case, dtype, torch.float64, generator)
     pairs = [(eager, exact)]
     if max(t.numel() for t in inputs if isinstance(t, Tensor)) < SMALLEST:
         pairs += [
@@ -124,10 +125,11 @@ def _run(
     case: Case,
     dtype: torch.dtype,
     computed: torch.dtype | None = None,
+    shaking: torch.Generator | None = None,
 ) -> Results:
     """Results and gradients of inputs of `dtype`, `computed` in it or another one; what layers keep is a result, too.
 
-    The gradients of the results are the same numbers whatever they are computed in.
+    The gradients of the results are the same numbers whatever they are computed in, or changed in their last place.
     """
     given = [leaf(each, kind, computed) for each, kind in zip(inputs, case.dtypes, strict=True)]
     found = function(*given, *case.scalars)
@@ -138,6 +140,8 @@ def _run(
     if not floats or not leaves:
         return results, []
     grads = [output_grad(o, case, dtype) for o in floats]
+    if shaking is not None:
+        grads = [shaken_tensor(grad, dtype, shaking) for grad in grads]
     return results, list(torch.autograd.grad(floats, leaves, grads, allow_unused=True))
 
 

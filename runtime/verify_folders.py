@@ -129,6 +129,11 @@ def _print(outcomes: Sequence[tuple[str, Outcome]], device: str) -> None:
     Console(width=None if os.isatty(1) else 140 if several else 120).print(table)
     passed = sum(o.passed for _, o in outcomes)
     print(f"{passed} of {len(outcomes)} cases agree")
+    # Below a table of hundreds of lines, once more and in full.
+    for (program, group, precision), rows in _by_group(outcomes).items():
+        for outcome in [o for o in rows if not o.passed][:1]:
+            errors = f"forward {outcome.forward:.2f}, backward {outcome.backward:.2f} of what is allowed"
+            print(f"{program}, {group}, {precision}: {_told(outcome)}; {errors}")
 
 
 def _told(outcome: Outcome) -> str:

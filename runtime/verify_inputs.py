@@ -40,12 +40,13 @@ def shaken(each: Input, dtype: torch.dtype, generator: torch.Generator) -> Input
     if isinstance(each, Module):
         copied = copy.deepcopy(each).double()
         for tensor in (*copied.parameters(), *copied.buffers()):
-            tensor.data = _shaken_tensor(tensor.data, dtype, generator)
+            tensor.data = shaken_tensor(tensor.data, dtype, generator)
         return copied
-    return _shaken_tensor(each, dtype, generator)
+    return shaken_tensor(each, dtype, generator)
 
 
-def _shaken_tensor(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+def shaken_tensor(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """The same of a tensor; one of integers stays as it is."""
     if not tensor.is_floating_point():
         return tensor
     change = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1

@@ -52,6 +52,13 @@ OPTIONS: Mapping[str, Sequence[dict[str, Any]]] = {
     ],
     "Lion": [{"weight_decay": w, "betas": b} for w, b in itertools.product((0.0, 0.1), ((0.9, 0.99), (0.5, 0.2)))],
 }  # fmt: skip
+LONG: Mapping[str, dict[str, Any]] = {
+    "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    "Adam": {"weight_decay": 0.01},
+    "AdamW": {"amsgrad": True},
+    "RMSprop": {"momentum": 0.5, "centered": True},
+    "Lion": {"weight_decay": 0.1},
+}
 
 
 def check(function: Callable[[], None]) -> Callable[[], None]:
@@ -153,6 +160,26 @@ def _options(name: str) -> None:
 
 for _name in OPTIONS:
     CHECKS[f"options_{_name}"] = lambda name=_name: _options(name)  # type: ignore[misc]
+
+
+def many_steps(name: str, options: Mapping[str, Any], device: str, sizes: Sequence[tuple[int, ...]]) -> None:
+    """200 steps, clipped: what is rounded adds up, and the count of steps goes into Adam's corrections."""
+    mine = [nn.Parameter(p.detach().to(device)) for p in parameters(sizes=sizes)]
+    theirs, exact = copy.deepcopy(mine), doubled(mine)
+    for kind, members in ((getattr(optim, name), mine), (ORACLES[name], theirs), (ORACLES[name], exact)):
+        made = kind([{"params": members[:1]}, {"params": members[1:], "lr": 0.003}], lr=0.01, **options)
+        for step in range(200):
+            give(members, [None if g is None else g.to(device) for g in gradients(members, step)])
+            optim.clip_gradients(made, 3.0)
+            made.step()
+        if members is mine:
+            together(made)
+    judge(mine, theirs, exact, name)
+
+
+@check
+def two_hundred_steps() -> None:
+    many_steps("AdamW", LONG["AdamW"], "cpu", ((3,), (1,)))
 
 
 @check

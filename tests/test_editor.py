@@ -356,6 +356,17 @@ def test_did_you_mean_is_a_fix(old: str, new: str) -> None:
     raise AssertionError(offers)
 
 
+def test_either_meaning_of_a_sum_before_a_pipe_is_a_fix() -> None:
+    text = "fn f(x: [B, 4]) -> [B, 4] {{ return {} }}\n"
+    analysis = analyze(PATH, text.format("x + x |> relu"))
+    meant = []
+    for offer in fixes(analysis, 0, len(analysis.source.text)):
+        span = offer.edit.span
+        meant.append(analysis.source.text[: span.start] + offer.edit.text + analysis.source.text[span.end :])
+    assert meant == [text.format("(x + x) |> relu"), text.format("x + (x |> relu)")]
+    assert all(not analyze(PATH, each).diagnostics for each in meant)
+
+
 # Texts ---------------------------------------------------------------------------------------------------------------
 
 

@@ -163,7 +163,36 @@ PROGRAMS = [*sorted((ROOT / "examples").glob("*.model")), *sorted((ROOT / "tests
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_good_programs_raise_no_lint(program: Path) -> None:
-    assert [each for each in read(program)[1] if each.code in ("W201", "W202", "W203", "W204", "W205", "W206")] == []
+    assert [
+        each for each in read(program)[1] if each.code in ("W201", "W202", "W203", "W204", "W205", "W206", "W208")
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meanings"),
+    [
+        ("x + x |> up |> relu", ["(x + x) |> up |> relu", "x + (x |> up |> relu)"]),
+        ("x * 2 - x * x |> up", ["(x * 2 - x * x) |> up", "x * 2 - (x * x |> up)"]),
+        ("(x) + y |> relu", ["((x) + y) |> relu", "(x) + (y |> relu)"]),
+        ("relu(x + y |> up)", ["(x + y) |> up", "x + (y |> up)"]),
+        ("x if dim > 3 else y |> up", ["(x if dim > 3 else y) |> up", "x if dim > 3 else (y |> up)"]),
+        ("x + (y) |> up", ["around what goes into the pipe"]),
+        ("x + y\n            |> up", ["around what goes into the pipe"]),
+        ("((x + y |> up) |> relu) + x", ["(x + y) |> up", "x + (y |> up)"]),
+        ("(x + y) |> up", None),
+        ("x + (y |> up)", None),
+        ("x @ up.weight.T |> relu", None),
+        ("x + 1 |> log", None),
+        ("-x |> up |> relu", None),
+        ("up(x + y) |> relu", None),
+    ],
+)
+def test_a_sum_that_goes_into_a_pipe_is_told(written: str, meanings: list[str] | None, folder: Path) -> None:
+    text = "module M(dim: int = 4) {\n    up = Linear(dim, dim)\n    forward(x: [B, dim], y: [B, dim]) -> [B, dim] {\n"
+    found = told(f"{text}        z = {written}\n        return up(x + y + z)\n    }}\n}}\n")
+    assert [each.code for each in found] == ([] if meanings is None else ["W208"])
+    for each in found:
+        assert all(meaning in (each.help or "") for meaning in meanings or [])
 
 
 TRAINED = """module Encoder(dim: int) {{

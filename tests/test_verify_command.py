@@ -61,10 +61,12 @@ def test_processes_find_what_one_finds(tmp_path: Path) -> None:
         assert ran.returncode == 1, ran.stderr
         told.append(ran.stdout)
     assert told[0] == told[1]
-    lines = {line.split("│")[1].strip(): line for line in told[0].splitlines() if "float32" in line}
+    lines = {line.split("│")[1].strip(): line for line in told[0].splitlines() if line.startswith("│")}
     assert "ok" in lines["right"]
     assert "error too large" in lines["wrong"]
     assert "misk" in told[0]
+    below = told[0].split("cases agree")[1]
+    assert [line.split(",")[0] for line in below.splitlines() if "allowed" in line] == ["wrong", "broken"], below
 
 
 def test_no_gradient_is_a_gradient_of_zeros(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ MEANT = re.compile(r"did you mean `([^`]+)`\?")
 WRITE = re.compile(r"(?:^|: |it is spelt |\bor )(?:write )?`([^`]+)`$")
 # Errors whose caret is under exactly what the help's text stands for.
 WRITTEN = ("E019", "E021", "E406")
+EITHER = re.compile(r"write `(.+)` if that is meant, `(.+)` if only `")
 
 
 def fixes(analysis: Analysis, start: int, end: int) -> list[Fix]:
@@ -33,6 +34,8 @@ def _edits(diagnostic: Diagnostic, span: Span) -> Iterator[tuple[str, Edit]]:
         if place is not None:
             yield f"Change to `{meant[1]}`", Edit(place, meant[1])
         return
+    for meaning in EITHER.findall(diagnostic.help or ""):
+        yield from ((f"Write `{text}`", Edit(span, text)) for text in meaning)
     written = WRITE.search(diagnostic.help or "")
     if written is not None and diagnostic.code in WRITTEN and "..." not in written[1]:
         yield f"Write `{written[1]}`", Edit(span, written[1])

@@ -36,6 +36,11 @@ _ALL = (
     Code("E335", "a `predict` that does not keep the rows apart", run("    epochs = 1", _SPLIT) + _POOLED,
          "return a result for each row",
          "What `predict` returns is written out row by row: its results begin with the dimension `B`."),
+    Code("E336", "a pattern that names no module",
+         run('    epochs = 1\n    activation_checkpointing = ["blocks.*"]'),
+         "write a name that `tdsl inspect` shows, less that of the parameter",
+         "What is to be computed again is a module that some `forward` calls. A norm written out, or an activation, is "
+         "computed by a kernel of the module around it."),
     # Data
     Code("E450", "a source that can't be made", DATA.replace('csv("points.csv")', 'python("dataset")'),
          'write `python("package.module:Dataset")`',

@@ -93,7 +93,10 @@ class FunctionWriter(BufferWriter):
         if kernel.backward is None:
             return []
         sources = dict.fromkeys(
-            g.port.argument for g in kernel.gradients if g.port.window or not self._is_whole(g.port)
+            [
+                *(g.port.argument for g in kernel.gradients if g.port.window or not self._is_whole(g.port)),
+                *(p.argument for p in kernel.zeros),
+            ]
         )
         return [f"ctx.{self.sources[v]}_shape = {self.sources[v]}.shape" for v in sources]
 
@@ -214,8 +217,14 @@ class FunctionWriter(BufferWriter):
                 continue
             name = first.setdefault(g.value, f"d_{self.ports[g.port]}")
             by_source.setdefault(g.port.argument, []).append(self._finished(g.port, g.layout, name))
+        by_source |= {p.argument: [self._zeros(p)] for p in self.kernel.zeros}
         found = [" + ".join(by_source[v]) if v in by_source else "None" for v in self.sources]
         return [*found, *("None" for _ in self.scalars), *(["None"] if self.draws else [])]
+
+    def _zeros(self, port: Port) -> str:
+        result, name = next(iter(self._gradients_of().items()))
+        dtype = self._dtype_beside(port.type, result.type)
+        return f"{name}.new_zeros(ctx.{self.sources[port.argument]}_shape{dtype})"
 
     def _finished(self, port: Port, layout: Layout, name: str) -> str:
         shape = f"ctx.{self.sources[port.argument]}_shape"

@@ -18,11 +18,12 @@ from tdsl.compiler.passes.lower import live
 
 
 def differentiate(kernel: Kernel) -> Kernel:
-    """The kernel with `backward`, `grads`, `gradients` and `saved`; unchanged where nothing in it has a gradient."""
+    """The kernel with `backward`, `grads`, `gradients`, `zeros` and `saved`; unchanged where none has a gradient."""
     grads = tuple(_grad_port(p) for p in kernel.outputs if p.type.is_float)
     reverse = _Reverse(kernel, grads)
     gradients, nodes = reverse.run()
-    if not gradients:
+    zeros = reverse.zeros(gradients)
+    if not gradients and not zeros:
         return kernel
     backward = live(Graph(kernel.name, (), (), nodes, tuple(g.value for g in gradients)))
     saved = _saved(kernel, backward)
@@ -32,7 +33,7 @@ def differentiate(kernel: Kernel) -> Kernel:
     rows = tuple(v for v in saved if v not in kernel.forward.outputs)
     forward = replace(kernel.forward, outputs=(*kernel.forward.outputs, *rows))
     kernel = replace(kernel, forward=forward, backward=backward, grads=grads, gradients=gradients, saved=saved)
-    return replace(kernel, gradient_of=reverse.gradient_of)
+    return replace(kernel, zeros=zeros, gradient_of=reverse.gradient_of)
 
 
 def _grad_port(port: Port) -> Port:
@@ -72,6 +73,16 @@ class _Reverse:
                 self._node(node, grad)
         found = (self._gradient(p) for p in self.differentiated)
         return tuple(g for g in found if g is not None), tuple(self.tracer.nodes)
+
+    def zeros(self, gradients: tuple[Gradient, ...]) -> tuple[Port, ...]:
+        """The inputs whose gradient PyTorch makes of zeros: weight decay tells those from none."""
+        reach = {p.value for p in self.kernel.outputs if p.type.is_float}
+        for node in reversed(self.kernel.forward.nodes):
+            if node.output in reach:
+                reach.update(v for v in node.values if v.type.is_float)
+        found = {g.port.argument for g in gradients}
+        first = {p.argument: p for p in reversed(self.differentiated) if p.value in reach}
+        return tuple(p for argument, p in reversed(first.items()) if argument not in found)
 
     def _node(self, node: Node, g: Expr) -> None:
         t = self.tracer

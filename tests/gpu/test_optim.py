@@ -50,6 +50,11 @@ def test_steps_are_pytorchs(name: str) -> None:
         assert all(torch.equal(each, p.to(torch.bfloat16)) for each, p in zip(low, mine, strict=False))
 
 
+@pytest.mark.parametrize("name", one_launch.LONG)
+def test_two_hundred_steps(name: str) -> None:
+    one_launch.many_steps(name, one_launch.LONG[name], "cuda", SIZES[1:4])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_parameters_in_low_precision(dtype: torch.dtype) -> None:
     mine = [nn.Parameter(p.detach().to(dtype)) for p in parameters()]
