@@ -137,7 +137,8 @@ class Line:
                 open_ = False
                 continue
             across, down = frame.point(x, y)
-            path.append(f"{'L' if open_ else 'M'}{across:.1f} {down:.1f}")
+            # A step of no length: where nothing follows, the round end of the line is a dot.
+            path.append(f"L{across:.1f} {down:.1f}" if open_ else f"M{across:.1f} {down:.1f}h0")
             open_ = True
         yield f'<path class="line {self.kind}" d="{"".join(path)}"/>'
         alone = len(path) == 1

@@ -61,7 +61,7 @@ SECTIONS = (
 )
 METHODS = {
     "bootstrap": "over 400 draws of as many rows with replacement (percentile bootstrap)",
-    "wilson": "by Wilson's score interval, as the split is too large to be drawn again",
+    "wilson": "by Wilson's score interval, as the split is too large to be drawn again; other metrics have none",
 }
 
 
@@ -330,8 +330,8 @@ def _worst_note(results: Mapping[str, Any] | None) -> str:
 def _closing(results: Mapping[str, Any] | None, run: Mapping[str, Any]) -> str:
     """What the report lacks, and how to have it."""
     if results is None:
-        return "This run has not been evaluated: `evaluate.py` adds metrics with intervals, curves and single rows."
-    return "" if run else "The folder has no record of the training, `run.json`: settings and time are not known."
+        return "This run has not been evaluated: evaluate.py adds metrics with intervals, curves and single rows."
+    return "" if run else "The folder has no record of the training, run.json: settings and time are not known."
 
 
 def _evaluation(results: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -379,7 +379,8 @@ def _training(log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[
         "learning": [*_learning(log, run), *_schedule(log, run)],
         "run": run,
         "settings": list(report_tables.settings(run)),
-        "groups": report_tables.groups(run),
+        "groups": (groups := report_tables.groups(run)),
+        "own": any(group["arguments"] for group in groups),
         "modules": listed,
         "modules_note": note,
         "totals": report_tables.parameter_totals(parameters) if parameters else "",
