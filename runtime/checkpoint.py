@@ -6,6 +6,7 @@
     random.safetensors     the states of the random streams of each process, `RANK.torch` and so on
     state.json             all that is no tensor: step, schedule, best value, settings, optimizer groups
     program.model          the text that made the model
+    tokenizer.json         what numbers texts, where the data are texts: the vocabulary
     manifest.json          the SHA-256 of each of the above
 
 A checkpoint is written aside, flushed to the disk and renamed, so that it is there whole or not at all. None of it is
@@ -31,6 +32,7 @@ from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_fol
 from tdsl.runtime.run import Failure
 
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
+TOKENIZER = "tokenizer.json"
 FORMAT = 2
 _NAME = re.compile(r"step-(\d+)")
 
@@ -69,6 +71,12 @@ class Checkpoint:
         found: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
         return found
 
+    @property
+    def tokenizer(self) -> str | None:
+        """The record of what numbers texts; None of a run whose data are none."""
+        file = self.path / TOKENIZER
+        return file.read_text(encoding="utf-8") if file.exists() else None
+
     def weights(self, name: str = MODEL) -> Path:
         """The file of a model's weights: of `model` the averaged ones, where the run keeps an average."""
         averaged = self.path / f"{EMA}.safetensors"
@@ -90,6 +98,7 @@ def write(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     program: str,
+    tokenizer: str | None = None,
 ) -> Checkpoint:
     """Write the checkpoint of a step.
 
@@ -106,6 +115,8 @@ def write(
             save_file(contiguous, path / f"{name}.safetensors")
         (path / STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
         (path / PROGRAM).write_text(program, encoding="utf-8")
+        if tokenizer is not None:
+            (path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
         files = {file.name: sha256(file) for file in sorted(path.iterdir())}
         (path / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
 

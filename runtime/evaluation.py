@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from tdsl.runtime import checkpoint, prediction_files, ranks, report
+from tdsl.runtime import checkpoint, prediction_files, ranks, report, sources
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
@@ -22,6 +22,7 @@ from tdsl.runtime.metrics import MetricError
 from tdsl.runtime.results import Results
 from tdsl.runtime.run import KNOWN, check_processes, choose_device, reported
 from tdsl.runtime.settings import UsageError
+from tdsl.runtime.sources.texts import recorded
 from tdsl.runtime.workers import watched
 
 
@@ -47,6 +48,11 @@ class Job:
             checkpoint.load_model_weights(self.checkpoint, model, name)
             model.to(self.device).eval()
             self.parameters[name] = sum(p.numel() for p in model.parameters())
+
+    @property
+    def tokenizer(self) -> sources.Tokenizer | None:
+        """What numbered the texts of the training; None where the data are none."""
+        return tokenizer_of(self.checkpoint)
 
     @property
     def part(self) -> ranks.Part:
@@ -89,6 +95,12 @@ class Job:
         assert self.predictions is not None
         prediction_files.write(self.predictions, batches)
         print(f"predictions: {self.predictions}")
+
+
+def tokenizer_of(found: Checkpoint) -> sources.Tokenizer | None:
+    """What numbered the texts that a checkpoint was trained on; None where the data were none."""
+    record = found.tokenizer
+    return None if record is None else recorded(record, str(found.path / checkpoint.TOKENIZER))
 
 
 def _relative(path: Path, folder: Path) -> str:
