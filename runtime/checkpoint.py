@@ -18,8 +18,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from tdsl.runtime.run import Failure
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
 TOKENIZER = "tokenizer.json"
 FORMAT = 2
+# Weights that do not fit are named, as far as a line holds them.
+SHOWN = 4
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -252,20 +255,75 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the tensors of a safetensors file into a model. Raises `Failure` where it lacks some or has others."""
+    """Put the tensors of a safetensors file into a model, those of a checkpoint, or of a run's best one.
+
+    Raises `Failure` where it is none of these, lacks tensors of the model, or has others.
+    """
+    file = _file_of(path)
     try:
-        given = load_file(path)
-        for names in _same(model.state_dict()):
-            one = next((name for name in names if name in given), None)
-            given |= {name: given[one] for name in names if one is not None and name not in given}
-        model.load_state_dict(given)
+        given = load_file(file)
     except FileNotFoundError:
-        raise Failure(f"there is no file `{path}`") from None
+        raise Failure(f"there is no file `{normpath(file)}`") from None
     except SafetensorError as error:
-        raise Failure(f"`{path}` is no safetensors file: {error}") from None
-    except RuntimeError as error:
-        what = " ".join(str(error).split())
-        raise Failure(f"the weights in `{path}` are of another model: {what}") from None
+        raise _unreadable(file, error) from None
+    state = model.state_dict()
+    for names in _same(state):
+        one = next((name for name in names if name in given), None)
+        given |= {name: given[one] for name in names if one is not None and name not in given}
+    if wrong := list(_differences(state, given)):
+        what = f"the weights in `{normpath(file)}` are of another model: {'; '.join(wrong)}"
+        raise Failure(what, f"`tdsl diff {file.name} PROGRAM` tells it weight by weight")
+    model.load_state_dict(given)
+
+
+def _file_of(path: Path) -> Path:
+    """The weights that a path means: a file's own, a checkpoint's, a run's."""
+    if not path.is_dir():
+        return path
+    run = path / "checkpoints"
+    return (find(run) if run.is_dir() else at(path)).weights()
+
+
+def _unreadable(file: Path, error: SafetensorError) -> Failure:
+    """Why a file has no weights: it is another format, or not whole."""
+    with file.open("rb") as opened:
+        pickled = opened.read(4)[:2] in (b"PK", b"\x80\x02")
+    if pickled:
+        help = 'save the weights as safetensors: `save_file(torch.load("a.pt", weights_only=True), "a.safetensors")`'
+        return Failure(f"`{normpath(file)}` is a pickle, which is never read here: it could run anything", help)
+    return Failure(f"`{normpath(file)}` is no safetensors file, or is damaged: {error}")
+
+
+def _differences(state: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
+    """What keeps tensors from being a model's, in words."""
+    first = {names[0] for names in _same(state)}
+    lacking = [name for name in state if name not in given and name in first]
+    others = sorted(name for name in given if name not in state)
+    if prefix := _prefix(lacking, others):
+        yield f"their names begin with `{prefix}`, as those of a model that is wrapped do: take that off"
+        return
+    if lacking:
+        yield f"they lack {_listed(lacking)}"
+    if others:
+        yield f"they have {_listed(others)}, which it has not"
+    both = ((name, list(given[name].shape), list(state[name].shape)) for name in state if name in given)
+    shapes = [f"`{name}` of shape {mine} for {theirs}" for name, mine, theirs in both if mine != theirs]
+    if shapes:
+        yield f"they have {', '.join(shapes[:SHOWN])}{_more(shapes)}"
+
+
+def _prefix(lacking: Sequence[str], others: Sequence[str]) -> str:
+    """What stands before all names alike; empty where that is not all that keeps them from fitting."""
+    prefix = others[0].partition(".")[0] + "." if others else ""
+    return prefix if lacking and {f"{prefix}{name}" for name in lacking} <= set(others) else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:SHOWN]) + _more(names)
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

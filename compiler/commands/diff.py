@@ -42,9 +42,11 @@ def run(options: Namespace) -> int:
 
 
 def _weights(path: Path, model: str) -> Path:
-    """The file of a checkpoint's weights: of `model` the averaged ones, where they are kept."""
+    """The file of a checkpoint's weights: of `model` the averaged ones, where they are kept; of a run its newest's."""
     if not path.is_dir():
         return path
+    steps = [each for each in path.glob("checkpoints/step-*") if each.name[5:].isdigit()]
+    path = max(steps, key=lambda each: int(each.name[5:]), default=path)
     averaged = path / "ema.safetensors"
     return averaged if model == "model" and averaged.exists() else path / f"{model}.safetensors"
 
