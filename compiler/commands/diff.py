@@ -46,11 +46,10 @@ def _shapes(path: Path, model: str) -> Mapping[str, tuple[int, ...]]:
 
     if not path.is_dir():
         return header(path)
-    names = ("ema", model) if model == "model" else (model,)
-    found = next((shapes for name in names if (shapes := sharded(path, name)) is not None), None)
-    if found is not None:
-        return found
-    return header(next((file for name in names if (file := path / f"{name}.safetensors").exists()), file))
+    averaged = model == "model" and ((path / "ema.safetensors").exists() or sharded(path, "ema") is not None)
+    name = "ema" if averaged else model
+    found = sharded(path, name)
+    return header(path / f"{name}.safetensors") if found is None else found
 
 
 def _written(options: Namespace, name: str) -> Mapping[str, Entry]:
