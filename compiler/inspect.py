@@ -80,15 +80,16 @@ def bound(ir: ModuleIR, member: ModuleMember, sizes: Sizes) -> dict[Symbol, int]
         if isinstance(param.default, int) and not param.required:
             found[Symbol(param.name, param=True)] = param.default
     for i, (name, value) in enumerate(member.args):
-        number = _number(value, sizes)
-        if number is not None:
-            found[Symbol(name or names[i], param=True)] = number
+        given = number(value, sizes)
+        if given is not None:
+            found[Symbol(name or names[i], param=True)] = given
     return found
 
 
-def _number(value: Attr, sizes: Sizes) -> int | None:
+def number(value: Attr, sizes: Sizes) -> int | None:
+    """An argument as an integer; None for what is none, or is not known."""
     if isinstance(value, Scalar):
-        return _number(value.value, sizes)
+        return number(value.value, sizes)
     if isinstance(value, Size):
         return value.substitute(sizes).constant
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -105,7 +106,7 @@ def _member(unit: Unit, member: Member, path: str, sizes: Sizes) -> Iterator[Par
         for i, element in enumerate(member.elements):
             yield from _member(unit, element, f"{path}.{i}", sizes)
     elif isinstance(member, RepeatMember):
-        for i in range(_number(member.count, sizes) or 0):
+        for i in range(number(member.count, sizes) or 0):
             inner = {**sizes, Symbol(member.variable, param=True): i}
             yield from _member(unit, member.element, f"{path}.{i}", inner)
 
@@ -116,7 +117,7 @@ def _layer(member: LayerMember, path: str, sizes: Sizes) -> Iterator[ParameterIn
     given = {name or next(positional): value for name, value in member.args}
     args = {arg.name: given.get(arg.name, arg.default) for arg in record.signature}
     # A layer's parameters may be as many as an argument says.
-    known = {name: number if (number := _number(value, sizes)) is not None else value for name, value in args.items()}
+    known = {name: value if (n := number(value, sizes)) is None else n for name, value in args.items()}
     named = _named(record, args)
     for name, shape in record.all_shapes(known):
         found = _parameter(f"{path}.{name}", shape, named.get(name, shape), sizes)
@@ -148,5 +149,5 @@ def _named(record: Layer, args: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def _parameter(path: str, shape: Shape, named: Shape, sizes: Sizes, trainable: bool = True) -> ParameterInfo:
-    numbers = tuple(_number(s, sizes) or 0 for s in shape)
+    numbers = tuple(number(s, sizes) or 0 for s in shape)
     return ParameterInfo(path, numbers, trainable, tuple(map(str, named)))

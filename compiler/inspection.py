@@ -25,6 +25,7 @@ LINES = (
     ("gradients", "gradients"),
     ("batch", "batch"),
     ("activations", "activations kept for the backward"),
+    ("recomputed", "what one module computes again at a time, at most"),
     ("working", "what one kernel or call works on, at most"),
 )
 

@@ -47,7 +47,8 @@ class Memory:
     """Bytes that a step of `rows` rows takes, where `accumulate` of them make an optimizer step.
 
     `copies` are parameters in a lower precision, `averages` those of an EMA, `activations` what the forward keeps for
-    the backward, `working` the most that one kernel or call reads and writes; `assumed` are sizes that a run knows.
+    the backward, `recomputed` the most that a module keeps which computes again for it, `working` the most that one
+    kernel or call reads and writes; `assumed` are sizes that a run knows.
     What a `grad` of the program itself keeps is not counted.
     """
 
@@ -64,6 +65,7 @@ class Memory:
     working: int
     assumed: tuple[str, ...] = ()
     differentiates: bool = False
+    recomputed: int = 0
 
     @property
     def lasting(self) -> int:
@@ -73,7 +75,7 @@ class Memory:
     @property
     def peak(self) -> int:
         """As if all of it were there at once, though gradients come while activations go."""
-        return self.lasting + self.gradients + self.batch + self.activations + self.working
+        return self.lasting + self.gradients + self.batch + self.activations + self.recomputed + self.working
 
 
 def memory(unit: Unit, name: str) -> Memory:
@@ -98,6 +100,7 @@ def memory(unit: Unit, name: str) -> Memory:
         working=_working(told),
         assumed=told.assumed,
         differentiates=any(graph.differentiates for graph in unit.graphs()),
+        recomputed=told.recomputed,
     )
 
 

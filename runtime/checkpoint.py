@@ -4,6 +4,7 @@
     ema.safetensors        the averaged model, where the run keeps one
     optimizer.safetensors  optimizer state, `PARAMETER.exp_avg` and so on
     random.safetensors     the states of the random streams of each process, `RANK.torch` and so on
+    shards.json            where parameters are divided among processes: which rows are in which file (`shards`)
     state.json             all that is no tensor: step, schedule, best value, settings, optimizer groups
     program.model          the text that made the model
     manifest.json          the SHA-256 of each of the above
@@ -18,6 +19,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tdsl.runtime import shards
+from tdsl.runtime.average import Average
 from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_folder
 from tdsl.runtime.run import Failure
 
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
+OPTIMIZER, RANDOM = "optimizer", "random"
 FORMAT = 2
 _NAME = re.compile(r"step-(\d+)")
 
@@ -69,14 +74,17 @@ class Checkpoint:
         found: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
         return found
 
-    def weights(self, name: str = MODEL) -> Path:
-        """The file of a model's weights: of `model` the averaged ones, where the run keeps an average."""
-        averaged = self.path / f"{EMA}.safetensors"
-        return averaged if name == MODEL and averaged.exists() else self.path / f"{name}.safetensors"
+    def stem(self, name: str = MODEL) -> str:
+        """By what name a model's weights are kept: of `model` the averaged ones, where the run keeps an average."""
+        return EMA if name == MODEL and shards.exists(self.path, EMA) else name
+
+    def weights(self, name: str = MODEL) -> dict[str, Tensor]:
+        """A model's weights, on the CPU: of `model` the averaged ones, where the run keeps an average."""
+        return self.tensors(self.stem(name))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of `NAME.safetensors`, on the CPU."""
-        return load_file(self.path / f"{name}.safetensors")
+        """The tensors of a name, on the CPU and whole."""
+        return shards.read(self.path, name)
 
 
 # Writing ------------------------------------------------------------------------------------------------------------
@@ -96,7 +104,7 @@ def write(
     Raises `Failure`, and leaves nothing of it, where a parameter is not finite, or the disk is full.
     """
     for name, model in models.items():
-        _check_finite(name, model, step)
+        check_finite(name, model.state_dict(), step)
 
     def fill(path: Path) -> None:
         for name, model in models.items():
@@ -104,18 +112,33 @@ def write(
         for name, values in tensors.items():
             contiguous = {key: value.detach().cpu().contiguous() for key, value in values.items()}
             save_file(contiguous, path / f"{name}.safetensors")
-        (path / STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
-        (path / PROGRAM).write_text(program, encoding="utf-8")
-        files = {file.name: sha256(file) for file in sorted(path.iterdir())}
-        (path / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
+        describe(path, step, state, program)
+        enlist(path, {file.name: sha256(file) for file in sorted(path.iterdir())})
 
     path = folder / f"step-{step}"
     try:
         write_folder(path, fill)
     except (OSError, SafetensorError) as error:
-        help = "make room on the disk, and start the run again: the checkpoints before it are intact"
-        raise Failure(f"{path} can't be written: {error}", help) from None
+        raise unwritten(path, error) from None
     return Checkpoint(path, step)
+
+
+def describe(path: Path, step: int, state: Mapping[str, Any], program: str) -> None:
+    """Write what is no tensor."""
+    (path / STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
+    (path / PROGRAM).write_text(program, encoding="utf-8")
+
+
+def enlist(path: Path, files: Mapping[str, str]) -> None:
+    """Write the manifest of files, given their sums."""
+    manifest = {"format": FORMAT, "files": dict(sorted(files.items()))}
+    (path / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def unwritten(path: Path, error: BaseException) -> Failure:
+    """What is told where a checkpoint can't be written."""
+    help = "make room on the disk, and start the run again: the checkpoints before it are intact"
+    return Failure(f"{path} can't be written: {error}", help)
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -145,8 +168,9 @@ def _by_itself(value: Tensor) -> Tensor:
     return value.to("cpu", copy=True).contiguous() if part else value.contiguous()
 
 
-def _check_finite(name: str, model: nn.Module, step: int) -> None:
-    for key, value in model.state_dict().items():
+def check_finite(name: str, state: Mapping[str, Tensor], step: int) -> None:
+    """Raise `Failure` where a parameter is not finite."""
+    for key, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             help = "the last checkpoint is intact; lower `optimizer.lr`, or set `clip_grad_norm`"
             raise Failure(f"`{key}` of `{name}` is not finite after step {step}; no checkpoint was written", help)
@@ -237,17 +261,48 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
 
     Raises `Failure` where the names or shapes of its tensors are others.
     """
-    load_weights(checkpoint.weights(name), model)
+    load(checkpoint, checkpoint.stem(name), model)
+
+
+def load(checkpoint: Checkpoint, name: str, model: nn.Module | Average) -> None:
+    """Put the tensors of a name into a model, of one that is divided among ranks each rank's rows."""
+    state = model.state_dict(keep_vars=True)
+    with _fitting(checkpoint.path / f"{name}.safetensors"):
+        given = shards.read(checkpoint.path, name, shards.wanted(state))
+        if isinstance(model, Average) or any(map(shards.divided, state.values())):
+            shards.put(_named(given, _identical(state)), state)
+        else:
+            model.load_state_dict(_named(given, _same(model.state_dict())))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the tensors of a safetensors file into a model. Raises `Failure` where it lacks some or has others."""
+    with _fitting(path):
+        model.load_state_dict(_named(load_file(path), _same(model.state_dict())))
+
+
+def _named(given: Mapping[str, Tensor], same: list[list[str]]) -> dict[str, Tensor]:
+    """The tensors by all of their names."""
+    found = dict(given)
+    for names in same:
+        one = next((name for name in names if name in given), None)
+        found |= {name: given[one] for name in names if one is not None and name not in given}
+    return found
+
+
+def _identical(state: Mapping[str, Any]) -> list[list[str]]:
+    """The names of each tensor that is one object of several."""
+    found: dict[int, list[str]] = {}
+    for name, value in state.items():
+        found.setdefault(id(value), []).append(name)
+    return list(found.values())
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Within, what does not load is told as a `Failure`."""
     try:
-        given = load_file(path)
-        for names in _same(model.state_dict()):
-            one = next((name for name in names if name in given), None)
-            given |= {name: given[one] for name in names if one is not None and name not in given}
-        model.load_state_dict(given)
+        yield
     except FileNotFoundError:
         raise Failure(f"there is no file `{path}`") from None
     except SafetensorError as error:

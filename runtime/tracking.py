@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor
 
 _VALUES: dict[str, list[Tensor]] = {}
@@ -22,3 +25,14 @@ def collect() -> dict[str, Tensor]:
     found = {name: sum(values[1:], values[0]) / len(values) for name, values in _VALUES.items()}
     _VALUES.clear()
     return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, what is kept is forgotten again behind it: a module that computes a second time tracks nothing new."""
+    before = {name: list(values) for name, values in _VALUES.items()}
+    try:
+        yield
+    finally:
+        _VALUES.clear()
+        _VALUES.update(before)

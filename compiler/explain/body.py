@@ -30,14 +30,24 @@ from tdsl.compiler.passes.lift_head import headless, is_headless
 from tdsl.dsl.diagnostics import Span
 
 
-def call(walk: Walk, member: ModuleMember, sizes: Sizes, given: Sequence[Numbers], carries: Sequence[bool]) -> Key:
-    """A call of a module on inputs of these shapes, some of which carry a gradient: where `walk` has what was found."""
+def call(
+    walk: Walk,
+    member: ModuleMember,
+    sizes: Sizes,
+    given: Sequence[Numbers],
+    carries: Sequence[bool],
+    again: frozenset[str] = frozenset(),
+) -> Key:
+    """A call of a module on inputs of these shapes, some of which carry a gradient: where `walk` has what was found.
+
+    `again` are the paths in it of modules that are computed again in the backward.
+    """
     ir = walk.ir(member.class_name)
     inner = Sizes(bound(ir, member, sizes.numbers)).called(ir.graph.inputs, given)
     inner = walk.complete(ir.graph, inner)
-    key = (ir.class_name, tuple(sorted(inner.numbers.items(), key=str)), inner.lead, tuple(carries))
+    key = (ir.class_name, tuple(sorted(inner.numbers.items(), key=str)), inner.lead, tuple(carries), again)
     if key not in walk.found:
-        body = Body(walk, ir.graph, inner, walk.width, ir, {})
+        body = Body(walk, ir.graph, inner, walk.width, ir, {}, again)
         walk.found[key] = body.run(ir.class_name, walk.told(ir, inner), carries)
     return key
 
@@ -76,11 +86,13 @@ class Body:
         width: int,
         ir: ModuleIR | None,
         models: Mapping[str, ModuleMember],
+        again: frozenset[str] = frozenset(),
     ) -> None:
         self.walk = walk
         self.graph = graph
         self.ir = ir
         self.models = models
+        self.again = again
         self.params = {p.value for p in graph.params}
         # Parameters stay in float32; a loss is in float32 but for what models take and yield.
         self.measure = Measure(sizes, width, frozenset(self.params | (set() if ir else _in_full(graph))))
@@ -220,36 +232,55 @@ class Body:
         if isinstance(member, ModuleMember) and is_headless(node):
             member = replace(member, class_name=headless(member.class_name))
         label, note = _label(member, sizes)
+        if node.layer in self.again or _below(node.layer, self.again) & {"0"}:
+            note = "computed again in the backward"
         part = self._part(f"{node.layer}: {label}", PartKind.MODULE, _spans(node), note)
         if member is None:
             self.maker.update(dict.fromkeys(node.outputs, part))
             return
-        results = self._run(member, sizes, list(node.values), part)
+        results = self._run(member, sizes, list(node.values), part, node.layer)
         self.base.update((v, self._base(made)) for v, made in zip(node.outputs, results))
         self.needed |= {v for v, made in zip(node.outputs, results) if made in self.needed}
 
-    def _run(self, member: Submodule, sizes: Sizes, values: list[Value], part: _Part) -> list[Value]:
+    def _run(self, member: Submodule, sizes: Sizes, values: list[Value], part: _Part, path: str) -> list[Value]:
         """A submodule, its arguments in terms of `sizes`, on these values, counted to a part; its results."""
+        if path in self.again:
+            return self._run_again(member, sizes, values, part, path)
         if isinstance(member, SharedMember):
             assert self.ir is not None
             found, sizes = self.walk.member(self.ir, member.path, self.measure.sizes)
-            return values if found is None else self._run(found, sizes, values, part)
+            return values if found is None else self._run(found, sizes, values, part, member.path)
         if isinstance(member, ModuleMember):
-            return self._module(with_numbers(member, sizes), values, part)
+            return self._module(with_numbers(member, sizes), values, part, path)
         if isinstance(member, LayerMember):
             return self._layer(with_numbers(member, sizes), values[0], part)
         if isinstance(member, RepeatMember):
             for i in range(sizes.count(member.count)):
-                values = self._run(member.element, sizes.having(member.variable, i), values, part)
+                values = self._run(member.element, sizes.having(member.variable, i), values, part, f"{path}.{i}")
         else:
-            for element in member.elements:
-                values = self._run(element, sizes, values, part)
+            for i, element in enumerate(member.elements):
+                values = self._run(element, sizes, values, part, f"{path}.{i}")
         return values
 
-    def _module(self, member: ModuleMember, values: list[Value], part: _Part) -> list[Value]:
+    def _run_again(self, member: Submodule, sizes: Sizes, values: list[Value], part: _Part, path: str) -> list[Value]:
+        """A submodule that keeps its inputs, and computes again what its backward reads."""
+        outer, keep, counted, cost = self.again, dict(self.keep), set(self.counted), part.cost
+        self.again, part.cost = frozenset(), Cost()
+        results = self._run(member, sizes, values, part, path)
+        own, inputs = part.cost, {self._base(v) for v in values}
+        made = [v for v in self.keep if v not in keep and v not in self.counted and v not in inputs]
+        held = own.kept - own.copies + sum(map(self.measure.bytes, made))
+        self.walk.recomputed = max(self.walk.recomputed, held)
+        twice = Cost(backward=own.forward, flops_backward=own.flops)
+        self.again, self.keep, self.counted = outer, keep, counted
+        part.cost = cost + replace(own, kept=own.copies) + twice
+        self._keep(values)
+        return results
+
+    def _module(self, member: ModuleMember, values: list[Value], part: _Part, path: str) -> list[Value]:
         carries = [v in self.needed for v in values]
         shapes = [self.measure.sizes.shape(v.type.shape) for v in values]
-        key = call(self.walk, member, self.measure.sizes, shapes, carries)
+        key = call(self.walk, member, self.measure.sizes, shapes, carries, _below(path, self.again))
         self.calls[key] += 1
         found = self.walk.found[key]
         part.add(found.cost)
@@ -281,6 +312,11 @@ def _in_full(graph: Graph) -> set[Value]:
     values = {*graph.inputs} | {v for node in nodes for v in (*node.values, *node.outputs)}
     low = (n for n in graph.walk() if n.op.name in ("downcast", "call_module", "call_list") or n.layer)
     return values - {v for node in low for v in node.outputs}
+
+
+def _below(path: str, again: frozenset[str]) -> frozenset[str]:
+    """Of modules that are computed again those below a path, without it."""
+    return frozenset(each.removeprefix(f"{path}.") for each in again if each.startswith(f"{path}."))
 
 
 def _label(member: Submodule | None, sizes: Sizes) -> tuple[str, str]:

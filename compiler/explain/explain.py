@@ -14,6 +14,7 @@ from tdsl.compiler.explain.walk import Walk
 from tdsl.compiler.graph.build import roots
 from tdsl.compiler.passes.lift_head import without_heads
 from tdsl.compiler.passes.place_casts import LOW
+from tdsl.compiler.recomputation import recomputed
 from tdsl.compiler.size import Symbol
 
 BATCH = Symbol("B")
@@ -29,7 +30,7 @@ def explain(
     after = without_heads(pipeline.run(unit, passes, name=run))
     precision = str(unit.runs[run].spec.settings.get("precision") or "f32") if run is not None else "f32"
     walk = Walk(after, 2 if precision in LOW else 4)
-    tables = tuple(_run(walk, after.runs[run]) if run is not None else ())
+    tables = tuple(_run(walk, after.runs[run], recomputed(unit, unit.runs[run])) if run is not None else ())
     cost, times = (tables[0].cost, _accumulated(unit.runs[run])) if run is not None else (Cost(), 1)
     if module is not None:
         tables = tuple(t for t in tables if t.module == module)
@@ -39,7 +40,7 @@ def explain(
     shown = {t.module for t in tables}
     told = tuple(each for each in unfused(unit, run) if each.module in shown)
     name = Path(unit.program.source.name).name
-    return Explanation(name, run, precision, tables, told, cost, times, tuple(walk.assumed))
+    return Explanation(name, run, precision, tables, told, cost, times, tuple(walk.assumed), recomputed=walk.recomputed)
 
 
 def _accumulated(run: RunIR) -> int:
@@ -48,12 +49,12 @@ def _accumulated(run: RunIR) -> int:
     return found if isinstance(found, int) and found > 0 else 1
 
 
-def _run(walk: Walk, run: RunIR) -> list[Table]:
-    """The loss of a run, and below it all that it calls."""
+def _run(walk: Walk, run: RunIR, again: frozenset[str]) -> list[Table]:
+    """The loss of a run, and below it all that it calls; `again` are modules that are computed twice."""
     batch = run.spec.settings.get("batch_size")
     known = {BATCH: max(batch // _accumulated(run), 1)} if isinstance(batch, int) else {}
     sizes = walk.complete(run.loss, Sizes(known))
-    body = Body(walk, run.loss, sizes, walk.width, None, run.models)
+    body = Body(walk, run.loss, sizes, walk.width, None, run.models, again)
     told = ", ".join(f"{symbol}={number}" for symbol, number in sizes.numbers.items())
     found = body.run(f"loss of {run.spec.name}", told, [False] * len(run.loss.inputs))
     return [Table(found.title, "", told, 1, found.parts), *walk.below(found.calls)]

@@ -105,6 +105,7 @@ class Unfused:
 class Explanation:
     """A run, or modules alone. `cost` is that of a pass forward and backward, `passes` how many a step has.
 
+    `recomputed` is the most that a module keeps which is computed again in the backward, while that goes on.
     `target` is the GPU that kernels were compiled for, where they were.
     """
 
@@ -117,3 +118,4 @@ class Explanation:
     passes: int
     assumed: tuple[str, ...]
     target: str = ""
+    recomputed: int = 0

@@ -24,8 +24,9 @@ from tdsl.compiler.inspect import bound
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.size import Symbol
 
-# A class, its sizes, the dimensions that stand for `...`, and which inputs carry a gradient.
-Key = tuple[str, tuple[tuple[Symbol, int], ...], Numbers, tuple[bool, ...]]
+# A class, its sizes, the dimensions that stand for `...`, which inputs carry a gradient, and which of the modules in it
+# are computed again in the backward.
+Key = tuple[str, tuple[tuple[Symbol, int], ...], Numbers, tuple[bool, ...], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,16 @@ class Found:
 
 @dataclass
 class Walk:
-    """What is found on the way. `width` is the bytes of `float` within models."""
+    """What is found on the way. `width` is the bytes of `float` within models.
+
+    `recomputed` is the most that a module keeps while its backward goes on, of those that compute again for it.
+    """
 
     unit: Unit
     width: int
     found: dict[Key, Found] = field(default_factory=dict)
     assumed: dict[str, None] = field(default_factory=dict)
+    recomputed: int = 0
 
     def ir(self, name: str) -> ModuleIR:
         return next(ir for ir in self.unit.modules if ir.class_name == name)
