@@ -55,7 +55,9 @@ def trained(state: Training, splits: Mapping[str, Split]) -> None:
 
 def _trained(state: Training, splits: Mapping[str, Split]) -> None:
     record.end(state, splits)
-    _replace(state.job.out / PAGE, page(state.job.out, evaluated(state.job.out)))
+    path = state.job.out / PAGE
+    _replace(path, page(state.job.out, evaluated(state.job.out)))
+    print(f"report: {path.resolve()}")
 
 
 def page(folder: Path, results: Mapping[str, Any] | None) -> str:
@@ -197,9 +199,11 @@ def _facts(
     if count:
         yield "Parameters", f"{count:,}"
     if run.get("step") is not None:
-        epochs = f", {number(run['step'] / run['epoch'], 3).rstrip('0').rstrip('.')} epochs" if run.get("epoch") else ""
-        whole = f" of {run['steps']:,}" if run["step"] < run["steps"] else ""
-        yield "Trained", f"{run['step']:,}{whole} steps{epochs}"
+        # The record of a run that goes on, or was killed, is that of its start.
+        step = max([run["step"], *(row["step"] for row in log[-1:])])
+        epochs = f", {step / run['epoch']:,.3g} epochs" if run.get("epoch") else ""
+        whole = f" of {run['steps']:,}" if step < run["steps"] else ""
+        yield "Trained", f"{step:,}{whole} steps{epochs}"
     if run.get("ended"):
         yield (
             "Ended",

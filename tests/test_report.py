@@ -258,6 +258,12 @@ def test_a_run_that_has_just_begun_has_a_report() -> None:
     assert "1 values are not finite and are left out" in page.text
 
 
+def test_a_run_that_goes_on_tells_how_far_it_is() -> None:
+    page = parsed(report.html(None, LOG, "", RUN | {"step": 0, "ended": None}))
+    assert "30 of 40 steps, 3 epochs" in page.words
+    assert "Ended" not in page.words
+
+
 def test_rates_of_groups_are_told_apart() -> None:
     groups = [{"names": ["model.a", "model.b"], "count": 5, "lr": 0.1, "arguments": {}},
               {"names": ["model.head"], "count": 3, "lr": 0.2, "arguments": {"weight_decay": 0.0}}]  # fmt: skip

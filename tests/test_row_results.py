@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tdsl.runtime import metrics
-from tdsl.runtime.intervals import wilson
 from tdsl.runtime.metrics import Metric
 from tdsl.runtime.results import Results
 from tdsl.runtime.row_results import MOST_PAIRS, MOST_ROWS, Pairs, Worst, joined, worst
@@ -134,14 +133,6 @@ def test_samples_of_several_ranks_are_one() -> None:
     whole = joined(parts).summary()
     assert whole["of"] == 3000
     assert 0 < len(whole["true"]) <= MOST_PAIRS
-
-
-def test_wilsons_interval_is_that_of_scipy() -> None:
-    from scipy.stats import binomtest
-
-    for right, count in ((0, 10), (7, 10), (10, 10), (9_871, 10_000)):
-        expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
-        assert wilson(right / count, count) == pytest.approx([expected.low, expected.high], abs=1e-6)
 
 
 def test_areas_are_those_of_scikit_learn() -> None:
