@@ -340,7 +340,7 @@ def test_values_are_drawn_beside_predictions(tmp_path: Path) -> None:
     page = parsed((tmp_path / "report.html").read_text())
     assert page.figures == ["Predicted and true", "Residuals"]
     assert "Mean 0.250, standard deviation" in page.text
-    assert "of 5,000 values, evenly chosen" in page.text
+    assert "of 5,000 values, chosen at random" in page.text
 
 
 @pytest.fixture(scope="module")
