@@ -321,6 +321,13 @@ def test_a_matrix_of_shares_is_shown_as_it_is(tmp_path: Path) -> None:
     assert "recall" not in page.words
 
 
+def test_of_rows_with_many_values_the_first_are_shown() -> None:
+    results = Results([metrics.MeanSquaredError()])
+    results.add(torch.zeros(1, 30), torch.arange(30.0)[None] / 3)
+    page = parsed(report.html(completed(results)))
+    assert {"0, 0.333, 0.667, 1, 1.33, 1.67, 2, 2.33, …", "30"} <= set(page.words)
+
+
 def test_outputs_are_told_one_by_one() -> None:
     results = Results([metrics.R2Score(multioutput="raw_values")])
     target = torch.arange(12.0).reshape(6, 2)
