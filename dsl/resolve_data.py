@@ -172,7 +172,8 @@ def _checked(
     floats = any(column.kind == "float" for each in columns.values() for column in each.seen)
     as_bytes = scales and _is_as_stored(field.value) and not floats
     for name, found in chains.items():
-        for split, chain in found.items():
+        # Those that keep the size first: they tell best where the data have another.
+        for split, chain in sorted(found.items(), key=lambda each: _may_resize([each[1]])):
             if chain or not as_bytes:
                 _check_chain(spec, split, chain, given[name], as_bytes)
             else:
@@ -202,7 +203,12 @@ def _check_chain(spec: FieldSpec, split: str, chain: tuple[Call, ...], given: Sh
         fail("E454", f"{declared}, and its images are of several sizes in the split `{split}`", span,
              help=f"bring them to one at the end: `Resize([{', '.join(map(str, spec.shape[1:]))}])`")  # fmt: skip
     if len(image.shape) != len(spec.shape) or any(a not in (None, b) for a, b in zip(image.shape, spec.shape)):
-        fail("E454", f"{declared}, and is {shown(image.shape)} in the split `{split}`", span,
+        told = f"{declared}, and is {shown(image.shape)} in the split `{split}`"
+        if image.shape == given:
+            resized = f", or `Resize({list(spec.shape[1:])})` first among its transforms" if len(given) == 3 else ""
+            fail("E454", told, spec.span, "the data have another size, and no transform changes it",
+                 help=f"write `{spec.dtype}{list(given)}`{resized}, for every split the same")  # fmt: skip
+        fail("E454", told, span,
              "what comes out of the transforms" if chain else "no transform is applied there",
              help="declare the shape that comes out of its transforms, for every split the same")  # fmt: skip
 

@@ -4,6 +4,7 @@
     ema.safetensors        the averaged model, where the run keeps one
     optimizer.safetensors  optimizer state, `PARAMETER.exp_avg` and so on
     random.safetensors     the states of the random streams of each process, `RANK.torch` and so on
+    shards.json            where parameters are divided among processes: which rows are in which file (`shards`)
     state.json             all that is no tensor: step, schedule, best value, settings, optimizer groups
     program.model          the text that made the model
     tokenizer.json         what numbers texts, where the data are texts: the vocabulary
@@ -18,9 +19,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tdsl.runtime import fitting, shards
+from tdsl.runtime.average import Average
 from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_folder
 from tdsl.runtime.run import Failure
 
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
-TOKENIZER = "tokenizer.json"
+OPTIMIZER, RANDOM, TOKENIZER = "optimizer", "random", "tokenizer.json"
 FORMAT = 2
-# Weights that do not fit are named, as far as a line holds them.
-SHOWN = 4
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -80,14 +80,17 @@ class Checkpoint:
         file = self.path / TOKENIZER
         return file.read_text(encoding="utf-8") if file.exists() else None
 
-    def weights(self, name: str = MODEL) -> Path:
-        """The file of a model's weights: of `model` the averaged ones, where the run keeps an average."""
-        averaged = self.path / f"{EMA}.safetensors"
-        return averaged if name == MODEL and averaged.exists() else self.path / f"{name}.safetensors"
+    def stem(self, name: str = MODEL) -> str:
+        """By what name a model's weights are kept: of `model` the averaged ones, where the run keeps an average."""
+        return EMA if name == MODEL and shards.exists(self.path, EMA) else name
+
+    def weights(self, name: str = MODEL) -> dict[str, Tensor]:
+        """A model's weights, on the CPU: of `model` the averaged ones, where the run keeps an average."""
+        return self.tensors(self.stem(name))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of `NAME.safetensors`, on the CPU."""
-        return load_file(self.path / f"{name}.safetensors")
+        """The tensors of a name, on the CPU and whole."""
+        return shards.read(self.path, name)
 
 
 # Writing ------------------------------------------------------------------------------------------------------------
@@ -108,7 +111,7 @@ def write(
     Raises `Failure`, and leaves nothing of it, where a parameter is not finite, or the disk is full.
     """
     for name, model in models.items():
-        _check_finite(name, model, step)
+        check_finite(name, model.state_dict(), step)
 
     def fill(path: Path) -> None:
         for name, model in models.items():
@@ -116,20 +119,36 @@ def write(
         for name, values in tensors.items():
             contiguous = {key: value.detach().cpu().contiguous() for key, value in values.items()}
             save_file(contiguous, path / f"{name}.safetensors")
-        (path / STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
-        (path / PROGRAM).write_text(program, encoding="utf-8")
-        if tokenizer is not None:
-            (path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
-        files = {file.name: sha256(file) for file in sorted(path.iterdir())}
-        (path / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1), encoding="utf-8")
+        describe(path, step, state, program, tokenizer)
+        enlist(path, {file.name: sha256(file) for file in sorted(path.iterdir())})
 
     path = folder / f"step-{step}"
     try:
         write_folder(path, fill)
     except (OSError, SafetensorError) as error:
-        help = "make room on the disk, and start the run again: the checkpoints before it are intact"
-        raise Failure(f"{path} can't be written: {error}", help) from None
+        raise unwritten(path, error) from None
     return Checkpoint(path, step)
+
+
+def describe(path: Path, step: int, state: Mapping[str, Any], program: str, tokenizer: str | None) -> list[str]:
+    """Write what is no tensor; the names of its files."""
+    texts = {STATE: json.dumps({"step": step, **state}, indent=1), PROGRAM: program, TOKENIZER: tokenizer}
+    written = {name: text for name, text in texts.items() if text is not None}
+    for name, text in written.items():
+        (path / name).write_text(text, encoding="utf-8")
+    return list(written)
+
+
+def enlist(path: Path, files: Mapping[str, str]) -> None:
+    """Write the manifest of files, given their sums."""
+    manifest = {"format": FORMAT, "files": dict(sorted(files.items()))}
+    (path / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def unwritten(path: Path, error: BaseException) -> Failure:
+    """What is told where a checkpoint can't be written."""
+    help = "make room on the disk, and start the run again: the checkpoints before it are intact"
+    return Failure(f"{path} can't be written: {error}", help)
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -159,8 +178,9 @@ def _by_itself(value: Tensor) -> Tensor:
     return value.to("cpu", copy=True).contiguous() if part else value.contiguous()
 
 
-def _check_finite(name: str, model: nn.Module, step: int) -> None:
-    for key, value in model.state_dict().items():
+def check_finite(name: str, state: Mapping[str, Tensor], step: int) -> None:
+    """Raise `Failure` where a parameter is not finite."""
+    for key, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             help = "the last checkpoint is intact; lower `optimizer.lr`, or set `clip_grad_norm`"
             raise Failure(f"`{key}` of `{name}` is not finite after step {step}; no checkpoint was written", help)
@@ -251,7 +271,18 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
 
     Raises `Failure` where the names or shapes of its tensors are others.
     """
-    load_weights(checkpoint.weights(name), model)
+    load(checkpoint, checkpoint.stem(name), model)
+
+
+def load(checkpoint: Checkpoint, name: str, model: nn.Module | Average) -> None:
+    """Put the tensors of a name into a model, of one that is divided among ranks each rank's rows."""
+    state, path = model.state_dict(keep_vars=True), checkpoint.path / f"{name}.safetensors"
+    with fitting.told(path):
+        given = shards.read(checkpoint.path, name, shards.wanted(state))
+        if isinstance(model, Average) or any(map(shards.divided, state.values())):
+            shards.put(_named(given, _identical(state)), state)
+        else:
+            _fill(model, given, path)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -259,71 +290,39 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
     Raises `Failure` where it is none of these, lacks tensors of the model, or has others.
     """
-    file = _file_of(path)
-    try:
-        given = load_file(file)
-    except FileNotFoundError:
-        raise Failure(f"there is no file `{normpath(file)}`") from None
-    except SafetensorError as error:
-        raise _unreadable(file, error) from None
-    state = model.state_dict()
-    for names in _same(state):
-        one = next((name for name in names if name in given), None)
-        given |= {name: given[one] for name in names if one is not None and name not in given}
-    if wrong := list(_differences(state, given)):
-        what = f"the weights in `{normpath(file)}` are of another model: {'; '.join(wrong)}"
-        raise Failure(what, f"`tdsl diff {file.name} PROGRAM` tells it weight by weight")
-    model.load_state_dict(given)
-
-
-def _file_of(path: Path) -> Path:
-    """The weights that a path means: a file's own, a checkpoint's, a run's."""
-    if not path.is_dir():
-        return path
-    run = path / "checkpoints"
-    return (find(run) if run.is_dir() else at(path)).weights()
-
-
-def _unreadable(file: Path, error: SafetensorError) -> Failure:
-    """Why a file has no weights: it is another format, or not whole."""
-    with file.open("rb") as opened:
-        pickled = opened.read(4)[:2] in (b"PK", b"\x80\x02")
-    if pickled:
-        help = 'save the weights as safetensors: `save_file(torch.load("a.pt", weights_only=True), "a.safetensors")`'
-        return Failure(f"`{normpath(file)}` is a pickle, which is never read here: it could run anything", help)
-    return Failure(f"`{normpath(file)}` is no safetensors file, or is damaged: {error}")
-
-
-def _differences(state: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
-    """What keeps tensors from being a model's, in words."""
-    first = {names[0] for names in _same(state)}
-    lacking = [name for name in state if name not in given and name in first]
-    others = sorted(name for name in given if name not in state)
-    if prefix := _prefix(lacking, others):
-        yield f"their names begin with `{prefix}`, as those of a model that is wrapped do: take that off"
+    if path.is_dir():
+        run = path / "checkpoints"
+        load_model_weights(find(run) if run.is_dir() else at(path), model)
         return
-    if lacking:
-        yield f"they lack {_listed(lacking)}"
-    if others:
-        yield f"they have {_listed(others)}, which it has not"
-    both = ((name, list(given[name].shape), list(state[name].shape)) for name in state if name in given)
-    shapes = [f"`{name}` of shape {mine} for {theirs}" for name, mine, theirs in both if mine != theirs]
-    if shapes:
-        yield f"they have {', '.join(shapes[:SHOWN])}{_more(shapes)}"
+    with fitting.told(path):
+        _fill(model, load_file(path), path)
 
 
-def _prefix(lacking: Sequence[str], others: Sequence[str]) -> str:
-    """What stands before all names alike; empty where that is not all that keeps them from fitting."""
-    prefix = others[0].partition(".")[0] + "." if others else ""
-    return prefix if lacking and {f"{prefix}{name}" for name in lacking} <= set(others) else ""
+def _fill(model: nn.Module, given: Mapping[str, Tensor], path: Path) -> None:
+    state = model.state_dict()
+    same = _same(state)
+    found = _named(given, same)
+    first = {names[0] for names in same}
+    wanted = {name: value.shape for name, value in state.items() if name in first}
+    fitting.check(path, wanted, found, known=state)
+    model.load_state_dict(found)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names[:SHOWN]) + _more(names)
+def _named(given: Mapping[str, Tensor], same: list[list[str]]) -> dict[str, Tensor]:
+    """The tensors by all of their names."""
+    found = dict(given)
+    for names in same:
+        one = next((name for name in names if name in given), None)
+        found |= {name: given[one] for name in names if one is not None and name not in given}
+    return found
 
 
-def _more(names: Sequence[str]) -> str:
-    return f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+def _identical(state: Mapping[str, Any]) -> list[list[str]]:
+    """The names of each tensor that is one object of several."""
+    found: dict[int, list[str]] = {}
+    for name, value in state.items():
+        found.setdefault(id(value), []).append(name)
+    return list(found.values())
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import save_file
 
-from tdsl.runtime import checkpoint
+from tdsl.runtime import checkpoint, shards
 from tdsl.runtime.checkpoint import Damaged
 from tdsl.runtime.run import Failure
 
@@ -66,6 +67,11 @@ def _verify(folder: Path) -> int:
 
 
 def _convert(folder: Path, which: str, file: Path) -> int:
-    shutil.copyfile(checkpoint.find(folder, which).weights(), file)
+    found = checkpoint.find(folder, which)
+    one = shards.whole(found.path, found.stem())
+    if one is None:
+        save_file(found.weights(), file)
+    else:
+        shutil.copyfile(one, file)
     print(f"weights: {file}")
     return 0

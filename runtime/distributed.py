@@ -104,7 +104,7 @@ def ddp(
         return shared
     shared.normed = synchronised.convert(shared.module)
     if shared.normed:
-        _check_rows(batches, accumulate)
+        check_rows(batches, accumulate)
     wrapped = DistributedDataParallel(shared.module, find_unused_parameters=unused, **_BUFFERS_ALONE)
     # A hook with annotations would have to have them as objects, not as text.
     wrapped.register_comm_hook(None, lambda state, bucket: _add(bucket))
@@ -121,7 +121,7 @@ def _add(bucket: Any) -> torch.futures.Future[Tensor]:
     return done
 
 
-def _check_rows(batches: Batches, accumulate: int) -> None:
+def check_rows(batches: Batches, accumulate: int) -> None:
     """Batch norm needs rows in every part of every rank."""
     rest = 0 if batches.drop_last else len(batches.split) % batches.batch_size
     rows = rest or batches.batch_size

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from tdsl.runtime import checkpoint, prediction_files, ranks, report, sources
+from tdsl.runtime import checkpoint, examples, prediction_files, ranks, record, report, sources
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
@@ -41,6 +42,7 @@ class Job:
     predictions: Path | None
     began: float = field(default_factory=time.perf_counter)
     parameters: dict[str, int] = field(default_factory=dict)
+    _seen: list[Batches] = field(default_factory=list, init=False)
 
     def load(self, **models: nn.Module) -> None:
         """Puts the checkpoint's weights into the models of the run, by name, and them on the device, to evaluate."""
@@ -61,6 +63,7 @@ class Job:
 
     def progress(self, batches: Batches) -> Iterator[Batch]:
         """The batches, with a bar in a terminal."""
+        self._seen[:] = [batches]
         console = Console(stderr=True, quiet=ranks.rank() != 0)
         yield from track(
             batches, f"{self.name}, {self.split}", len(batches), console=console, disable=not console.is_terminal
@@ -73,12 +76,15 @@ class Job:
 
     def _report(self, results: Results) -> None:
         found = {"run": self.name, "split": self.split} | results.summary()
+        for batches in self._seen:
+            _look_up(found, batches)
         found["checkpoint"] = {
             "path": _relative(self.checkpoint.path, self.out),
             "step": self.checkpoint.step,
             "sha256": sha256(self.checkpoint.path / MANIFEST),
         }
-        found["environment"] = report.environment(self.device, self.parameters.get(checkpoint.MODEL, 0))
+        found["environment"] = record.environment(self.device)
+        found["parameters"] = self.parameters.get(checkpoint.MODEL, 0)
         found["evaluated"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         found["seconds"] = round(time.perf_counter() - self.began, 3)
         report.write(self.out, found)
@@ -99,8 +105,22 @@ class Job:
 
 def tokenizer_of(found: Checkpoint) -> sources.Tokenizer | None:
     """What numbered the texts that a checkpoint was trained on; None where the data were none."""
-    record = found.tokenizer
-    return None if record is None else recorded(record, str(found.path / checkpoint.TOKENIZER))
+    kept = found.tokenizer
+    return None if kept is None else recorded(kept, str(found.path / checkpoint.TOKENIZER))
+
+
+def _look_up(found: dict[str, Any], batches: Batches) -> None:
+    """Puts in what the data tell: which rows those with the highest loss are, and what the classes are called."""
+    known = []
+    for row in found["worst"]:
+        first = row["batch"] * batches.batch_size
+        rows = min(batches.batch_size, len(batches.split) - first)
+        position = first + rows * row.pop("rank") // batches.ranks + row.pop("offset")
+        del row["batch"]
+        known.append((position, row["true"]))
+        row |= examples.describe(batches.split, position)
+    classes = (found["task"] or {}).get("classes", 0)
+    found["class_names"] = examples.class_names(batches.split, known, classes) if classes else None
 
 
 def _relative(path: Path, folder: Path) -> str:

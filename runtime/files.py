@@ -31,20 +31,41 @@ def write_text(path: Path, text: str) -> None:
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Make the folder `path` appear at once with what `fill` writes; one that was there is replaced."""
-    aside = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    aside = begin_folder(path)
     try:
         fill(aside)
-        for file in aside.iterdir():
-            sync(file)
-        sync(aside)
-        remove_folder(path)
-        aside.rename(path)
+        end_folder(path)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        drop_folder(path)
         raise
+
+
+def begin_folder(path: Path) -> Path:
+    """An empty folder aside, which `end_folder` makes `path` of, or `drop_folder` removes."""
+    aside = _aside(path)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    return aside
+
+
+def end_folder(path: Path) -> None:
+    """Make the folder `path` appear at once as it is aside; one that was there is replaced."""
+    aside = _aside(path)
+    for file in aside.iterdir():
+        sync(file)
+    sync(aside)
+    remove_folder(path)
+    aside.rename(path)
     sync(path.parent)
+
+
+def drop_folder(path: Path) -> None:
+    """Remove what is aside."""
+    shutil.rmtree(_aside(path), ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def remove_folder(path: Path) -> None:

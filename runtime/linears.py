@@ -48,7 +48,8 @@ def _concatenated(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 def _stacked(parameters: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
     """Parameters of `dtype` as one tensor, through which no gradient goes; None where they are not all plain ones."""
-    if not all(type(each) is nn.Parameter and each.dtype is dtype for each in parameters):
+    plain = all(type(each) is nn.Parameter and each.dtype is dtype for each in parameters)
+    if not plain or not low_precision.kept():
         return None
     if any(each.layout is not torch.strided or each.is_inference() for each in parameters):
         return None

@@ -9,7 +9,7 @@ process reads a batch: with `workers`, processes of their own do, ahead of time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -26,10 +26,14 @@ RESIDENT_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of `fields` (each [N, ...]) that a split has: those numbered in `indices`, or all."""
+    """The rows of `fields` (each [N, ...]) that a split has: those numbered in `indices`, or all.
+
+    `origin` is the split that these are copies of, row by row.
+    """
 
     fields: Mapping[str, Values]
     indices: Tensor
+    origin: Split | None = None
 
     @classmethod
     def whole(cls, fields: Mapping[str, Values]) -> Split:
@@ -114,7 +118,7 @@ class Batches:
         if self._stays():
             rows = {name: _taken(value, self.split.indices) for name, value in self.split.fields.items()}
             fields = {name: value.to(self.device) for name, value in rows.items()}
-            object.__setattr__(self, "split", Split.whole(fields))
+            object.__setattr__(self, "split", replace(Split.whole(fields), origin=self.split.origin or self.split))
 
     @property
     def rows(self) -> int:

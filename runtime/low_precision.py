@@ -60,6 +60,22 @@ class Copy:
             self.note(parameter)
 
 
+# Whether parameters have copies at all, and may be laid beside one another.
+_kept = True
+
+
+def keep_none() -> None:
+    """Have no copies from here on, in this process: FSDP writes parameters without autograd's knowing."""
+    global _kept
+    _kept = False
+    _COPIES.clear()
+
+
+def kept() -> bool:
+    """Whether parameters stay where and what they are, but for what autograd knows of."""
+    return _kept
+
+
 # By the parameter's id. A weak dictionary of PyTorch's would take several times as long to look up, for each layer.
 _COPIES: dict[int, Copy] = {}
 
@@ -116,7 +132,8 @@ def of(parameter: Tensor, dtype: torch.dtype) -> Tensor | None:
 
 def _copied(parameter: Any, dtype: torch.dtype) -> bool:
     return (
-        type(parameter) is nn.Parameter
+        _kept
+        and type(parameter) is nn.Parameter
         and parameter.dtype is torch.float32
         and dtype in LOW
         and parameter.layout is torch.strided

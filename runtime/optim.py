@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tdsl.runtime.multi_tensor import Group, Rule, Tables
 from tdsl.runtime.run import Failure
+from tdsl.runtime.shards import Piece, piece
 
 
 def named_parameters(models: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
@@ -21,6 +22,11 @@ def named_parameters(models: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.
     for owner, model in models.items():
         prefix = "" if owner == "model" else f"{owner}."
         yield from ((prefix + name, parameter) for name, parameter in model.named_parameters())
+
+
+def named_pieces(models: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor | Piece]]:
+    """What this process has of the parameters, by the same names."""
+    yield from ((name, piece(parameter)) for name, parameter in named_parameters(models))
 
 
 def freeze(models: Mapping[str, nn.Module], *patterns: str) -> None:

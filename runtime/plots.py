@@ -1,168 +1,227 @@
-"""Figures of a report, as SVG that takes its text colour and font from the page around it."""
+"""The figures of a report."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+import base64
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
-from cycler import cycler
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-# Told apart by people who see colours differently, and against light and dark (Paul Tol, "Colour schemes", 2021).
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#999999")
-# Stands for the colour of the page's text, which replaces it.
-INK = "#010203"
-# Losses that span more than this are drawn on a logarithmic scale.
-WIDE = 20
-# More classes than this are drawn thin and without a legend.
-MOST_NAMED = 10
+from tdsl.runtime.charts import Axis, Bars, Diagonal, Dots, Frame, Line, Mark, Point, Upright, chart
+from tdsl.runtime.readable import number
 
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "tdsl",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.grid": True,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "axes.linewidth": 0.6,
-    "lines.linewidth": 1.8,
-    "lines.solid_joinstyle": "round",
-    "legend.frameon": False,
-    "axes.prop_cycle": cycler(color=COLOURS),
-}
+# Colours that the style sheet has; further series are dashed.
+COLOURS = 8
+# More classes than this are not all drawn, but the mean and so many with the smallest area.
+MOST_CURVES, FEWEST_CURVES = 10, 5
+# A curve among others has so many points.
+CURVE_POINTS = 160
+# Points of a line are marked where they are few; those of validation, where they are no more than this.
+FEW_MARKED, MOST_MARKED = 8, 40
+BINS = 40
+# Edge of the picture of a confusion matrix, in cells.
+MOST_CELLS = 200
+INK = (51, 112, 179)
 
 Log = Sequence[Mapping[str, Any]]
-Curves = Sequence[Mapping[str, Any]]
+Curve = Mapping[str, Any]
+Named = Callable[[int], str]
 
 
-def svg(name: str, draw: Callable[[Axes], None], *, width: float = 5.2, height: float = 3.6) -> str:
-    """What `draw` draws, `width` by `height` inches; `name` tells the figure's ids from those of others on a page."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.add_subplot())
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(text.getvalue(), name)
+@dataclass(frozen=True)
+class Entry:
+    """A line of a legend: its classes in the style sheet, its text."""
+
+    kind: str
+    text: str
 
 
-def _inline(text: str, name: str) -> str:
-    """An SVG file as an element of a page: without headers, fonts and colours of its own, its ids made unique."""
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text).replace("xlink:href", "href")
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-    return text.replace(INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{name}"', 1)
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its title, its legend and what is to be known of it."""
+
+    name: str
+    title: str
+    svg: str
+    legend: Sequence[Entry] = ()
+    note: str = ""
 
 
-def learning_curves(log: Log, keys: Sequence[str], title: str) -> Callable[[Axes], None]:
-    """What was logged under `keys`, over steps; those of validation (`val/...`) with markers."""
-
-    def draw(axes: Axes) -> None:
-        values: list[float] = []
-        for key in keys:
-            points = [(row["step"], row[key]) for row in log if isinstance(row.get(key), (int, float))]
-            marker = "o" if len(points) <= 40 else None
-            axes.plot(*zip(*points, strict=True), label=_name(key), marker=marker, markersize=4)
-            values += [value for _, value in points]
-        if min(values) > 0 and max(values) > WIDE * min(values):
-            axes.set_yscale("log")
-        if min(values) == max(values) > 0:
-            axes.set_ylim(0, 2 * max(values))
-        axes.set(xlabel="step", title=title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        if len(keys) > 1:
-            axes.legend()
-
-    return draw
+def kind(place: int) -> str:
+    """The style of a series by its place."""
+    return f"s{place % COLOURS}" + (" dashed" if place >= COLOURS else "")
 
 
-def _name(key: str) -> str:
-    """Which rows a logged value is of: the name before the slash."""
-    split = key.rpartition("/")[0]
-    return {"": "training", "val": "validation"}.get(split, split)
+# Over steps ---------------------------------------------------------------------------------------------------------
 
 
-def roc(curves: Curves) -> Callable[[Axes], None]:
+def over_steps(
+    log: Log, keys: Mapping[str, str], title: str, *, best: int | None = None, log_scale: bool | None = None
+) -> Figure:
+    """What was logged under `keys` over steps, each with its name; `best` is a step to mark."""
+    series = {key: _points(log, key) for key in keys}
+    kinds = {key: kind(1 if key.startswith("val/") else place) for place, key in enumerate(keys)}
+    steps = [x for points in series.values() for x, _ in points]
+    values = [y for points in series.values() for _, y in points]
+    y_axis = Axis.of(values, log=log_scale)
+    frame = Frame(Axis.of(steps, "step", whole=True, log=False), y_axis)
+    marks: list[Mark] = [Upright(best, f"best, step {best:,}")] if best is not None and steps else []
+    marks += [
+        Line(points, kinds[key], len(points) <= (MOST_MARKED if key.startswith("val/") else FEW_MARKED))
+        for key, points in series.items()
+    ]
+    named = [Entry(kinds[key], text) for key, text in keys.items()] if len(keys) > 1 else []
+    missing = sum(not math.isfinite(value) for value in values)
+    notes = ["logarithmic scale"] if y_axis.log else []
+    notes += [f"{missing:,} values are not finite and are left out"] if missing else []
+    return Figure(_name(title), title, chart(title, frame, marks), named, "; ".join(notes))
+
+
+def _points(log: Log, key: str) -> list[Point]:
+    return [(float(row["step"]), float(row[key])) for row in log if isinstance(row.get(key), (int, float))]
+
+
+def _name(title: str) -> str:
+    return "figure-" + "".join(letter if letter.isalnum() else "-" for letter in title.lower())
+
+
+# Of classes ---------------------------------------------------------------------------------------------------------
+
+
+def roc(curves: Sequence[Curve], named: Named) -> Figure:
     """A receiver operating characteristic for each class."""
-
-    def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=INK, alpha=0.3, linewidth=1, linestyle=(0, (4, 4)))
-        _each(axes, curves, "fpr", "tpr")
-        if len(curves) > 1:
-            # The mean over classes of the rate that each reaches (Fawcett, "An introduction to ROC analysis", 2006).
-            grid = np.linspace(0, 1, 501)
-            mean = np.mean([np.interp(grid, curve["fpr"], curve["tpr"]) for curve in curves], axis=0)
-            axes.plot(np.insert(grid, 0, 0), np.insert(mean, 0, 0), color=INK, linewidth=2.2, label="mean")
-        _legend(axes, curves)
-        axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
-
-    return draw
+    shown, note = _chosen(curves)
+    frame = Frame(Axis(0, 1, "false positive rate"), Axis(0, 1, "true positive rate"))
+    marks: list[Mark] = [Diagonal(), *_lines(shown, "fpr", "tpr")]
+    legend = _legend(shown, named, "area")
+    if len(curves) > 1:
+        marks.append(Line(_mean_curve(curves), "mean"))
+        legend.insert(0, Entry("mean", f"mean of all: area {_mean_area(curves)}"))
+    return Figure("figure-roc", "ROC", chart("ROC", frame, marks), legend, note)
 
 
-def precision_recall(curves: Curves) -> Callable[[Axes], None]:
+def _mean_curve(curves: Sequence[Curve]) -> list[Point]:
+    """The mean over classes of the rate that each reaches (Fawcett, "An introduction to ROC analysis", 2006)."""
+    grid = np.linspace(0, 1, 201)
+    mean = np.mean([np.interp(grid, curve["fpr"], curve["tpr"]) for curve in curves], axis=0)
+    return [(0.0, 0.0), *zip(grid.tolist(), mean.tolist(), strict=True)]
+
+
+def precision_recall(curves: Sequence[Curve], named: Named) -> Figure:
     """Precision over recall for each class."""
-
-    def draw(axes: Axes) -> None:
-        _each(axes, curves, "recall", "precision")
-        _legend(axes, curves)
-        axes.set(xlabel="recall", ylabel="precision", title="Precision and recall")
-
-    return draw
-
-
-def _each(axes: Axes, curves: Curves, x: str, y: str) -> None:
-    few = len(curves) <= MOST_NAMED
-    for number, curve in enumerate(curves):
-        # Colours repeat after the seventh: then the lines are dashed.
-        dash = "-" if number < len(COLOURS) or not few else (0, (3, 1.5))
-        width, alpha = (1.8, 1.0) if few else (0.8, 0.6)
-        axes.plot(curve[x], curve[y], linestyle=dash, label=str(curve["class"]), linewidth=width, alpha=alpha)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    shown, note = _chosen(curves)
+    frame = Frame(Axis(0, 1, "recall"), Axis(0, 1, "precision"))
+    legend = _legend(shown, named, "average precision" if len(curves) == 1 else "")
+    if len(curves) > 1:
+        note = f"In brackets the average precision; the mean of all classes is {_mean_area(curves)}. {note}".strip()
+    lines = _lines(shown, "recall", "precision")
+    return Figure(
+        "figure-precision-recall", "Precision and recall", chart("Precision and recall", frame, lines), legend, note
+    )
 
 
-def _legend(axes: Axes, curves: Curves) -> None:
-    if 1 < len(curves) <= MOST_NAMED:
-        axes.legend(title="class", ncols=2, fontsize=8, title_fontsize=8)
+def _chosen(curves: Sequence[Curve]) -> tuple[Sequence[Curve], str]:
+    """The curves that are drawn, and what is said of the others."""
+    if len(curves) <= MOST_CURVES:
+        return curves, ""
+    lowest = sorted(curves, key=lambda curve: (curve.get("area") or 0.0, curve["class"]))[:FEWEST_CURVES]
+    return lowest, f"Drawn are the {FEWEST_CURVES} of {len(curves):,} classes with the smallest area."
 
 
-def calibration(bins: Mapping[str, Sequence[float]]) -> Callable[[Axes], None]:
+def _lines(curves: Sequence[Curve], x: str, y: str) -> list[Mark]:
+    return [Line(_few(curve[x], curve[y]), kind(place)) for place, curve in enumerate(curves)]
+
+
+def _few(x: Sequence[float], y: Sequence[float]) -> list[Point]:
+    """At most about CURVE_POINTS points, evenly spread."""
+    every = max(1, math.ceil(len(x) / CURVE_POINTS))
+    places = sorted({*range(0, len(x), every), len(x) - 1}) if len(x) else []
+    return [(x[place], y[place]) for place in places]
+
+
+def _legend(curves: Sequence[Curve], named: Named, what: str) -> list[Entry]:
+    found = []
+    for place, curve in enumerate(curves):
+        area = number(curve["area"], 3) if curve.get("area") is not None else ""
+        if len(curves) == 1:
+            found.append(Entry(kind(place), f"{what} {area}".strip()))
+        else:
+            found.append(Entry(kind(place), f"{named(curve['class'])} ({area})" if area else named(curve["class"])))
+    return found if any(entry.text for entry in found) else []
+
+
+def _mean_area(curves: Sequence[Curve]) -> str:
+    areas = [curve["area"] for curve in curves if curve.get("area") is not None]
+    return number(sum(areas) / len(areas), 3) if areas else "undefined"
+
+
+def calibration(bins: Mapping[str, Sequence[float]], error: float | None) -> Figure:
     """What came true over the probability predicted; the area of a point is the share of rows in its bin."""
+    total = sum(bins["rows"]) or 1
+    points = list(zip(bins["confidence"], bins["accuracy"], strict=True))
+    told = [
+        f"{rows:,} rows: predicted {number(x, 3)}, came true {number(y, 3)}"
+        for (x, y), rows in zip(points, bins["rows"], strict=True)
+    ]
+    radii = [2.5 + 10 * math.sqrt(rows / total) for rows in bins["rows"]]
+    frame = Frame(Axis(0, 1, "predicted probability"), Axis(0, 1, "share that came true"))
+    marks: list[Mark] = [Diagonal(), Line(points, "s0 thin"), Dots(points, "s0", radii, told)]
+    note = (
+        "The area of a point is the share of rows in its bin; on the dashed line, as much comes true as is predicted."
+    )
+    if error is not None:
+        note = f"Expected calibration error {number(error, 3)}. {note}"
+    return Figure("figure-calibration", "Calibration", chart("Calibration", frame, marks), (), note)
 
-    def draw(axes: Axes) -> None:
-        total = sum(bins["rows"])
-        axes.plot([0, 1], [0, 1], color=INK, alpha=0.3, linewidth=1, linestyle=(0, (4, 4)))
-        axes.plot(bins["confidence"], bins["accuracy"], linewidth=1)
-        sizes = [12 + 300 * rows / total for rows in bins["rows"]]
-        axes.scatter(bins["confidence"], bins["accuracy"], s=sizes, alpha=0.7, linewidths=0)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), title="Calibration")
-        axes.set(xlabel="predicted probability", ylabel="observed share")
 
-    return draw
+def matrix_picture(matrix: Sequence[Sequence[float]]) -> tuple[str, int]:
+    """A confusion matrix as a picture in a data URL, each row by its shares, and how many classes a cell has."""
+    from tdsl.runtime.examples import png
+
+    counts = np.asarray(matrix, dtype=np.float64)
+    each = math.ceil(len(counts) / MOST_CELLS)
+    starts = np.arange(0, len(counts), each)
+    binned = np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
+    shares = binned / np.maximum(binned.sum(1, keepdims=True), 1e-12)
+    cells = np.empty((*shares.shape, 4), dtype=np.uint8)
+    cells[..., :3] = INK
+    # The square root lifts the few that are confused above what the eye would miss.
+    cells[..., 3] = np.round(255 * np.sqrt(shares))
+    return f"data:image/png;base64,{base64.b64encode(png(cells)).decode()}", each
 
 
-def heatmap(matrix: Sequence[Sequence[float]]) -> Callable[[Axes], None]:
-    """A confusion matrix of many classes, each row by its share."""
+# Of values ----------------------------------------------------------------------------------------------------------
 
-    def draw(axes: Axes) -> None:
-        shares = [[value / (sum(row) or 1) for value in row] for row in matrix]
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-        axes.grid(visible=False)
-        axes.set(xlabel="predicted class", ylabel="true class")
 
-    return draw
+def of_values(pairs: Mapping[str, Any]) -> Iterator[Figure]:
+    """Predictions over targets, and the distribution of what lies between them."""
+    true, predicted = pairs["true"], pairs["predicted"]
+    if not true:
+        return
+    axis = Axis.of([*true, *predicted], log=False)
+    frame = Frame(Axis(axis.low, axis.high, "true"), Axis(axis.low, axis.high, "predicted"))
+    dots = Dots(list(zip(true, predicted, strict=True)), "s0")
+    few = f"{len(true):,} of {pairs['of']:,} values, evenly chosen." if len(true) < pairs["of"] else ""
+    title = "Predicted and true"
+    yield Figure("figure-predicted", title, chart(title, frame, [Diagonal(), dots]), (), few)
+    residuals = np.asarray(predicted) - np.asarray(true)
+    heights, edges = np.histogram(residuals, bins=_bins(residuals))
+    across = Axis.of(edges.tolist(), "predicted − true", log=False)
+    bars = Bars(edges.tolist(), heights.tolist(), "s0")
+    frame = Frame(across, Axis(0, max(heights.tolist()) * 1.06, "values"))
+    middle, spread = float(residuals.mean()), float(residuals.std())
+    note = f"Mean {number(middle, 3)}, standard deviation {number(spread, 3)}. {few}".strip()
+    yield Figure("figure-residuals", "Residuals", chart("Residuals", frame, [bars, Upright(0.0, "")]), (), note)
+
+
+def _bins(residuals: Any) -> Any:
+    """As many bins as tell something of so many values, all of them where they differ."""
+    low, high = float(residuals.min()), float(residuals.max())
+    count = min(BINS, max(5, math.ceil(math.sqrt(len(residuals)))))
+    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-30):
+        room = abs(high) or 1.0
+        return np.linspace(low - room / 2, high + room / 2, count + 1)
+    return np.linspace(low, high, count + 1)

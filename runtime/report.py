@@ -3,39 +3,99 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-from rich.console import Console
-from rich.table import Table
+from tdsl.runtime import logs, plots, ranks, record, report_tables
+from tdsl.runtime.files import MANIFEST, sha256
+from tdsl.runtime.plots import Figure
+from tdsl.runtime.readable import duration, number, size
 
-from tdsl.runtime import metrics, plots
-from tdsl.runtime.readable import number
+if TYPE_CHECKING:
+    from rich.console import Console
 
-TEMPLATE = Path(__file__).with_name("html") / "report.html.jinja"
-PACKAGES = ("torch", "triton", "torchmetrics", "numpy", "tdsl")
+    from tdsl.runtime.loader import Split
+    from tdsl.runtime.training import Training
+
+METRICS, PAGE, PROGRAM = "metrics.json", "report.html", "program.model"
+HTML = Path(__file__).with_name("html")
 TITLES = {
-    kind.key: kind.title
-    for kind in vars(metrics).values()
-    if isinstance(kind, type) and issubclass(kind, metrics.Metric) and hasattr(kind, "key")
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1_score": "F1 score",
+    "confusion_matrix": "Confusion matrix",
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "roc": "ROC",
+    "precision_recall": "Precision and recall",
+    "calibration_error": "Calibration error",
+    "mean_squared_error": "Mean squared error",
+    "mean_absolute_error": "Mean absolute error",
+    "r2_score": "R²",
+    "perplexity": "Perplexity",
+    "loss": "Loss",
+    "grad_norm": "Gradient norm",
 }
-# A matrix of more classes is drawn, not written.
-MOST_CELLS = 24
+# Metrics that lie between 0 and 1.
+SHARES = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "calibration_error")
+# What is logged beside the loss and what is tracked.
+OTHER = ("step", "epoch", "grad_norm", "rows_per_second", "seconds")
+# Of a metric with a value a class, so many are listed.
+MOST_VALUES = 24
+# The sections, each with what it shows.
+SECTIONS = (
+    ("metrics", "headline", "Metrics"),
+    ("learning", "learning", "Learning and schedule"),
+    ("curves", "figures", "Curves"),
+    ("confusion", "classes", "Confusion matrix"),
+    ("worst", "worst", "Highest loss"),
+    ("data", "data", "Data"),
+    ("parameters", "modules", "Parameters"),
+    ("configuration", "settings", "Configuration"),
+    ("machine", None, "Time and hardware"),
+)
+METHODS = {
+    "bootstrap": "over 400 draws of as many rows with replacement (percentile bootstrap)",
+    "wilson": "by Wilson's score interval, as the split is too large to be drawn again; other metrics have none",
+}
 
 
 def write(folder: Path, results: Mapping[str, Any]) -> None:
-    """Writes `metrics.json` and `report.html`; the run's `log.jsonl` and `program.model` are read where they are."""
-    _replace(folder / "metrics.json", _json(results))
-    program = folder / "program.model"
+    """Writes `metrics.json` and `report.html`; what else the run's folder has is read where it is."""
+    _replace(folder / METRICS, _json(results))
+    _replace(folder / PAGE, page(folder, results))
+
+
+def trained(state: Training, splits: Mapping[str, Split]) -> None:
+    """Writes `run.json` and `report.html` at the end of a run on `splits`."""
+    ranks.first(lambda: _trained(state, splits))
+
+
+def _trained(state: Training, splits: Mapping[str, Split]) -> None:
+    record.end(state, splits)
+    _replace(state.job.out / PAGE, page(state.job.out, evaluated(state.job.out)))
+
+
+def page(folder: Path, results: Mapping[str, Any] | None) -> str:
+    """The report of a run: its log, record and program, and the results of an evaluation, where there is one."""
+    program = folder / PROGRAM
     source = program.read_text(encoding="utf-8") if program.exists() else ""
-    _replace(folder / "report.html", html(results, read_log(folder / "log.jsonl"), source))
+    return html(results, list(logs.read(folder / logs.JSON)), source, record.read(folder))
+
+
+def evaluated(folder: Path) -> dict[str, Any] | None:
+    """The results of an evaluation, if it was of a checkpoint that the run still has."""
+    try:
+        found: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        same = sha256(folder / found["checkpoint"]["path"] / MANIFEST) == found["checkpoint"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if same else None
 
 
 def _json(results: Mapping[str, Any]) -> str:
@@ -57,43 +117,6 @@ def _replace(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The steps logged; a last line that was cut off is left out."""
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return [row for row in rows if isinstance(row, dict) and "step" in row]
-
-
-def environment(device: torch.device, parameters: int) -> dict[str, Any]:
-    """What the numbers were made with: hardware, versions and the size of the model."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version for name in PACKAGES if (version := _version(name))},
-        "parameters": parameters,
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    threads = torch.get_num_threads()
-    return f"{names[0] if names else platform.processor() or 'CPU'}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 # Headline numbers ---------------------------------------------------------------------------------------------------
 
 
@@ -103,30 +126,62 @@ def title(key: str) -> str:
     return TITLES.get(name, name.replace("_", " ")) + (f" ({rest}" if bracket else "")
 
 
-def headline(results: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Title, value and interval of each number, the loss first."""
+@dataclass(frozen=True)
+class Headline:
+    """A number with its interval, and where both lie between 0 and 1, if they do."""
+
+    key: str
+    name: str
+    value: str
+    interval: str = ""
+    places: tuple[float, float, float] | None = None
+
+
+def headline(results: Mapping[str, Any]) -> Iterator[Headline]:
+    """Each number, the loss first."""
     if results["loss"] is not None:
-        yield "Loss", number(results["loss"]), ""
+        yield Headline("loss", "Loss", number(results["loss"]))
     for name, value in results["tracked"].items():
-        yield name, number(value), ""
+        yield Headline(name, name, number(value))
+    named = report_tables.names(results)
     for key, value in results["metrics"].items():
-        interval = results["intervals"].get(key)
         if isinstance(value, list):
-            for label, each in enumerate(value):
-                yield f"{title(key)}, class {label}", number(each), ""
+            yield from _each(key, value, named)
         else:
-            yield title(key), number(value), " to ".join(map(number, interval)) if interval else ""
+            yield _single(key, value, results["intervals"].get(key))
+
+
+def _single(key: str, value: float | None, interval: Sequence[float] | None) -> Headline:
+    text = " to ".join(map(number, interval)) if interval else ""
+    is_share = key.partition("(")[0] in SHARES and value is not None and interval is not None
+    places = (interval[0], value, interval[1]) if is_share and interval and value is not None else None
+    return Headline(key, title(key), number(value), text, places)
+
+
+def _each(key: str, values: Sequence[float | None], named: report_tables.Named) -> Iterator[Headline]:
+    """The lowest of the values of all classes, and all where they are few."""
+    places = range(len(values))
+    if len(values) > MOST_VALUES:
+        known = [place for place in places if values[place] is not None]
+        places = sorted(known, key=lambda place: (values[place] or 0.0, place))[:MOST_VALUES]  # type: ignore[assignment]
+    for label in places:
+        yield Headline(key, f"{title(key)}, class {named(label)}", number(values[label]))
+    if len(values) > MOST_VALUES:
+        yield Headline(key, f"{title(key)}, {len(values) - MOST_VALUES:,} other classes", "in metrics.json")
 
 
 def show(results: Mapping[str, Any], console: Console | None = None) -> None:
     """Prints the numbers as a table, and the warnings."""
-    console = console or Console()
+    from rich.console import Console as Terminal
+    from rich.table import Table
+
+    console = console or Terminal()
     table = Table(title=f"{results['run']}, split {results['split']}: {results['rows']:,} rows", title_justify="left")
     table.add_column("")
     table.add_column("value", justify="right")
     table.add_column("95% interval", justify="right", style="dim")
     for row in headline(results):
-        table.add_row(*row)
+        table.add_row(row.name, row.value, row.interval)
     console.print(table)
     for warning in results["warnings"]:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
@@ -135,64 +190,232 @@ def show(results: Mapping[str, Any], console: Console | None = None) -> None:
 # The page -----------------------------------------------------------------------------------------------------------
 
 
-def html(results: Mapping[str, Any], log: Sequence[Mapping[str, Any]] = (), program: str = "") -> str:
-    """The report as one page without links to anything outside it."""
-    page = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"number": number}
-    return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        results=results,
-        headline=list(headline(results)),
-        learning=[Markup(svg) for svg in _learning(log)],
-        figures=[Markup(svg) for svg in _figures(results)],
-        matrix=_matrix(results),
-        heatmap=Markup(_heatmap(results)),
-        program=program,
+@dataclass(frozen=True)
+class Hero:
+    """The number that a report begins with."""
+
+    name: str
+    value: str
+    note: str
+
+
+def html(
+    results: Mapping[str, Any] | None,
+    log: Sequence[Mapping[str, Any]] = (),
+    program: str = "",
+    run: Mapping[str, Any] | None = None,
+) -> str:
+    """The report as one page without links to anything outside it, nor scripts.
+
+    `results` are those of an evaluation, if there was one, `log` the lines that were logged, `program` the text that
+    the run was made of, and `run` its record.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    run = run or {}
+    environment = Environment(
+        loader=FileSystemLoader(HTML), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "bytes": size, "svg": Markup}
+    shown = {
+        "style": Markup((HTML / "report.css").read_text(encoding="utf-8")),
+        "results": results,
+        "program": program,
+        **_summary(results, log, run),
+        **_evaluation(results),
+        **_training(log, run),
+    }
+    shown["contents"] = [(key, text) for key, part, text in SECTIONS if part is None or shown[part]]
+    return environment.get_template("report.html.jinja").render(shown)
+
+
+def _summary(
+    results: Mapping[str, Any] | None, log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]
+) -> dict[str, Any]:
+    name = results["run"] if results else run.get("run", "A run")
+    return {
+        "name": name,
+        "hero": _hero(results, log, run),
+        "facts_at_first": list(_facts(results, log, run)),
+        "headline": list(headline(results)) if results else [],
+        "methods": [METHODS[method] for method in dict.fromkeys((results or {}).get("interval_methods", {}).values())],
+        "warnings": results["warnings"] if results else [],
+        "machine": list(_machine(results, run)),
+        "worst_note": _worst_note(results),
+        "closing": _closing(results, run),
+    }
+
+
+def _hero(results: Mapping[str, Any] | None, log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Hero | None:
+    """The metric that the best checkpoint is chosen by, or the first; without an evaluation, the best validation."""
+    monitor = str((run.get("best") or {}).get("monitor", "")).rpartition("/")[2]
+    if results is not None:
+        found = list(headline(results))
+        wanted = (
+            [row for row in found if row.key == monitor != "loss"] + [row for row in found if row.key != "loss"] + found
+        )
+        first = wanted[0] if wanted else None
+        note = f"95% interval {first.interval}" if first and first.interval else f"on the split “{results['split']}”"
+        return Hero(first.name, first.value, note) if first else None
+    best = run.get("best") or {}
+    if best.get("value") is not None:
+        name = title(str(best["monitor"]).rpartition("/")[2])
+        where = "validation" if str(best["monitor"]).startswith("val/") else "training"
+        return Hero(f"{name}, {where}", number(best["value"]), f"the best, at step {best['step']:,}")
+    for key, where in (("val/loss", "validation"), ("loss", "training")):
+        rows = [row for row in log if isinstance(row.get(key), (int, float))]
+        if rows:
+            return Hero(f"Loss, {where}", number(rows[-1][key]), f"the last, at step {rows[-1]['step']:,}")
+    return None
+
+
+def _facts(
+    results: Mapping[str, Any] | None, log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """What is to be known at first: of what, how large, how long, how it ended."""
+    task = (results or {}).get("task") or {}
+    if task.get("name"):
+        yield (
+            "Task",
+            {"multiclass": f"{task['classes']:,} classes", "binary": "two classes"}.get(task["name"], "regression"),
+        )
+    if results is not None:
+        yield "Evaluated on", f"{results['split']}, {number(results['rows'])} rows"
+        if results.get("checkpoint"):
+            yield "Checkpoint", f"step {results['checkpoint']['step']:,}"
+    parameters = run.get("parameters") or []
+    count = sum(row["count"] for row in parameters) or (results or {}).get("parameters")
+    if count:
+        yield "Parameters", f"{count:,}"
+    if run.get("step") is not None:
+        epochs = f", {number(run['step'] / run['epoch'], 3).rstrip('0').rstrip('.')} epochs" if run.get("epoch") else ""
+        whole = f" of {run['steps']:,}" if run["step"] < run["steps"] else ""
+        yield "Trained", f"{run['step']:,}{whole} steps{epochs}"
+    if run.get("ended"):
+        yield (
+            "Ended",
+            {"finished": "as planned", "early stopping": "by early stopping"}.get(run["ended"], "by a signal"),
+        )
+    seconds = [row["seconds"] for row in log if isinstance(row.get("seconds"), (int, float))]
+    if seconds:
+        yield "Time", duration(seconds[-1])
+    if results is not None and results.get("evaluated"):
+        yield "Evaluated", str(results["evaluated"])
+
+
+def _machine(results: Mapping[str, Any] | None, run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Hardware and versions: of training, and of the evaluation where it was made elsewhere."""
+    trained, tested = run.get("environment") or {}, (results or {}).get("environment") or {}
+    yield from report_tables.environment(trained or tested)
+    if run.get("memory"):
+        yield "most memory taken", size(run["memory"])
+    for name, text in report_tables.environment(tested) if trained else ():
+        if text != dict(report_tables.environment(trained)).get(name):
+            yield f"{name}, in evaluation", text
+    if results is not None and results.get("checkpoint"):
+        yield "checkpoint", f"{results['checkpoint']['path']}, sha256 {results['checkpoint']['sha256']}"
+    if results is not None:
+        yield "evaluated", f"{results['evaluated']}, in {duration(results['seconds'])}"
+
+
+def _worst_note(results: Mapping[str, Any] | None) -> str:
+    classified = ((results or {}).get("task") or {}).get("name") in ("binary", "multiclass")
+    what = "negative log-likelihood of the target" if classified else "squared error"
+    return (
+        f"Of each row the {what}, a mean where it has several targets. Fields are as they were read, before transforms."
     )
 
 
-def _learning(log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Loss, learning rate and whatever else was logged for the validation split."""
-    logged = {key for row in log for key, value in row.items() if isinstance(value, (int, float))}
-    panels: list[tuple[str, list[str]]] = [("Loss", [key for key in ("loss", "val/loss") if key in logged])]
-    names = sorted(key.removeprefix("val/") for key in logged if key.startswith("val/") and key != "val/loss")
-    panels += [(title(name), [key for key in (name, f"val/{name}") if key in logged]) for name in names]
-    panels += [("Learning rate", ["lr"])] if "lr" in logged else []
-    for name, keys in panels:
-        if keys:
-            label = name.lower().replace(" ", "-")
-            yield plots.svg(f"learning-{label}", plots.learning_curves(log, keys, name), height=3.0)
+def _closing(results: Mapping[str, Any] | None, run: Mapping[str, Any]) -> str:
+    """What the report lacks, and how to have it."""
+    if results is None:
+        return "This run has not been evaluated: evaluate.py adds metrics with intervals, curves and single rows."
+    return "" if run else "The folder has no record of the training, run.json: settings and time are not known."
 
 
-def _figures(results: Mapping[str, Any]) -> Iterator[str]:
+def _evaluation(results: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What there is to show of an evaluation beside its numbers."""
+    if results is None:
+        return dict.fromkeys(("figures", "classes", "confused", "worst"), ()) | {
+            "cells": None, "picture": None, "classes_note": "", "matrix_names": (),
+        }  # fmt: skip
+    named = report_tables.names(results)
+    matrix = results["confusion_matrix"]
+    rows = report_tables.classes(matrix, named) if matrix else []
+    listed, note = report_tables.told_classes(rows)
+    cells = report_tables.cells(matrix) if matrix else None
+    return {
+        "figures": list(_figures(results, named)),
+        "classes": listed,
+        "classes_note": note,
+        "matrix_names": [row.name for row in rows] if cells else (),
+        "cells": cells,
+        "picture": plots.matrix_picture(matrix) if matrix and cells is None else None,
+        "confused": report_tables.confused(matrix, named) if matrix and cells is None else (),
+        "worst": report_tables.worst_rows(results, named),
+    }
+
+
+def _figures(results: Mapping[str, Any], named: report_tables.Named) -> Iterator[Figure]:
     draw = {"roc": plots.roc, "precision_recall": plots.precision_recall}
     for key, curves in results["curves"].items():
         if curves:
-            name = key.partition("(")[0]
-            yield plots.svg(key, draw[name](curves), height=4.2)
+            yield draw[key.partition("(")[0]](curves, named)
     if results["calibration"]:
-        yield plots.svg("calibration", plots.calibration(results["calibration"]), height=4.2)
+        errors = [value for key, value in results["metrics"].items() if key.startswith("calibration_error")]
+        yield plots.calibration(results["calibration"], errors[0] if errors else None)
+    if results.get("pairs"):
+        yield from plots.of_values(results["pairs"])
 
 
-def _matrix(results: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Of each class: how many rows were predicted as each class, with their share, recall and precision."""
-    matrix = results["confusion_matrix"]
-    if matrix is None or len(matrix) > MOST_CELLS:
-        return None
-    columns = [sum(column) for column in zip(*matrix, strict=True)]
-    return [
-        {
-            "label": label,
-            "cells": [{"value": value, "share": round(value / (sum(row) or 1), 3)} for value in row],
-            "recall": row[label] / sum(row) if sum(row) else None,
-            "precision": row[label] / columns[label] if columns[label] else None,
-            "rows": sum(row),
-        }
-        for label, row in enumerate(matrix)
-    ]
+def _training(log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to show of the run itself."""
+    data, parameters = run.get("data") or {}, run.get("parameters") or []
+    listed, note = report_tables.modules(parameters)
+    files, files_note = report_tables.files(data)
+    rate = report_tables.throughput(log)
+    return {
+        "learning": [*_learning(log, run), *_schedule(log, run)],
+        "run": run,
+        "settings": list(report_tables.settings(run)),
+        "groups": (groups := report_tables.groups(run)),
+        "own": any(group["arguments"] for group in groups),
+        "modules": listed,
+        "modules_note": note,
+        "totals": report_tables.parameter_totals(parameters) if parameters else "",
+        "data": data,
+        "files": files,
+        "files_note": files_note,
+        "spent": report_tables.time_spent(run),
+        "pace": f"{number(round(rate))} rows a second, at the median." if rate is not None else "",
+    }
 
 
-def _heatmap(results: Mapping[str, Any]) -> str:
-    matrix = results["confusion_matrix"]
-    if matrix is None or len(matrix) <= MOST_CELLS:
-        return ""
-    return plots.svg("confusion_matrix", plots.heatmap(matrix), width=7, height=7)
+def _learning(log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Iterator[Figure]:
+    """The loss, and whatever else was logged in training or for the validation split."""
+    logged = {key for row in log for key, value in row.items() if isinstance(value, (int, float))}
+    others = {key for key in logged if not key.startswith(("train/", "lr"))} - set(OTHER)
+    names = sorted({key.removeprefix("val/") for key in others} - {"loss"})
+    best = (run.get("best") or {}).get("step")
+    for name in ["loss", *names]:
+        keys = {name: "training", f"val/{name}": "validation"}
+        found = {key: text for key, text in keys.items() if key in logged}
+        if found:
+            caption = (
+                title(name) if len(found) > 1 or name == "loss" else f"{title(name)}, {next(iter(found.values()))}"
+            )
+            yield plots.over_steps(log, found, caption, best=best)
+
+
+def _schedule(log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Iterator[Figure]:
+    """The learning rate of each group that has its own, and how long gradients were."""
+    groups = run.get("groups") or []
+    keys = {"lr": report_tables.group_name(groups[0]) if len(groups) > 1 else "all parameters"}
+    for number_, group in enumerate(groups[1:], 2):
+        keys[f"lr.{number_}"] = report_tables.group_name(group)
+    found = {key: text for key, text in keys.items() if any(isinstance(row.get(key), (int, float)) for row in log)}
+    if found:
+        yield plots.over_steps(log, found, "Learning rate", log_scale=False)
+    if any(isinstance(row.get("grad_norm"), (int, float)) and math.isfinite(row["grad_norm"]) for row in log):
+        yield plots.over_steps(log, {"grad_norm": "gradient norm"}, "Gradient norm")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from tdsl.runtime import ranks
+from tdsl.runtime import intervals, ranks
 from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metric, Value
+from tdsl.runtime.row_results import Pairs, Worst, joined, worst
 
 # Resampling is done with at most so many scores, where it takes about a second.
 MOST_RESAMPLED = 100_000
-RESAMPLES = 400
-# A curve is written with about so many points at most, its ends among them.
-MOST_POINTS = 500
+# A curve is written with about so many points at most, its ends among them; fewer where there are many curves.
+MOST_POINTS, LEAST_POINTS = 500, 60
+MOST_POINTS_OF_ALL = 50_000
+# So many classes are listed in a warning.
+MOST_LISTED = 10
 
 
 M = TypeVar("M", bound=Metric)
@@ -37,6 +39,10 @@ class Results:
         self._sums: dict[str, Tensor] = {}
         # What is resampled; None where it is too much.
         self._kept: list[tuple[Tensor, Tensor]] | None = []
+        # Whether each row has one target.
+        self._single = True
+        self._worst = Worst(ranks.rank())
+        self._pairs = Pairs()
 
     def add_loss(self, loss: Tensor, tracked: Mapping[str, Tensor] | None = None, *, rows: float) -> None:
         """Takes the mean loss of `rows` rows, or of a part that counts as so many, and its tracked scalars."""
@@ -48,7 +54,12 @@ class Results:
         """Takes what `compare` returns for a batch. Raises `MetricError` for what can't be compared."""
         for metric in self.metrics.values():
             metric.update(prediction, target)
+        for metric in list(self.metrics.values())[:1]:
+            self._worst.add(metric, prediction, target)
+            if metric.task is None:
+                self._pairs.add(prediction, target)
         self._compared += len(target)
+        self._single &= target.ndim == 1
         if self._kept is not None:
             self._kept.append((prediction.detach().cpu(), target.detach().cpu()))
             self._kept = _few(self._kept)
@@ -67,6 +78,8 @@ class Results:
             for name, total in sums.items():
                 self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64)) + total
         self._kept = _in_order([kept for *_, kept in found])
+        self._worst.rows = worst(ranks.gathered(self._worst.rows))
+        self._pairs = joined(ranks.gathered(self._pairs))
 
     def scalars(self) -> dict[str, Value]:
         """The loss, what is tracked and the metrics that are numbers, by the names they are logged under."""
@@ -78,43 +91,58 @@ class Results:
     def summary(self) -> dict[str, Any]:
         """All of it as plain data for JSON, in which what is undefined is None.
 
-        `rows`, `loss`, what is `tracked`, the `metrics` that are numbers (or one number a class) and their 95%
-        `intervals`, `curves`, `calibration`, `confusion_matrix` [true class][predicted class], `support` (how many
-        targets each class has) and `warnings`.
+        `rows`, the `task`, `loss`, what is `tracked`, the `metrics` that are numbers (or one number a class) and their
+        95% `intervals` (with the `interval_methods`), `curves`, `calibration`, `confusion_matrix` [true class]
+        [predicted class], `support` (how many targets each class has), the `worst` rows, `pairs` of values and
+        predictions, and `warnings`.
         """
         scalars = self.scalars()
         counts = self._counts()
+        found_intervals = self._intervals(scalars)
         found: dict[str, Any] = _plain(
             {
                 "rows": round(self.rows) or self._compared,
+                "task": self._task(),
                 "loss": scalars.get("loss"),
                 "tracked": {name: scalars[name] for name in self._sums if name != "loss"},
                 "metrics": {key: scalars[key] for key in self.metrics if key in scalars},
-                "intervals": self._intervals(scalars),
-                "curves": {key: [_thinned(curve) for curve in m.compute()] for key, m in self._of(Curve).items()},
+                "intervals": {key: interval for key, (_, interval) in found_intervals.items()},
+                "interval_methods": {key: method for key, (method, _) in found_intervals.items()},
+                "curves": {key: list(_curves(metric)) for key, metric in self._of(Curve).items()},
                 "calibration": next((m.bins() for m in self._of(CalibrationError).values()), None),
                 "confusion_matrix": next((m.compute() for m in self._of(ConfusionMatrix).values()), None),
                 "support": None if counts is None else counts.tolist(),
+                "worst": self._worst.rows,
+                "pairs": self._pairs.summary() if self._pairs.seen else None,
                 "warnings": list(self._warnings()),
             }
         )
         return found
 
+    def _task(self) -> dict[str, Any] | None:
+        """What is predicted, where anything is compared."""
+        first = next(iter(self.metrics.values()), None)
+        return None if first is None else {"name": first.task or "regression", "classes": first.classes}
+
     def _of(self, kind: type[M]) -> dict[str, M]:
         """The metrics of one kind, where anything was compared."""
         return {key: metric for key, metric in self.metrics.items() if isinstance(metric, kind) and self._compared}
 
-    def _intervals(self, scalars: Mapping[str, Value]) -> dict[str, list[float]]:
-        """Of each metric that is one number, where 95% of it lie over rows drawn again with replacement.
-
-        (The percentile bootstrap; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.)
-        """
-        if not self._kept:
-            return {}
-        prediction, target = (torch.cat(each) for each in zip(*self._kept, strict=True))
+    def _intervals(self, scalars: Mapping[str, Value]) -> dict[str, tuple[str, list[float]]]:
+        """Of each metric that is one number, how its 95% interval was found, and it; too much is not resampled."""
         single = {key: metric for key, metric in self.metrics.items() if _finite(scalars.get(key))}
-        found = {key: _bootstrap(metric, prediction, target) for key, metric in single.items()}
-        return {key: interval for key, interval in found.items() if interval}
+        if not self._kept:
+            # Targets of one row depend on each other: only rows are trials of their own.
+            shares = {key: m for key, m in single.items() if self._single and intervals.is_share(m)}
+            value = {key: scalars[key] for key in shares}
+            return {
+                key: ("wilson", intervals.wilson(share, int(shares[key].counts.sum())))
+                for key, share in value.items()
+                if isinstance(share, float)
+            }
+        prediction, target = (torch.cat(each) for each in zip(*self._kept, strict=True))
+        found = {key: intervals.bootstrap(metric, prediction, target) for key, metric in single.items()}
+        return {key: ("bootstrap", interval) for key, interval in found.items() if interval}
 
     def _counts(self) -> Tensor | None:
         """How many targets each class has."""
@@ -128,7 +156,9 @@ class Results:
         elif counts is not None:
             absent = [str(label) for label in range(len(counts)) if not counts[label]]
             if absent:
-                yield f"no row has the class {', '.join(absent)}: what is undefined for it is left out"
+                more = f" and {len(absent) - MOST_LISTED:,} more" if len(absent) > MOST_LISTED else ""
+                listed = ", ".join(absent[:MOST_LISTED]) + more
+                yield f"no row has the class {listed}: what is undefined for it is left out"
             if self._doubtful():
                 yield (
                     "all predictions lie in [0, 1] and were taken for logits: if they are probabilities, let `compare` "
@@ -181,13 +211,28 @@ def _plain(value: Any) -> Any:
     return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
-def _thinned(curve: Mapping[str, Any]) -> dict[str, Any]:
-    """A curve with about MOST_POINTS points at most, evenly spread along it."""
+def _curves(metric: Curve) -> Iterator[dict[str, Any]]:
+    """The curves of each class, with the area below each."""
+    curves = metric.compute()
+    most = min(MOST_POINTS, max(LEAST_POINTS, MOST_POINTS_OF_ALL // max(len(curves), 1)))
+    for curve in curves:
+        yield {"area": _area(curve), **_thinned(curve, most)}
+
+
+def _area(curve: Mapping[str, Any]) -> float:
+    """Below an ROC curve by trapezoids, below precision over recall by steps, which is the average precision."""
+    if "fpr" in curve:
+        return float(torch.trapezoid(curve["tpr"].double(), curve["fpr"].double()))
+    return float(-(curve["recall"].double().diff() * curve["precision"].double()[:-1]).sum())
+
+
+def _thinned(curve: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """A curve with about `most` points at most, evenly spread along it."""
     x, y, *_ = (series for series in curve.values() if isinstance(series, Tensor))
     kept = torch.arange(len(x))
-    if len(x) > MOST_POINTS:
+    if len(x) > most:
         length = torch.cat([torch.zeros(1), (x.diff().abs() + y.diff().abs()).cumsum(0)])
-        kept = torch.searchsorted(length, torch.linspace(0, float(length[-1]), MOST_POINTS)).clamp(max=len(x) - 1)
+        kept = torch.searchsorted(length, torch.linspace(0, float(length[-1]), most)).clamp(max=len(x) - 1)
         kept = torch.tensor(sorted({0, len(x) - 1, *kept.tolist()}))
     return {
         name: [float(f"{value:.6g}") for value in series[kept[kept < len(series)]]]
@@ -195,27 +240,3 @@ def _thinned(curve: Mapping[str, Any]) -> dict[str, Any]:
         else series
         for name, series in curve.items()
     }
-
-
-def _bootstrap(metric: Metric, prediction: Tensor, target: Tensor) -> list[float] | None:
-    """The 95% interval of a metric over resampled rows; None where too many samples lack what defines it."""
-    again = deepcopy(metric)
-    generator = torch.Generator().manual_seed(0)
-    found = []
-    for _ in range(RESAMPLES):
-        rows = torch.randint(len(target), (len(target),), generator=generator)
-        again.reset()
-        again.update(prediction[rows], target[rows])
-        if _complete(again, metric):
-            found.append(again.compute())
-    values = torch.tensor(found).double()
-    values = values[values.isfinite()]
-    if len(values) < RESAMPLES // 2:
-        return None
-    interval: list[float] = values.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
-    return interval
-
-
-def _complete(again: Metric, metric: Metric) -> bool:
-    """Whether a sample has the classes without which a metric means another thing."""
-    return not metric.per_class or bool(((again.counts > 0) == (metric.counts > 0)).all())

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tdsl.runtime import logs, ranks, streams
+from tdsl.runtime import logs, ranks, streams, timing
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
@@ -100,7 +100,7 @@ class Length:
 
 def stream(batches: Batches, step: int, steps: int) -> Iterator[Batch]:
     """The batches of steps `step`, `step` + 1, ... (from 0) until `steps` are done, epoch after epoch."""
-    return batches.steps(step, steps)
+    return timing.waited("data", batches.steps(step, steps))
 
 
 def train_mode(*models: nn.Module) -> None:

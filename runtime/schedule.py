@@ -92,6 +92,13 @@ class Schedule:
         """The rate of the first group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """`lr`, the rate of the first group, and `lr.N` of each further group N (from 2) that began at another."""
+        groups = self.optimizer.param_groups
+        others = {n: group for n, group in enumerate(groups[1:], 2) if self.base[n - 1] != self.base[0]}
+        return {"lr": self.lr} | {f"lr.{number}": float(group["lr"]) for number, group in others.items()}
+
     def step(self, step: int) -> None:
         """Count the optimizer step number `step` (from 1)."""
         if self.scheduler is None or self.stages[self.index].monitor or step % self._unit():

@@ -71,10 +71,11 @@ FREE = ("epochs", "steps", "checkpoint.", "logging.", "early_stopping.", "data."
 
 
 class Settings(Mapping[str, Any]):
-    """Values by name, checked where they are changed."""
+    """Values by name, checked where they are changed; `before` has what those that were changed had been."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> None:
         self.values_ = dict(values)
+        self.before = dict(before or {})
 
     def __getitem__(self, key: str) -> Any:
         return self.values_[key]
@@ -108,7 +109,8 @@ class Settings(Mapping[str, Any]):
         parts = values.get("accumulate", 1)
         if values["batch_size"] % parts:
             raise UsageError(f"a batch of {values['batch_size']} rows does not divide into {parts} equal parts")
-        return Settings(values)
+        changed = {key: self[key] for key, value in values.items() if value != self[key]}
+        return Settings(values, changed | self.before)
 
     def _parse(self, key: str, text: str) -> Any:
         if key not in self:

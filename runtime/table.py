@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,7 +17,7 @@ from tdsl.runtime.columns import Column, Field, Held, Values, place
 from tdsl.runtime.conversion import converted, type_name
 from tdsl.runtime.data_error import DataError
 
-__all__ = ["Array", "DataError", "Table"]
+__all__ = ["Array", "DataError", "Fields", "Table"]
 
 Array = npt.NDArray[Any]
 
@@ -29,12 +29,14 @@ WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 class Table:
     """Columns by name, each [rows, ...], in the order of the file; `files` names the files and how many rows each has.
 
+    `names` has what the numbers of a column stand for, where the source tells: the names of classes, say.
     Arrays are held in memory; the rows of a `Column` are read when they are asked for, and so are fields made of it.
     What does not fit raises a `DataError` that names file, row and field.
     """
 
     data: Mapping[str, Array | Column]
     files: tuple[tuple[str, int], ...]
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -148,6 +150,17 @@ class Table:
         row = next((i for i, value in enumerate(array) if not _is_number(value)), 0)
         what = f"{_shown(array[row])} is not a number"
         return self._at(row, name, what, "fields hold numbers: correct or encode the column")
+
+
+class Fields(dict[str, Values]):
+    """The fields of every row of a table, by name; a copy that another process gets has no `table`."""
+
+    def __init__(self, table: Table, fields: Mapping[str, Values]) -> None:
+        super().__init__(fields)
+        self.table = table
+
+    def __reduce__(self) -> tuple[type[dict[str, Values]], tuple[dict[str, Values]]]:
+        return dict, (dict(self),)
 
 
 def _is_number(value: Any) -> bool:

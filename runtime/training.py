@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from tdsl.runtime import checkpoint, ranks, streams
+from tdsl.runtime import checkpoint, optim, ranks, record, sharded_checkpoint, shards, streams, timing
+from tdsl.runtime.average import Average
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
 from tdsl.runtime.loader import Batch
@@ -23,6 +25,7 @@ from tdsl.runtime.logs import Log, Silent
 from tdsl.runtime.progress import Meter
 from tdsl.runtime.run import Failure, Job, check_finite
 from tdsl.runtime.schedule import Schedule
+from tdsl.runtime.shards import Piece
 from tdsl.runtime.sources import Tokenizer
 
 # What counts in a batch: what the loss is a mean over, a number for each mean.
@@ -109,6 +112,11 @@ class Own:
         return {"random": self.random, "logged": self.logged, "validated": self.validated}
 
 
+def _drawn(own: Sequence[Own]) -> dict[str, Tensor]:
+    """The random streams of all ranks."""
+    return {f"{rank}.{name}": value for rank, each in enumerate(own) for name, value in each.streams.items()}
+
+
 def _of_rank(rank: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{rank}.")}
 
@@ -122,7 +130,7 @@ class Training:
     optimizer: Optimizer
     schedule: Schedule
     scaler: GradScaler | None = None
-    ema: AveragedModel | None = None
+    ema: AveragedModel | Average | None = None
     best: Best | None = None
     early_stopping: EarlyStopping | None = None
     tokenizer: Tokenizer | None = None
@@ -131,6 +139,7 @@ class Training:
     # Since the last line of the log, and since the last validation.
     logged: Meter = field(default_factory=Meter)
     validated: Meter = field(default_factory=Meter)
+    _told: float = field(default_factory=time.perf_counter, init=False)
 
     def start(self) -> Log:
         """Go on from the checkpoint that `--resume` asks for, or start anew; the log, as far as it belongs to the run.
@@ -141,6 +150,7 @@ class Training:
         if found is not None:
             self.restore(found)
         ranks.first(self._clear)
+        ranks.first(lambda: record.begin(self))
         asked = {name: bool(self.job.settings.get(f"logging.{name}")) for name in ("csv", "tensorboard")}
         return Silent() if ranks.rank() else Log(self.job.out, self.step, **asked)
 
@@ -179,30 +189,72 @@ class Training:
         means = self.logged.means()
         check_finite(means["loss"], self.step)
         found = {"step": self.step, "epoch": round(self.step / self.schedule.length.epoch, 4), **means}
-        found |= {"lr": self.schedule.lr, "grad_norm": grad_norm.item()}
+        found |= {**self.schedule.rates, "grad_norm": grad_norm.item()}
         found["rows_per_second"] = self.logged.rows_per_second()
         self.logged.reset()
+        self._told = time.perf_counter()
         return found
 
     def results(self, values: Mapping[str, float]) -> dict[str, float]:
         """What may be monitored: `values` of a validation, and the means of training since the last one."""
+        timing.add("validation", time.perf_counter() - self._told)  # which a line of the log comes before
         means = {f"train/{name}": value for name, value in self.validated.means().items()}
         self.validated.reset()
         return {**means, **values}
 
     def save(self, log: Log) -> Checkpoint:
         """Write a checkpoint of the step. Raises `Failure`, and leaves the others, where a weight is not finite."""
+        with timing.spent("checkpoints"):
+            return self._save(log)
+
+    def _save(self, log: Log) -> Checkpoint:
         log.sync()
         own = ranks.gathered(Own(*streams.capture(), self.logged.state_dict(), self.validated.state_dict()))
-        return ranks.first(lambda: self._write(own))
+        if not shards.any_divided(self.models.values()):
+            return ranks.first(lambda: self._write(own))
+        written = self._write_shards(own)
+        ranks.first(self._prune)
+        return written
 
     def _write(self, own: Sequence[Own]) -> Checkpoint:
         optimizer, rest = checkpoint.flat_optimizer(self.optimizer)
-        averaged = {checkpoint.EMA: self.ema.module} if self.ema is not None else {}
-        state = {
+        averaged = {checkpoint.EMA: self.ema.module} if isinstance(self.ema, AveragedModel) else {}
+        written = checkpoint.write(
+            self.job.out / "checkpoints",
+            self.step,
+            models={**self.models, **averaged},
+            tensors={checkpoint.OPTIMIZER: optimizer, checkpoint.RANDOM: _drawn(own)},
+            state=self._state(own, rest),
+            program=self.job.program,
+            tokenizer=self._vocabulary,
+        )
+        self._prune()
+        return written
+
+    def _write_shards(self, own: Sequence[Own]) -> Checkpoint:
+        optimizer, rest = checkpoint.flat_optimizer(self.optimizer)
+        models = {**self.models, **({checkpoint.EMA: self.ema} if self.ema is not None else {})}
+        rows = dict(optim.named_pieces(self.models))
+        tensors = {name: shards.pieces(model.state_dict(keep_vars=True)) for name, model in models.items()}
+        tensors[checkpoint.OPTIMIZER] = {
+            key: owner.like(value) if isinstance(owner := rows[key.rpartition(".")[0]], Piece) else value
+            for key, value in optimizer.items()
+        }
+        return sharded_checkpoint.write(
+            self.job.out / "checkpoints",
+            self.step,
+            tensors={**tensors, checkpoint.RANDOM: _drawn(own)},
+            state=self._state(own, rest),
+            program=self.job.program,
+            tokenizer=self._vocabulary,
+        )
+
+    def _state(self, own: Sequence[Own], optimizer: Mapping[str, Any]) -> dict[str, Any]:
+        """All that is no tensor."""
+        return {
             "ended": self.ended,
             "run": self._run(),
-            "optimizer": rest,
+            "optimizer": optimizer,
             "schedule": self.schedule.state_dict(),
             "scaler": {} if self.scaler is None else self.scaler.state_dict(),
             "averaged": 0 if self.ema is None else int(self.ema.n_averaged),
@@ -210,19 +262,6 @@ class Training:
             "early_stopping": self._patience(),
             "ranks": [each.values() for each in own],
         }
-        drawn = {f"{rank}.{name}": value for rank, each in enumerate(own) for name, value in each.streams.items()}
-        folder = self.job.out / "checkpoints"
-        written = checkpoint.write(
-            folder,
-            self.step,
-            models={**self.models, **averaged},
-            tensors={"optimizer": optimizer, "random": drawn},
-            state=state,
-            program=self.job.program,
-            tokenizer=None if self.tokenizer is None else self.tokenizer.record(),
-        )
-        self._prune()
-        return written
 
     def _prune(self) -> None:
         best = None if self.best is None else self.best.step
@@ -234,13 +273,16 @@ class Training:
         self._check_run(found, state["run"])
         self._check_tokenizer(found)
         for name, model in self.models.items():
-            checkpoint.load_weights(found.path / f"{name}.safetensors", model)
+            checkpoint.load(found, name, model)
         if self.ema is not None:
-            checkpoint.load_weights(found.path / f"{checkpoint.EMA}.safetensors", self.ema.module)
+            averaged = self.ema.module if isinstance(self.ema, AveragedModel) else self.ema
+            checkpoint.load(found, checkpoint.EMA, averaged)
             self.ema.n_averaged.fill_(state["averaged"])
         # The optimizer last: its groups hold the rates that the schedule has set.
         self.schedule.load_state_dict(state["schedule"])
-        checkpoint.restore_optimizer(self.optimizer, found.tensors("optimizer"), state["optimizer"])
+        rows = dict(optim.named_pieces(self.models))
+        optimizer = shards.read(found.path, checkpoint.OPTIMIZER, shards.beside(rows))
+        checkpoint.restore_optimizer(self.optimizer, optimizer, state["optimizer"])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         self._restore_best(state)
@@ -249,9 +291,13 @@ class Training:
         done = self.ended or self.step >= self.schedule.length.steps
         ranks.say(f"{'the run has ended: ' if done else 'going on from '}{found.path}")
 
+    @property
+    def _vocabulary(self) -> str | None:
+        return None if self.tokenizer is None else self.tokenizer.record()
+
     def _check_tokenizer(self, found: Checkpoint) -> None:
         """Raise `Failure` where the data number their texts otherwise than those that the checkpoint was trained on."""
-        if self.tokenizer is not None and found.tokenizer not in (None, self.tokenizer.record()):
+        if self.tokenizer is not None and found.tokenizer not in (None, self._vocabulary):
             what = f"the texts have another vocabulary than those that {found.path} was trained on"
             raise Failure(what, "bring the texts back, or start anew with `--resume none`")
 
@@ -262,7 +308,7 @@ class Training:
             states = [each[name] for each in own]
             meter.load_state_dict(states[rank] if same else Meter.joined(states if rank == 0 else ()))
         if same or rank == 0:
-            streams.restore(_of_rank(rank, found.tensors("random")), own[rank]["random"])
+            streams.restore(_of_rank(rank, found.tensors(checkpoint.RANDOM)), own[rank]["random"])
         else:
             streams.seed_all(streams.mixed(self.job.settings["seed"], rank, found.step))
 

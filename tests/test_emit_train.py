@@ -136,7 +136,6 @@ def test_the_scripts_are_short_clean_and_the_same_each_time(settings: str, loss:
 @pytest.mark.parametrize(
     ("settings", "code", "message"),
     [
-        ("    distributed = fsdp()\n", "E331", "`distributed = fsdp()` can't be trained"),
         ('    activation_checkpointing = ["body"]\n', "E336", '"body" matches no module'),
         ("    scheduler = StepLR(step_size=3) |> LinearLR()\n", "E333", "`StepLR` has no end"),
     ],

@@ -162,7 +162,7 @@ def test_a_field_has_the_shape_that_comes_out_of_its_transforms(folder: Path) ->
         ("float[1, 12, 16]", ["transform image = [Resize(12), CenterCrop(5)]"], "is [1, 5, 5]", "CenterCrop(5)"),
         ("float[1, 4, 4]", ["transform train image = [RandomCrop(4)]"], "is [1, 6, 8] in the split `val`", "field image"),
         ("float[1, 4, 4]", ["transform image = [RandomRotation(9, expand=true)]"], "several sizes", "RandomRotation"),
-        ("float[3, 6, 8]", ["transform image = [RandomHorizontalFlip()]"], "is [1, 6, 8]", "RandomHorizontalFlip"),
+        ("float[3, 6, 8]", ["transform image = [RandomHorizontalFlip()]"], "is [1, 6, 8]", "field image"),
         ("float[1, 6, 8]", ["transform image = [Normalize([0.1, 0.2], [1, 1])]"], "2 means", "Normalize"),
         ("u8[1, 6, 8]", ["transform image = [Normalize([0.1], [1])]"], "needs floats", "Normalize"),
     ],

@@ -19,7 +19,7 @@ WALLS = {
     "runtime": {"tdsl.dsl", "tdsl.compiler", "tdsl.templates", "lark"},
 }
 # What takes long to import: `check` and `compile` load none of it.
-HEAVY = {"torch", "triton", "numpy", "pyarrow", "torchmetrics", "matplotlib", "rich", "safetensors", "lark"}
+HEAVY = {"torch", "triton", "numpy", "pyarrow", "torchmetrics", "rich", "safetensors", "lark"}
 
 
 def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:

@@ -16,8 +16,11 @@ _ALL = (
     Code("E330", "a metric that does not fit what `compare` returns", run("    epochs = 1", _SPLIT) + _MISFIT,
          "return what the metric compares, or choose another",
          "A metric compares class scores with labels, or values with values of one shape; which, the types tell."),
-    Code("E331", "a setting that training does not have", run("    epochs = 1\n    distributed = fsdp()"), "remove it",
-         "What is declared and would not be done is an error, never ignored."),
+    Code("E331", "a run that `fsdp()` can't divide",
+         run('    epochs = 1\n    freeze = ["l.bias"]\n    distributed = fsdp()').replace("SGD", "Muon"),
+         "write `ddp()`, under which every process has all parameters",
+         "Each process has rows of a parameter: what needs whole ones, `Muon` and a gradient within a loss, can't be "
+         "had."),
     Code("E332", "`accumulate` or `distributed` with a loss that is no mean over rows",
          run("    epochs = 1\n    accumulate = 2").replace(".mean()", ".sum()"),
          "take the mean over the rows",

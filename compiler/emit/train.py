@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from tdsl.compiler import recomputation
 from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
+from tdsl.compiler.emit.blocks import blocks
 from tdsl.compiler.emit.data import loading_setting
 from tdsl.compiler.emit.evaluate import metric_texts, parts_text
 from tdsl.compiler.emit.python import block_lines
@@ -52,6 +53,7 @@ class TrainText:
     differentiates: bool
     accumulates: bool
     distributed: bool
+    sharded: bool
     shared: str
     parts: str
     held_parts: str
@@ -157,9 +159,10 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         differentiates=run.loss.differentiates,
         accumulates=run.accumulation.possible,
         distributed=spec.settings.get("distributed") is not None,
-        shared=_shared(run),
+        sharded=_is_sharded(spec),
+        shared=_shared(unit, run),
         parts=parts_text(run, "shared.parts", 'settings["accumulate"]'),
-        held_parts=parts_text(run, "shares", "1"),
+        held_parts=parts_text(run, "sharding.shares" if _is_sharded(spec) else "shares", "1"),
         counted=tuple(block_lines(counted)) if counted is not None else (),
         counts=len(counted.outputs) if counted is not None else 0,
         counts_rows=run.accumulation.rows,
@@ -195,9 +198,10 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
     others += [f"from torch.optim.lr_scheduler import {schedulers}"] if schedulers else []
     own = ["import data"] + (["import kernels"] if mentions(body, "kernels") else [])
     own += [import_from("model", _classes(run))]
-    modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "run": True}
+    modules = {"checkpoint": text.init_from, "metrics": text.metrics, "optim": True, "report": True, "run": True}
     modules |= {name: mentions(body, name) for name in ("nn_functions", "random", "tracking")}
-    modules |= {"streams": text.validates, "distributed": text.distributed, "activations": text.recomputes}
+    modules |= {"streams": text.validates, "distributed": text.distributed and not text.sharded}
+    modules |= {"sharding": text.sharded, "activations": text.recomputes}
     own += [f"from tdsl.runtime import {', '.join(sorted(name for name, used in modules.items() if used))}"]
     own += [f"from tdsl.runtime.loader import Batch{', Batches' if text.validates else ''}"]
     own += [f"from tdsl.runtime.progress import {'Meter, ' if text.validates else ''}bar"]
@@ -207,7 +211,7 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
         "Best": text.best or text.early_stopping,
         "EarlyStopping": text.early_stopping,
         "Training": True,
-        "shares": text.validates if text.distributed else bool(text.counted),
+        "shares": text.validates and not text.sharded if text.distributed else bool(text.counted),
     }
     own += [f"from tdsl.runtime.training import {', '.join(name for name in kept if kept[name])}"]
     return ["import math"] * mentions(body, "math") + ["import sys", "from pathlib import Path"], others, own
@@ -216,7 +220,8 @@ def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[st
 def _uses_torch(text: TrainText, body: str) -> bool:
     """Whether `torch` itself is named: by what the program says, or by what the template does for it."""
     decorated = text.validates or text.differentiates or text.compare_differentiates
-    return decorated or text.scaled or mentions("\n".join([text.optimizer, body, *text.models.values()]), "torch")
+    scaled = text.scaled and not text.sharded
+    return decorated or scaled or mentions("\n".join([text.optimizer, body, *text.models.values()]), "torch")
 
 
 # Settings -----------------------------------------------------------------------------------------------------------
@@ -306,14 +311,23 @@ def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
     return {key: text.removesuffix(",") for call, text in calls if (key := METRIC_KEYS[call.name]) in wanted and key}
 
 
-def _shared(run: RunIR) -> str:
+def _shared(unit: Unit, run: RunIR) -> str:
     """The statement that shares the work among processes."""
-    strategy = run.spec.settings.get("distributed")
-    if not isinstance(strategy, Call):
+    if run.spec.settings.get("distributed") is None:
         return ""
     arguments = ["loss", "models", "batches", 'accumulate=settings["accumulate"]']
+    if _is_sharded(run.spec):
+        found = blocks(unit, run)
+        arguments += [f"blocks=[{', '.join(map(literal, found))}]"] if found else []
+        return layout("shared = sharding.fsdp", arguments, "", 4)
     arguments += ["unused=True"] if run.idle else []
-    return layout(f"shared = distributed.{identifier(strategy.name)}", arguments, "", 4)
+    return layout("shared = distributed.ddp", arguments, "", 4)
+
+
+def _is_sharded(spec: TrainSpec) -> bool:
+    """Whether parameters are divided among processes."""
+    strategy = spec.settings.get("distributed")
+    return isinstance(strategy, Call) and strategy.name == "fsdp"
 
 
 def _mode(monitor: str, mode: object) -> str:
@@ -377,10 +391,9 @@ def _bad_strategy(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
     strategy = run.spec.settings.get("distributed")
     if not isinstance(strategy, Call):
         return
-    if strategy.name != "ddp":
-        help = "write `ddp()`: every process has all parameters"
-        yield Diagnostic("E331", f"`distributed = {strategy.name}()` can't be trained", strategy.span, help=help)
-    elif not run.accumulation.possible and run.spec.settings.get("accumulate") in (1, None):
+    if strategy.name == "fsdp":
+        yield from _bad_sharding(unit, run, strategy)
+    if not run.accumulation.possible and run.spec.settings.get("accumulate") in (1, None):
         message = "`distributed` needs a loss that is a mean over rows, so that each process can compute its own"
         help = "make the loss a mean of what each row gives by itself, or take `distributed` out"
         where = run.accumulation.mixed or run.spec.loss.name_span
@@ -391,6 +404,20 @@ def _bad_strategy(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
                 message = "`batch_norm` takes the statistics of one process's rows"
                 help = "use the layer, `BatchNorm1d` or its like, which takes those of all"
                 yield Diagnostic("E332", message, node.span, help=help)
+
+
+def _bad_sharding(unit: Unit, run: RunIR, strategy: Call) -> Iterator[Diagnostic]:
+    """What needs a parameter whole where each process has rows of it."""
+    help = "write `ddp()`: every process has all parameters"
+    if run.spec.optimizer.name == "Muon":
+        message = "`Muon` needs whole matrices, and with `fsdp()` each process has rows of them"
+        yield Diagnostic("E331", message, run.spec.optimizer.span, help=f"{help}; or choose another optimizer")
+    made = {each.class_name for each in unit.within(*run.models.values()) if isinstance(each, ModuleMember)}
+    graphs = [run.loss, *(each.graph for each in unit.modules if each.class_name in made)]
+    twice = next((node for graph in graphs for node in graph.walk() if node.op.name == "grad"), None)
+    if twice is not None:
+        message = "a gradient within a loss can't be had of parameters that `fsdp()` divides among processes"
+        yield Diagnostic("E331", message, twice.span or strategy.span, help=help)
 
 
 def _bad_optimizer(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,9 @@ from tdsl.runtime.sources.extras import extra
 from tdsl.runtime.sources.files import inside
 from tdsl.runtime.sources.images import pixels
 from tdsl.runtime.table import Array, Table
+
+# What the column of labels is called; the second of a tuple's values.
+LABELS = ("label", "1")
 
 
 def python(base: Path, target: str, /, **arguments: Any) -> Table:
@@ -84,7 +87,7 @@ def torchvision(
         raise DataError(f"can't be made: {_told(error)}", file=name) from error
     held = _held(dataset)
     if held is not None:
-        return Table(held, ((name, len(dataset)),))
+        return Table(held, ((name, len(dataset)),), _class_names(dataset, held))
     return _table(dataset, name, {"0": "image", "1": "label"})
 
 
@@ -122,7 +125,9 @@ def _of_hub(dataset: Any, name: str) -> Table:
     if read:
         items = Items(dataset.select_columns(read), name)
         columns |= {column: Item(items, column, column) for column in read}
-    return Table({column: columns[column] for column in dataset.column_names}, ((name, rows),))
+    names = {column: list(map(str, getattr(feature, "names", ()))) for column, feature in dataset.features.items()}
+    ordered = {column: columns[column] for column in dataset.column_names}
+    return Table(ordered, ((name, rows),), {column: found for column, found in names.items() if found})
 
 
 def _held(dataset: Any) -> dict[str, Array | Column] | None:
@@ -216,7 +221,15 @@ def _table(dataset: Any, name: str, names: Mapping[str, str]) -> Table:
         raise DataError("holds no rows", file=name)
     (first,) = items.rows([0])
     columns = {names.get(key, key): Item(items, key, names.get(key, key)) for key in first}
-    return Table(columns, ((name, items.length),))
+    return Table(columns, ((name, items.length),), _class_names(dataset, columns))
+
+
+def _class_names(dataset: Any, columns: Iterable[str]) -> dict[str, list[str]]:
+    """What the labels stand for, where a dataset has `classes`, as those of torchvision have."""
+    classes, label = getattr(dataset, "classes", None), next((each for each in columns if each in LABELS), None)
+    if label is None or not isinstance(classes, (list, tuple)) or not all(isinstance(each, str) for each in classes):
+        return {}
+    return {label: list(classes)}
 
 
 def _named(row: Any) -> Mapping[str, Any]:

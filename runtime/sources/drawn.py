@@ -33,8 +33,8 @@ class Anything(Column):
 class Synthetic(Table):
     """Rows whose fields are drawn in the type that they declare, whatever their expressions say."""
 
-    classes: int
-    seed: int
+    classes: int = 10
+    seed: int = 0
 
     def column(self, name: str) -> Tensor | Column:
         return Anything(self.rows)
@@ -71,4 +71,4 @@ def synthetic(*, rows: int = 1000, classes: int = 10, seed: int = 0) -> Syntheti
 
     A field draws from `seed` and its name alone.
     """
-    return Synthetic({}, (("synthetic", rows),), classes, seed)
+    return Synthetic({}, (("synthetic", rows),), classes=classes, seed=seed)

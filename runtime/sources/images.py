@@ -15,7 +15,7 @@ from tdsl.runtime.columns import Column, stack
 from tdsl.runtime.data_error import DataError
 from tdsl.runtime.sources.extras import extra
 from tdsl.runtime.sources.files import folder, named
-from tdsl.runtime.table import Table
+from tdsl.runtime.table import Array, Table
 
 # Those that torchvision's ImageFolder takes.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -47,7 +47,8 @@ def image_folder(
             raise DataError("has no image", file=f"{path}/{name}", help=f"images end in {' '.join(EXTENSIONS)}")
     labels = np.repeat([classes.index(name) for name in found], [len(images) for images in files])
     column = Images(root, named(base, root), [file for images in files for file in images], mode)
-    return Table({"image": column, "label": labels.astype(np.int64)}, ((path, len(column)),))
+    columns: dict[str, Array | Column] = {"image": column, "label": labels.astype(np.int64)}
+    return Table(columns, ((path, len(column)),), {"label": classes})
 
 
 def class_names(base: Path, path: str, *, allow_outside: bool = False) -> list[str]:

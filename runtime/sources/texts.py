@@ -113,7 +113,9 @@ def text(
     unit = "characters" if isinstance(tokenizer, Characters) else "tokens"
     rows = _rows(len(tokens), window, unit, path)
     columns = {"tokens": tokens[: rows * window], "targets": tokens[1 : rows * window + 1]}
-    return Table({name: column.reshape(rows, window) for name, column in columns.items()}, ((path, rows),))
+    letters = list(map(chr, tokenizer.letters.tolist())) if isinstance(tokenizer, Characters) else []
+    names = dict.fromkeys(columns, letters) if letters else {}
+    return Table({name: column.reshape(rows, window) for name, column in columns.items()}, ((path, rows),), names)
 
 
 def tokens(

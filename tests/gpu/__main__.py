@@ -38,7 +38,6 @@ NEEDED = (
     "safetensors",
     "torchmetrics",
     "rich",
-    "matplotlib",
     "pytest",
 )
 

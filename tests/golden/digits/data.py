@@ -16,18 +16,19 @@ ROOT = Path(__file__).resolve().parent / ".."
 SPLITS = ("train", "val", "test")
 
 
-def fields(table: sources.Table) -> dict[str, sources.Values]:
+def fields(table: sources.Table) -> sources.Fields:
     """The fields of every row of a table.
 
     pixels: float[64]
     label: int[]
     """
-    return {
+    found = {
         # digits.model:42
         "pixels": table.field("pixels", table.columns("p*") / 16, torch.float32, (64,)),
         # digits.model:43
         "label": table.field("label", table.column("label"), torch.int64, (), classes=10),
     }
+    return sources.Fields(table, found)
 
 
 @cache

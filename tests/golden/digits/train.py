@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 import data
 import kernels
 from model import Digit
-from tdsl.runtime import metrics, optim, run, streams
+from tdsl.runtime import metrics, optim, report, run, streams
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.progress import Meter, bar
 from tdsl.runtime.schedule import Schedule, stage
@@ -129,6 +129,7 @@ def train(job: run.Job) -> None:
                 state.save(log)
             if ends:
                 break
+    report.trained(state, data.load())
 
 
 if __name__ == "__main__":

@@ -16,18 +16,19 @@ ROOT = Path(__file__).resolve().parent / ".."
 SPLITS = ("train", "val", "test")
 
 
-def fields(table: sources.Table) -> dict[str, sources.Values]:
+def fields(table: sources.Table) -> sources.Fields:
     """The fields of every row of a table.
 
     pixels: float[64]
     label: int[]
     """
-    return {
+    found = {
         # residual_images.model:29
         "pixels": table.field("pixels", table.columns("p*") / 16, torch.float32, (64,)),
         # residual_images.model:30
         "label": table.field("label", table.column("label"), torch.int64, ()),
     }
+    return sources.Fields(table, found)
 
 
 @cache

@@ -16,18 +16,19 @@ ROOT = Path(__file__).resolve().parent / ".."
 SPLITS = ("train", "val", "test")
 
 
-def fields(table: sources.Table) -> dict[str, sources.Values]:
+def fields(table: sources.Table) -> sources.Fields:
     """The fields of every row of a table.
 
     tokens: int[64]
     targets: int[64]
     """
-    return {
+    found = {
         # vocabulary.model:18
         "tokens": table.field("tokens", table.columns("p*"), torch.int64, (64,)),
         # vocabulary.model:19
         "targets": table.field("targets", table.columns("p*"), torch.int64, (64,)),
     }
+    return sources.Fields(table, found)
 
 
 @cache

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import data
 import kernels
 from model import Words
-from tdsl.runtime import optim, run, streams
+from tdsl.runtime import optim, report, run, streams
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.progress import Meter, bar
 from tdsl.runtime.schedule import Schedule
@@ -117,6 +117,7 @@ def train(job: run.Job) -> None:
                 state.save(log)
             if ends:
                 break
+    report.trained(state, data.load())
 
 
 if __name__ == "__main__":
