@@ -119,8 +119,8 @@ def _look_up(found: dict[str, Any], batches: Batches) -> None:
 
 def tokenizer_of(found: Checkpoint) -> sources.Tokenizer | None:
     """What numbered the texts that a checkpoint was trained on; None where the data were none."""
-    record = found.tokenizer
-    return None if record is None else recorded(record, str(found.path / checkpoint.TOKENIZER))
+    kept = found.tokenizer
+    return None if kept is None else recorded(kept, str(found.path / checkpoint.TOKENIZER))
 
 
 def _relative(path: Path, folder: Path) -> str:

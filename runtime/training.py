@@ -226,7 +226,7 @@ class Training:
             tensors={checkpoint.OPTIMIZER: optimizer, checkpoint.RANDOM: _drawn(own)},
             state=self._state(own, rest),
             program=self.job.program,
-            tokenizer=self._vocabulary(),
+            tokenizer=self._vocabulary,
         )
         self._prune()
         return written
@@ -246,12 +246,8 @@ class Training:
             tensors={**tensors, checkpoint.RANDOM: _drawn(own)},
             state=self._state(own, rest),
             program=self.job.program,
-            tokenizer=self._vocabulary(),
+            tokenizer=self._vocabulary,
         )
-
-    def _vocabulary(self) -> str | None:
-        """The record of what numbers texts."""
-        return None if self.tokenizer is None else self.tokenizer.record()
 
     def _state(self, own: Sequence[Own], optimizer: Mapping[str, Any]) -> dict[str, Any]:
         """All that is no tensor."""
@@ -295,9 +291,13 @@ class Training:
         done = self.ended or self.step >= self.schedule.length.steps
         ranks.say(f"{'the run has ended: ' if done else 'going on from '}{found.path}")
 
+    @property
+    def _vocabulary(self) -> str | None:
+        return None if self.tokenizer is None else self.tokenizer.record()
+
     def _check_tokenizer(self, found: Checkpoint) -> None:
         """Raise `Failure` where the data number their texts otherwise than those that the checkpoint was trained on."""
-        if self.tokenizer is not None and found.tokenizer not in (None, self.tokenizer.record()):
+        if self.tokenizer is not None and found.tokenizer not in (None, self._vocabulary):
             what = f"the texts have another vocabulary than those that {found.path} was trained on"
             raise Failure(what, "bring the texts back, or start anew with `--resume none`")
 
