@@ -15,6 +15,7 @@ from tdsl.dsl import ast
 
 # What is before the tensors of a safetensors file may be this large: as the format has it.
 LARGEST_HEADER = 100_000_000
+SHARDS = "shards.json"
 # How alike two names are, from 0 to 1, for one to be taken for the other's old name.
 LIKELY = 0.5
 
@@ -76,12 +77,35 @@ def header(path: Path) -> dict[str, Shape]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > LARGEST_HEADER:
                 raise ValueError
-            found = json.loads(file.read(length))
-            return {name: tuple(each["shape"]) for name, each in found.items() if name != "__metadata__"}
+            tensors = {k: v for k, v in json.loads(file.read(length)).items() if k != "__metadata__"}
+            whole = 8 + length + max((each["data_offsets"][1] for each in tensors.values()), default=0)
+            if path.stat().st_size < whole:
+                raise Unreadable(f"`{path}` is cut short: it has {path.stat().st_size} bytes of {whole}")
+            return {name: tuple(each["shape"]) for name, each in tensors.items()}
     except OSError as error:
         raise Unreadable(f"can't read {path}: {error.strerror}") from None
-    except (ValueError, struct.error, KeyError, TypeError, AttributeError):
+    except (ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
         raise Unreadable(f"`{path}` is no safetensors file") from None
+
+
+def sharded(folder: Path, name: str) -> dict[str, Shape] | None:
+    """The shapes of tensors of which several files have rows (`runtime/shards.py`); None where one has them whole.
+
+    Raises `Unreadable`.
+    """
+    path = folder / SHARDS
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get(name)
+        if found is None:
+            return None
+        shapes = {key: tuple(each["shape"]) for key, each in found["tensors"].items()}
+        return header(folder / f"{name}-1-of-{found['files']}.safetensors") | shapes
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unreadable(f"can't read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Unreadable(f"`{path}` is damaged") from None
 
 
 def difference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 
 from tdsl.dsl import ast, habits
 from tdsl.dsl.constants import describe
@@ -15,6 +16,7 @@ from tdsl.dsl.signatures import (
     EVALUATE_BLOCKS,
     EVALUATE_SETTINGS,
     METRIC_KEYS,
+    METRICS,
     OPTIMIZERS,
     OPTIONAL_SECTIONS,
     SCHEDULERS,
@@ -32,6 +34,8 @@ SPECIAL = ("model", "data", "optimizer", "scheduler")
 SCHEDULER = call("a scheduler", SCHEDULERS)
 # How far from the end of the run a schedule may end before it is worth a word.
 SHORTEST, LONGEST = 0.5, 2.0
+# Arguments that ask a metric for a number of each class or output.
+MANY_NUMBERS = (("average", "none"), ("average", None), ("multioutput", "raw_values"))
 
 
 def resolve_train(
@@ -284,8 +288,22 @@ def monitored(run: ast.Train, evaluation: ast.Evaluate | None, declarations: Ite
     tracked = [name for body in bodies for name in _tracked(body)]
     metrics = next((s.value for s in evaluation.settings if s.name == "metrics"), None) if evaluation else None
     items = metrics.items if isinstance(metrics, ast.ListExpr) else ()
-    names = [item.function.id for item in items if isinstance(item, ast.Call) and isinstance(item.function, ast.Name)]
-    return ["loss", *tracked, *(key for name in names if (key := METRIC_KEYS.get(name)))]
+    calls = [item for item in items if isinstance(item, ast.Call) and isinstance(item.function, ast.Name)]
+    return ["loss", *tracked, *(key for call in calls if (key := _key(call)))]
+
+
+def _key(metric: ast.Call) -> str | None:
+    """What a metric is logged by; None of one that is no single number."""
+    name = metric.function.id if isinstance(metric.function, ast.Name) else ""
+    if name not in METRICS:
+        return None
+    for argument, each in zip_longest(metric.args, METRICS[name].args):
+        if argument is None or not isinstance(argument.value, ast.Literal):
+            continue
+        called, value = argument.name or (each.name if each else ""), argument.value.value
+        if (called, value) in MANY_NUMBERS or (called == "num_outputs" and value != 1):
+            return None
+    return METRIC_KEYS[name]
 
 
 def _tracked(body: tuple[ast.Statement, ...]) -> Iterator[str]:

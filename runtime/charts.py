@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Protocol
 
 # The drawing in units that are about pixels, and the room that is left around the plot for ticks and labels.
-WIDTH, HEIGHT = 400.0, 262.0
-LEFT, RIGHT, TOP, BOTTOM = 50.0, 12.0, 12.0, 40.0
+WIDTH, HEIGHT = 400.0, 266.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 12.0, 18.0, 40.0
 # About so many ticks an axis.
 TICKS = 5
 # A line has at most so many points, of which those that stand out are kept.
@@ -68,9 +68,9 @@ def _ticks(low: float, high: float, whole: bool) -> list[tuple[float, str]]:
 
 
 def _step(rough: float) -> float:
-    """The round number next to a step: 1, 2 or 5 times a power of ten."""
+    """The round number next to a step: 1, 2, 2.5 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -93,6 +93,7 @@ def tick_label(value: float, step: float) -> str:
         mantissa, power = f"{value:.1e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(power)}".replace("-", "−")
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    digits += abs(step * 10**digits - round(step * 10**digits)) > 1e-6  # of a step such as 0.25
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
@@ -136,7 +137,8 @@ class Line:
                 open_ = False
                 continue
             across, down = frame.point(x, y)
-            path.append(f"{'L' if open_ else 'M'}{across:.1f} {down:.1f}")
+            # A step of no length: where nothing follows, the round end of the line is a dot.
+            path.append(f"L{across:.1f} {down:.1f}" if open_ else f"M{across:.1f} {down:.1f}h0")
             open_ = True
         yield f'<path class="line {self.kind}" d="{"".join(path)}"/>'
         alone = len(path) == 1
@@ -198,7 +200,7 @@ class Upright:
         side, anchor = (-5, "end") if beyond else (5, "start")
         yield f'<path class="rule" d="M{across:.1f} {TOP:.1f}V{frame.height - BOTTOM:.1f}"/>'
         yield (
-            f'<text class="rule-label" x="{across + side:.1f}" y="{TOP + 8:.1f}" text-anchor="{anchor}">'
+            f'<text class="rule-label" x="{across + side:.1f}" y="{TOP - 4:.1f}" text-anchor="{anchor}">'
             f"{escape(self.label)}</text>"
         )
 

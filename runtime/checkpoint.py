@@ -7,6 +7,7 @@
     shards.json            where parameters are divided among processes: which rows are in which file (`shards`)
     state.json             all that is no tensor: step, schedule, best value, settings, optimizer groups
     program.model          the text that made the model
+    tokenizer.json         what numbers texts, where the data are texts: the vocabulary
     manifest.json          the SHA-256 of each of the above
 
 A checkpoint is written aside, flushed to the disk and renamed, so that it is there whole or not at all. None of it is
@@ -18,9 +19,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,10 @@ from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_fol
 from tdsl.runtime.run import Failure
 
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
-OPTIMIZER, RANDOM = "optimizer", "random"
+OPTIMIZER, RANDOM, TOKENIZER = "optimizer", "random", "tokenizer.json"
 FORMAT = 2
+# Weights that do not fit are named, as far as a line holds them.
+SHOWN = 4
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -74,6 +78,12 @@ class Checkpoint:
         found: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
         return found
 
+    @property
+    def tokenizer(self) -> str | None:
+        """The record of what numbers texts; None of a run whose data are none."""
+        file = self.path / TOKENIZER
+        return file.read_text(encoding="utf-8") if file.exists() else None
+
     def stem(self, name: str = MODEL) -> str:
         """By what name a model's weights are kept: of `model` the averaged ones, where the run keeps an average."""
         return EMA if name == MODEL and shards.exists(self.path, EMA) else name
@@ -98,6 +108,7 @@ def write(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     program: str,
+    tokenizer: str | None = None,
 ) -> Checkpoint:
     """Write the checkpoint of a step.
 
@@ -112,7 +123,7 @@ def write(
         for name, values in tensors.items():
             contiguous = {key: value.detach().cpu().contiguous() for key, value in values.items()}
             save_file(contiguous, path / f"{name}.safetensors")
-        describe(path, step, state, program)
+        describe(path, step, state, program, tokenizer)
         enlist(path, {file.name: sha256(file) for file in sorted(path.iterdir())})
 
     path = folder / f"step-{step}"
@@ -123,8 +134,10 @@ def write(
     return Checkpoint(path, step)
 
 
-def describe(path: Path, step: int, state: Mapping[str, Any], program: str) -> None:
+def describe(path: Path, step: int, state: Mapping[str, Any], program: str, tokenizer: str | None) -> None:
     """Write what is no tensor."""
+    if tokenizer is not None:
+        (path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     (path / STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
     (path / PROGRAM).write_text(program, encoding="utf-8")
 
@@ -267,18 +280,43 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
 def load(checkpoint: Checkpoint, name: str, model: nn.Module | Average) -> None:
     """Put the tensors of a name into a model, of one that is divided among ranks each rank's rows."""
     state = model.state_dict(keep_vars=True)
-    with _fitting(checkpoint.path / f"{name}.safetensors"):
+    file = checkpoint.path / f"{name}.safetensors"
+    with _readable(file):
         given = shards.read(checkpoint.path, name, shards.wanted(state))
-        if isinstance(model, Average) or any(map(shards.divided, state.values())):
-            shards.put(_named(given, _identical(state)), state)
-        else:
-            model.load_state_dict(_named(given, _same(model.state_dict())))
+    if not isinstance(model, Average) and not any(map(shards.divided, state.values())):
+        _fill(model, given, file)
+        return
+    try:
+        shards.put(_named(given, _identical(state)), state)
+    except RuntimeError as error:
+        raise _of_another_model(file, str(error)) from None
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the tensors of a safetensors file into a model. Raises `Failure` where it lacks some or has others."""
-    with _fitting(path):
-        model.load_state_dict(_named(load_file(path), _same(model.state_dict())))
+    """Put the tensors of a safetensors file into a model, those of a checkpoint, or of a run's best one.
+
+    Raises `Failure` where it is none of these, lacks tensors of the model, or has others.
+    """
+    if path.is_dir():
+        run = path / "checkpoints"
+        load_model_weights(find(run) if run.is_dir() else at(path), model)
+        return
+    with _readable(path):
+        given = load_file(path)
+    _fill(model, given, path)
+
+
+def _fill(model: nn.Module, given: Mapping[str, Tensor], file: Path) -> None:
+    state = model.state_dict()
+    named = _named(given, _same(state))
+    if wrong := list(_differences(state, named)):
+        raise _of_another_model(file, "; ".join(wrong))
+    model.load_state_dict(named)
+
+
+def _of_another_model(file: Path, what: str) -> Failure:
+    help = f"`tdsl diff {file.name} PROGRAM` tells it weight by weight"
+    return Failure(f"the weights in `{normpath(file)}` are of another model: {what}", help)
 
 
 def _named(given: Mapping[str, Tensor], same: list[list[str]]) -> dict[str, Tensor]:
@@ -299,17 +337,56 @@ def _identical(state: Mapping[str, Any]) -> list[list[str]]:
 
 
 @contextmanager
-def _fitting(path: Path) -> Iterator[None]:
-    """Within, what does not load is told as a `Failure`."""
+def _readable(file: Path) -> Iterator[None]:
+    """Within, what keeps a file of weights from being read is told as a `Failure`."""
     try:
         yield
     except FileNotFoundError:
-        raise Failure(f"there is no file `{path}`") from None
+        raise Failure(f"there is no file `{normpath(file)}`") from None
     except SafetensorError as error:
-        raise Failure(f"`{path}` is no safetensors file: {error}") from None
-    except RuntimeError as error:
-        what = " ".join(str(error).split())
-        raise Failure(f"the weights in `{path}` are of another model: {what}") from None
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: SafetensorError) -> Failure:
+    """Why a file has no weights: it is another format, or not whole."""
+    with file.open("rb") as opened:
+        pickled = opened.read(4)[:2] in (b"PK", b"\x80\x02")
+    if pickled:
+        help = 'save the weights as safetensors: `save_file(torch.load("a.pt", weights_only=True), "a.safetensors")`'
+        return Failure(f"`{normpath(file)}` is a pickle, which is never read here: it could run anything", help)
+    return Failure(f"`{normpath(file)}` is no safetensors file, or is damaged: {error}")
+
+
+def _differences(state: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
+    """What keeps tensors from being a model's, in words."""
+    first = {names[0] for names in _same(state)}
+    lacking = [name for name in state if name not in given and name in first]
+    others = sorted(name for name in given if name not in state)
+    if prefix := _prefix(lacking, others):
+        yield f"their names begin with `{prefix}`, as those of a model that is wrapped do: take that off"
+        return
+    if lacking:
+        yield f"they lack {_listed(lacking)}"
+    if others:
+        yield f"they have {_listed(others)}, which it has not"
+    both = ((name, list(given[name].shape), list(state[name].shape)) for name in state if name in given)
+    shapes = [f"`{name}` of shape {mine} for {theirs}" for name, mine, theirs in both if mine != theirs]
+    if shapes:
+        yield f"they have {', '.join(shapes[:SHOWN])}{_more(shapes)}"
+
+
+def _prefix(lacking: Sequence[str], others: Sequence[str]) -> str:
+    """What stands before all names alike; empty where that is not all that keeps them from fitting."""
+    prefix = others[0].partition(".")[0] + "." if others else ""
+    return prefix if lacking and {f"{prefix}{name}" for name in lacking} <= set(others) else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:SHOWN]) + _more(names)
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

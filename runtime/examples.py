@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from tdsl.runtime.columns import Column, Field, Values, place
 from tdsl.runtime.data_error import DataError
 from tdsl.runtime.loader import Split
-from tdsl.runtime.readable import number
 from tdsl.runtime.table import Fields, Table
 
 # Edges of a picture, in pixels.
@@ -98,24 +97,28 @@ def _shown(value: Values, index: int, table: Table | None) -> dict[str, str] | N
 
 
 def _letters(row: Tensor, index: int, table: Table) -> str | None:
-    """Tokens as text, where the source tells what they stand for."""
-    if row.dtype.is_floating_point or row.ndim != 1:
+    """Tokens as text, or the name of a class beside its number, where the source tells what they stand for."""
+    if row.dtype.is_floating_point or row.ndim > 1:
         return None
     for column, names in table.names.items():
-        if column in table.data and _raw(table, column, index) == row.tolist():
+        if column in table.data and _raw(table, column, index) == row.reshape(-1).tolist():
+            if row.ndim == 0:
+                return f"{int(row)} ({names[int(row)]})"
             return excerpt([names[token] for token in row[: MOST_LETTERS + 1].tolist()])
     return None
 
 
 def excerpt(tokens: Sequence[str]) -> str:
     """The first characters of a text."""
-    text = "".join(tokens)
+    text = "".join(tokens).replace("\n", "↵")
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
 
 
 def _numbers(row: Tensor) -> str:
     flat = row.reshape(-1)
-    shown = ", ".join(number(value) for value in flat[:MOST_NUMBERS].tolist())
+    shown = ", ".join(
+        f"{value:.4g}" if isinstance(value, float) else f"{value}" for value in flat[:MOST_NUMBERS].tolist()
+    )
     if len(flat) <= MOST_NUMBERS:
         return shown
     return f"{shown}, … ({' × '.join(map(str, row.shape))} numbers)"

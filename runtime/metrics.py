@@ -4,12 +4,15 @@ Names, arguments, defaults and values are torchmetrics'. Three things are settle
 
 - Scores are logits unless `from_logits=False` says that they are probabilities already. torchmetrics decides that for
   each batch by whether all values lie in [0, 1], which logits sometimes do.
-- Everything is computed in float64, and curves rank by log-odds, so that confident predictions are not tied at 1.0.
-- What is undefined is NaN, not 0: the AUROC of a class without rows. Macro averages leave such classes out.
+- Scores are in float64, and curves rank by log-odds, so that confident predictions are not tied at 1.0.
+- What is undefined is NaN, not 0: the AUROC of a class without rows, the precision of one that is never predicted, all
+  of no rows. Averages over classes leave out those without rows; those of counts (precision, recall, F1) leave out what
+  has neither rows nor predictions, and count as 0 what has one of them, as torchmetrics and scikit-learn do.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -20,6 +23,8 @@ from torch import Tensor
 from torchmetrics.text import Perplexity as _Perplexity
 
 from tdsl.runtime import ranks
+from tdsl.runtime.r2_score import R2
+from tdsl.runtime.run import Failure
 
 Task = Literal["binary", "multiclass"]
 # Of one metric: a number, or one for each class.
@@ -31,7 +36,7 @@ ALONE: Mapping[str, Any] = {"sync_on_compute": False}
 CERTAIN = 1e9
 
 
-class MetricError(Exception):
+class MetricError(Failure):
     """Predictions or targets that can't be compared; the message says why, and what to do."""
 
 
@@ -140,13 +145,15 @@ class Metric:
         with warnings.catch_warnings():
             # Told once, in the project's own words, by `Metrics.warnings`.
             warnings.simplefilter("ignore")
-            return self._compute()
+            return self._nothing() if self.task and not self.counts.sum() else self._compute()
+
+    def _nothing(self) -> Any:
+        """The value of no rows."""
+        each_class = self.task == "multiclass" and self.args.get("average", "macro") in ("none", None)
+        return [math.nan] * self.classes if each_class else math.nan
 
     def _compute(self) -> Any:
-        try:
-            found: Tensor = self.metric.compute()
-        except ValueError as error:
-            raise MetricError(f"{self.title} can't be computed: {error}") from None
+        found: Tensor = self.metric.compute()
         return found.cpu().tolist()
 
     def gather(self) -> None:
@@ -187,31 +194,68 @@ def _same_shape(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return prediction, target
 
 
-class Accuracy(Metric):
-    key, title = "accuracy", "Accuracy"
-    reads = "scores"
+class _Decided(Metric):
+    """What looks at the class that is predicted: the largest score, or a probability above the threshold."""
 
     def _scores(self, prediction: Tensor, reads: str) -> Tensor:
         return super()._scores(prediction, "probabilities" if self.task == "binary" else reads)
 
 
-class Precision(Accuracy):
+class _Counts(_Decided):
+    """A ratio of numbers of predictions, undefined where its denominator is 0."""
+
+    def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
+        """Of true positives, false positives and false negatives."""
+        raise NotImplementedError
+
+    def _compute(self) -> Value:
+        counts: Any = self.metric
+        found = self.metric.compute().cpu()
+        if self.task == "binary" or self.args.get("average", "micro") in ("none", None):
+            denominator = self._denominator(counts.tp, counts.fp, counts.fn).cpu()
+            found = found.masked_fill(denominator.view_as(found) == 0, torch.nan)
+        value: Value = found.tolist()
+        return value
+
+
+class Accuracy(_Counts):
+    """The recall of each class, where it is not told of all rows together."""
+
+    key, title = "accuracy", "Accuracy"
+
+    def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
+        return right + missed if self.task == "multiclass" else torch.ones_like(right)
+
+
+class Precision(_Counts):
     key, title = "precision", "Precision"
 
+    def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
+        return right + claimed
 
-class Recall(Accuracy):
+
+class Recall(_Counts):
     key, title = "recall", "Recall"
 
+    def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
+        return right + missed
 
-class F1Score(Accuracy):
+
+class F1Score(_Counts):
     key, title = "f1_score", "F1 score"
 
+    def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
+        return right + claimed + missed
 
-class ConfusionMatrix(Accuracy):
-    """Rows are the true classes, columns the predicted ones."""
+
+class ConfusionMatrix(_Decided):
+    """Rows are the true classes, columns the predicted ones. Shares of a class without rows are 0, as its counts."""
 
     key, title = "confusion_matrix", "Confusion matrix"
     scalar = False
+
+    def _nothing(self) -> list[list[float]]:
+        return self._compute()
 
     def _compute(self) -> list[list[float]]:
         found: Tensor = self.metric.compute().cpu()
@@ -236,11 +280,9 @@ class _PerClass(Metric):
         return (self.counts > 0) & (self.counts < self.counts.sum())
 
     def _compute(self) -> Value:
-        if not self.counts.sum():
-            return float("nan")
         found = self.metric.compute().double().cpu()
         if self.task == "binary":
-            return float(found) if self._defined()[1] else float("nan")
+            return float(found) if self._defined()[1] else math.nan
         found = found.masked_fill(~self._defined(), torch.nan)
         average = self.args.get("average", "macro")
         if average in ("none", None):
@@ -266,6 +308,9 @@ class Curve(Metric):
 
     reads = "ranks"
     scalar = False
+
+    def _nothing(self) -> list[dict[str, Any]]:
+        return []
 
     def _classes(self) -> list[tuple[int, Tensor, Tensor, Tensor]]:
         """Of each class with rows for and against it: its number and the curve's three series."""
@@ -321,18 +366,37 @@ class CalibrationError(Metric):
         return {"confidence": sums[0].tolist(), "accuracy": sums[1].tolist(), "rows": rows[rows > 0].tolist()}
 
 
-class MeanSquaredError(Metric):
+class _Errors(Metric):
+    """Errors over all values, or over those of each of `num_outputs` columns."""
+
+    higher_is_better = False
+
+    def _prepare(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.args.get("num_outputs", 1)
+        if outputs > 1 and (target.ndim != 2 or target.shape[1] != outputs):
+            raise MetricError(f"`num_outputs={outputs}` is of values [B, {outputs}], not {list(target.shape)}")
+        return super()._prepare(prediction, target)
+
+
+class MeanSquaredError(_Errors):
     key, title = "mean_squared_error", "Mean squared error"
-    higher_is_better = False
 
 
-class MeanAbsoluteError(Metric):
+class MeanAbsoluteError(_Errors):
     key, title = "mean_absolute_error", "Mean absolute error"
-    higher_is_better = False
 
 
 class R2Score(Metric):
+    """Of several outputs [B, ...] an average, which leaves out those whose target does not vary."""
+
     key, title = "r2_score", "R²"
+
+    def _make(self) -> torchmetrics.Metric:
+        return R2(**ALONE, **self.args)
+
+    def _prepare(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        prediction, target = super()._prepare(prediction, target)
+        return (prediction, target) if target.ndim == 1 else (prediction.flatten(1), target.flatten(1))
 
 
 class Perplexity(Metric):

@@ -63,16 +63,17 @@ def over_steps(
 ) -> Figure:
     """What was logged under `keys` over steps, each with its name; `best` is a step to mark."""
     series = {key: _points(log, key) for key in keys}
+    kinds = {key: kind(1 if key.startswith("val/") else place) for place, key in enumerate(keys)}
     steps = [x for points in series.values() for x, _ in points]
     values = [y for points in series.values() for _, y in points]
     y_axis = Axis.of(values, log=log_scale)
     frame = Frame(Axis.of(steps, "step", whole=True, log=False), y_axis)
     marks: list[Mark] = [Upright(best, f"best, step {best:,}")] if best is not None and steps else []
     marks += [
-        Line(points, kind(place), len(points) <= (MOST_MARKED if key.startswith("val/") else FEW_MARKED))
-        for place, (key, points) in enumerate(series.items())
+        Line(points, kinds[key], len(points) <= (MOST_MARKED if key.startswith("val/") else FEW_MARKED))
+        for key, points in series.items()
     ]
-    named = [Entry(kind(place), text) for place, text in enumerate(keys.values())] if len(keys) > 1 else []
+    named = [Entry(kinds[key], text) for key, text in keys.items()] if len(keys) > 1 else []
     missing = sum(not math.isfinite(value) for value in values)
     notes = ["logarithmic scale"] if y_axis.log else []
     notes += [f"{missing:,} values are not finite and are left out"] if missing else []

@@ -32,13 +32,15 @@ STEPS = "steps"
 
 def begin(state: Training) -> None:
     """Writes what is known as a run begins, or goes on."""
-    timing.start()
-    _write(state, _known(state) | {"ended": None})
+    before = read(state.job.out) if state.step else {}
+    timing.start(before.get("seconds"))
+    _write(state, before | _known(state) | {"ended": None})
 
 
 def end(state: Training, splits: Mapping[str, Split]) -> dict[str, Any]:
     """Writes what is known as a run ends, `splits` being its data."""
     found = _known(state) | {"ended": _why(state), "data": data(splits), "seconds": timing.summary(STEPS)}
+    found["memory"] = max(found["memory"], read(state.job.out).get("memory") or 0)
     return _write(state, found)
 
 
@@ -70,7 +72,7 @@ def _known(state: Training) -> dict[str, Any]:
         "steps": length.steps,
         "epoch": length.epoch,
         "best": None if state.best is None else dict(vars(state.best)),
-        "environment": environment(job.device),
+        "environment": environment(job.device) | {"processes": ranks.count()},
         "memory": memory(job.device),
         "parameters": [row for name, model in state.models.items() for row in parameters(name, model)],
     }
@@ -161,7 +163,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         }
     return {
         **found,
-        "processes": ranks.count(),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: version for name in PACKAGES if (version := _version(name))},

@@ -50,8 +50,7 @@ MOST_VALUES = 24
 # The sections, each with what it shows.
 SECTIONS = (
     ("metrics", "headline", "Metrics"),
-    ("learning", "learning", "Learning curves"),
-    ("schedule", "schedule", "Schedule"),
+    ("learning", "learning", "Learning and schedule"),
     ("curves", "figures", "Curves"),
     ("confusion", "classes", "Confusion matrix"),
     ("worst", "worst", "Highest loss"),
@@ -62,7 +61,7 @@ SECTIONS = (
 )
 METHODS = {
     "bootstrap": "over 400 draws of as many rows with replacement (percentile bootstrap)",
-    "wilson": "by Wilson's score interval, as the split is too large to be drawn again",
+    "wilson": "by Wilson's score interval, as the split is too large to be drawn again; other metrics have none",
 }
 
 
@@ -291,7 +290,8 @@ def _facts(
         yield "Parameters", f"{count:,}"
     if run.get("step") is not None:
         epochs = f", {number(run['step'] / run['epoch'], 3).rstrip('0').rstrip('.')} epochs" if run.get("epoch") else ""
-        yield "Trained", f"{run['step']:,} of {run['steps']:,} steps{epochs}"
+        whole = f" of {run['steps']:,}" if run["step"] < run["steps"] else ""
+        yield "Trained", f"{run['step']:,}{whole} steps{epochs}"
     if run.get("ended"):
         yield (
             "Ended",
@@ -330,8 +330,8 @@ def _worst_note(results: Mapping[str, Any] | None) -> str:
 def _closing(results: Mapping[str, Any] | None, run: Mapping[str, Any]) -> str:
     """What the report lacks, and how to have it."""
     if results is None:
-        return "This run has not been evaluated: `evaluate.py` adds metrics with intervals, curves and single rows."
-    return "" if run else "The folder has no record of the training, `run.json`: settings and time are not known."
+        return "This run has not been evaluated: evaluate.py adds metrics with intervals, curves and single rows."
+    return "" if run else "The folder has no record of the training, run.json: settings and time are not known."
 
 
 def _evaluation(results: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -376,11 +376,11 @@ def _training(log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[
     files, files_note = report_tables.files(data)
     rate = report_tables.throughput(log)
     return {
-        "learning": list(_learning(log, run)),
-        "schedule": list(_schedule(log, run)),
+        "learning": [*_learning(log, run), *_schedule(log, run)],
         "run": run,
-        "settings": report_tables.settings(run),
-        "groups": report_tables.groups(run),
+        "settings": list(report_tables.settings(run)),
+        "groups": (groups := report_tables.groups(run)),
+        "own": any(group["arguments"] for group in groups),
         "modules": listed,
         "modules_note": note,
         "totals": report_tables.parameter_totals(parameters) if parameters else "",
@@ -406,12 +406,10 @@ def _learning(log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Itera
                 title(name) if len(found) > 1 or name == "loss" else f"{title(name)}, {next(iter(found.values()))}"
             )
             yield plots.over_steps(log, found, caption, best=best)
-    if any(isinstance(row.get("grad_norm"), (int, float)) and math.isfinite(row["grad_norm"]) for row in log):
-        yield plots.over_steps(log, {"grad_norm": "gradient norm"}, "Gradient norm")
 
 
 def _schedule(log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Iterator[Figure]:
-    """The learning rate of each group that has its own."""
+    """The learning rate of each group that has its own, and how long gradients were."""
     groups = run.get("groups") or []
     keys = {"lr": report_tables.group_name(groups[0]) if len(groups) > 1 else "all parameters"}
     for number_, group in enumerate(groups[1:], 2):
@@ -419,3 +417,5 @@ def _schedule(log: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Itera
     found = {key: text for key, text in keys.items() if any(isinstance(row.get(key), (int, float)) for row in log)}
     if found:
         yield plots.over_steps(log, found, "Learning rate", log_scale=False)
+    if any(isinstance(row.get("grad_norm"), (int, float)) and math.isfinite(row["grad_norm"]) for row in log):
+        yield plots.over_steps(log, {"grad_norm": "gradient norm"}, "Gradient norm")

@@ -84,7 +84,7 @@ def told_classes(rows: Sequence[ClassRow]) -> tuple[Sequence[ClassRow], str]:
     )
     note += f"{left:,} in between are left out here. " if left else ""
     note += f"{absent:,} classes have no rows and are left out here. " if absent else ""
-    return listed, f"{note}`metrics.json` has all of them."
+    return listed, f"{note}All are in metrics.json."
 
 
 def cells(matrix: Sequence[Sequence[float]]) -> list[list[tuple[float, float]]] | None:
@@ -115,16 +115,21 @@ def confused(matrix: Sequence[Sequence[float]], named: Named) -> list[dict[str, 
 def worst_rows(results: Mapping[str, Any], named: Named) -> list[dict[str, Any]]:
     """What is shown of each of the rows with the highest loss."""
     classified = (results.get("task") or {}).get("name") in ("binary", "multiclass")
-    return [_worst_row(row, named, classified) for row in results.get("worst") or ()]
+    letters = [name.replace("\n", "↵") for name in results.get("class_names") or ()]
 
-
-def _worst_row(row: Mapping[str, Any], named: Named, classified: bool) -> dict[str, Any]:
     def told(value: Any) -> str:
-        many = value if isinstance(value, list) else [value]
-        shown = [_label(each, named) if classified else number(each) for each in many]
-        text = ("" if classified and all(len(each) == 1 for each in shown) and len(shown) > 1 else ", ").join(shown)
+        if not isinstance(value, list):
+            return _label(value, named) if classified else number(value)
+        if classified and letters and all(len(letter) == 1 for letter in letters):
+            text = "".join(letters[each] if 0 <= each < len(letters) else "�" for each in value)
+        else:
+            text = ", ".join(_label(each, named) if classified else number(each) for each in value)
         return text if len(text) <= MOST_SETTING else f"{text[:MOST_SETTING]}…"
 
+    return [_worst_row(row, told, classified) for row in results.get("worst") or ()]
+
+
+def _worst_row(row: Mapping[str, Any], told: Callable[[Any], str], classified: bool) -> dict[str, Any]:
     pairs = [("true", told(row["true"])), ("predicted", told(row["predicted"]))]
     if row.get("confidence") is not None:
         pairs.append(("confidence", number(row["confidence"], 3)))
@@ -135,7 +140,7 @@ def _worst_row(row: Mapping[str, Any], named: Named, classified: bool) -> dict[s
         "where": f"row {row['row']:,} of {row['file']}" if row.get("row") else row.get("file") or "",
         "loss": number(row["loss"], 3),
         "pairs": pairs,
-        "wrong": classified and row["true"] != row["predicted"],
+        "wrong": classified and not isinstance(row["true"], list) and row["true"] != row["predicted"],
         "images": [(name, value["image"]) for name, value in fields.items() if "image" in value],
         "texts": [(name, value["text"]) for name, value in fields.items() if "text" in value],
     }
@@ -169,7 +174,7 @@ def modules(parameters: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any
     largest = sorted(range(len(rows)), key=lambda place: (-rows[place]["count"], place))[:MOST_MODULES]
     rest = sum(row["count"] for row in rows) - sum(rows[place]["count"] for place in largest)
     note = f"The {MOST_MODULES} largest of {len(rows):,} modules; the others have {rest:,} parameters together."
-    return [rows[place] for place in sorted(largest)], f"{note} `run.json` has all of them."
+    return [rows[place] for place in sorted(largest)], f"{note} All are in run.json."
 
 
 def _module(module: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,14 +193,14 @@ def parameter_totals(parameters: Sequence[Mapping[str, Any]]) -> str:
 # The run ------------------------------------------------------------------------------------------------------------
 
 
-def settings(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def settings(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Each setting with its value, and what the program says where the run was started with another."""
     changed = record.get("changed") or {}
-    return [
-        {"name": name, "value": setting(value), "before": setting(changed[name]) if name in changed else None}
-        for name, value in (record.get("settings") or {}).items()
-        if value is not None or name in changed
-    ]
+    kinds = {"optimizer": record.get("optimizer"), "scheduler": " then ".join(record.get("schedule") or ())}
+    for name, value in {**kinds, **(record.get("settings") or {})}.items():
+        if (value is not None and value != "") or name in changed:
+            before = setting(changed[name]) if name in changed else None
+            yield {"name": name, "value": setting(value), "before": before}
 
 
 def setting(value: Any) -> str:

@@ -95,9 +95,9 @@ class Sharded(Whole):
         # Numbers are the same on all ranks: the first tells of them.
         left_out = {id(each) for each in self.numbers} if ranks.rank() else set()
         gradients = [each.grad for each in members if each.grad is not None and id(each) not in left_out]
-        own = nn.utils.get_total_norm(gradients).to(members[0])
-        found = own.new_empty(ranks.count())
-        dist.all_gather_into_tensor(found, own.reshape(1))
+        found = torch.zeros(ranks.count(), dtype=members[0].dtype, device=members[0].device)
+        found[ranks.rank()] = nn.utils.get_total_norm(gradients)
+        dist.all_reduce(found)
         norm: Tensor = torch.linalg.vector_norm(found)
         if max_norm is not None:
             nn.utils.clip_grads_with_norm_(members, max_norm, norm)

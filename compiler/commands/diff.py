@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def run(options: Namespace) -> int:
     from tdsl.compiler.show_weights import show, to_json
-    from tdsl.compiler.weights import Difference, Unreadable, difference, header, hidden
+    from tdsl.compiler.weights import Difference, Unreadable, difference, hidden
 
     unit = program(options)
     name = chosen(unit, options.run, needed=True)
@@ -24,14 +24,13 @@ def run(options: Namespace) -> int:
     if options.model not in models:
         complain(f"`{name}` has no model `{options.model}`; there are: {', '.join(models)}")
         raise Stop(2)
-    file = _weights(options.checkpoint, options.model)
     try:
-        given = header(file)
+        given = _shapes(options.checkpoint, options.model)
     except Unreadable as error:
         complain(str(error))
         return 2
     member = models[options.model]
-    rows = difference(unit, member, given, _written(options, file, name))
+    rows = difference(unit, member, given, _written(options, name))
     unknown = tuple(path.rstrip(".") or options.model for path in hidden(unit, member))
     found = Difference(str(options.checkpoint), options.file, options.model, rows, unknown)
     if options.json:
@@ -41,20 +40,26 @@ def run(options: Namespace) -> int:
     return 0 if found.loads else 1
 
 
-def _weights(path: Path, model: str) -> Path:
-    """The file of a checkpoint's weights: of `model` the averaged ones, where they are kept."""
+def _shapes(path: Path, model: str) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of the weights of a file, a checkpoint or a run's newest: of `model` the averaged, where they are."""
+    from tdsl.compiler.weights import header, sharded
+
     if not path.is_dir():
-        return path
-    averaged = path / "ema.safetensors"
-    return averaged if model == "model" and averaged.exists() else path / f"{model}.safetensors"
+        return header(path)
+    steps = [each for each in path.glob("checkpoints/step-*") if each.name[5:].isdigit()]
+    path = max(steps, key=lambda each: int(each.name[5:]), default=path)
+    averaged = sharded(path, "ema") is not None or (path / "ema.safetensors").exists()
+    name = "ema" if model == "model" and averaged else model
+    return sharded(path, name) or header(path / f"{name}.safetensors")
 
 
-def _written(options: Namespace, file: Path, name: str) -> Mapping[str, Entry]:
+def _written(options: Namespace, name: str) -> Mapping[str, Entry]:
     """The shapes of the weights as the program that made them has them; empty where that is not there, or not read."""
     from tdsl.compiler.driver import read
     from tdsl.compiler.weights import entries
 
-    text = file.parent / "program.model"
+    folder = options.checkpoint if options.checkpoint.is_dir() else options.checkpoint.parent
+    text = folder / "program.model"
     try:
         unit, _ = read(options.file, text=text.read_text(encoding="utf-8"), allow_outside=options.allow_outside)
     except (OSError, UnicodeDecodeError):

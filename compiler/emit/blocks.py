@@ -21,9 +21,12 @@ from tdsl.compiler.build.unit import (
 )
 from tdsl.compiler.emit.headed import headed_lines
 from tdsl.compiler.emit.python import block_lines, graph_lines
+from tdsl.compiler.inspect import parameters
 from tdsl.compiler.reach import module_of
 from tdsl.dsl import ast
 
+# A module that is no element of a list is a block where it has such a share of the model's parameters.
+SHARE = 0.05
 # `self.blocks[0].up.weight`, as emitted code reads what a module has.
 READ = re.compile(r"\b(\w+)((?:\.\w+|\[\d+\])+)")
 
@@ -31,7 +34,7 @@ READ = re.compile(r"\b(\w+)((?:\.\w+|\[\d+\])+)")
 def blocks(unit: Unit, run: RunIR) -> tuple[str, ...]:
     """The paths of the blocks of a run's models, `*` standing for every element of a list; those of `model` without it.
 
-    The elements of lists are blocks, and otherwise the innermost modules that may be.
+    The elements of lists are blocks, and otherwise modules that have no such lists and a good share of the parameters.
     """
     evaluation = unit.evaluations.get(run.spec.name)
     graphs = (run.loss, evaluation.compare if evaluation is not None else None)
@@ -40,7 +43,10 @@ def blocks(unit: Unit, run: RunIR) -> tuple[str, ...]:
     for name, member in run.models.items():
         outside = [path for owner, path in _reads(lines) if owner == name]
         lead = "" if name == "model" else f"{name}."
-        found += [f"{lead}{path}" for path in _within(unit, member, "", outside)]
+        large = [
+            path for path in _within(unit, member, "", outside) if _is_listed(path) or _is_large(unit, member, path)
+        ]
+        found += [f"{lead}{path}" for path in large]
     return tuple(found)
 
 
@@ -72,7 +78,10 @@ def _blocks(unit: Unit, member: object, path: str, outside: Sequence[str], *, li
         free = not any(_is_below(each, path) for each in outside)
         able = free and module is not None and not isinstance(module.source, ast.ExternModule)
         below = [] if able and listed else list(_within(unit, member, path, outside))
-        yield from below or ([path] if able else [])
+        if able and not any(_is_listed(each.removeprefix(path)) for each in below):
+            yield path
+        else:
+            yield from below
 
 
 def _own(module: ModuleIR) -> Iterator[str]:
@@ -81,6 +90,16 @@ def _own(module: ModuleIR) -> Iterator[str]:
     yield from (path for owner, path in _reads(lines) if owner == "self")
     yield from (path for tie in module.ties for path in tie)
     yield from (each.path for each in module.members.values() if isinstance(each, SharedMember))
+
+
+def _is_listed(path: str) -> bool:
+    return any(part == "*" or part.isdigit() for part in path.split("."))
+
+
+def _is_large(unit: Unit, member: ModuleMember, path: str) -> bool:
+    counts = {each.path: each.count for each in parameters(unit, member)}
+    own = sum(count for name, count in counts.items() if _is_below(name, path))
+    return own >= SHARE * sum(counts.values())
 
 
 def _joined(path: str, name: str) -> str:

@@ -10,6 +10,7 @@ from tdsl.compiler.build.unit import EvaluationIR, ModuleIR, ModuleMember, RunIR
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.python import block_lines, shape_comment
 from tdsl.compiler.emit.render import WIDTH, import_from, layout, plain, render
+from tdsl.compiler.emit.sources import has_texts
 from tdsl.compiler.emit.text import arguments, identifier, mentions
 from tdsl.compiler.folding import Pair, foldable
 from tdsl.compiler.ir import Graph, Node, TensorType, Value
@@ -21,8 +22,9 @@ from tdsl.dsl.resolve_data import splits_of
 
 # Metrics that compare values, and those that compare scores with classes.
 REGRESSION = ("MeanSquaredError", "MeanAbsoluteError", "R2Score")
-# Arguments that have a meaning for several classes only; torchmetrics ignores them for two.
+# Arguments that have a meaning for several classes only; torchmetrics ignores them for two. And those for two only.
 MULTICLASS_ARGS = ("average", "top_k")
+BINARY_ARGS = ("threshold", "max_fpr")
 # What makes probabilities of scores: metrics must not do it again.
 PROBABILITIES = {"binary": ("sigmoid",), "multiclass": ("softmax",)}
 LABELS = ("i64", "i32", "i16", "i8", "u8")
@@ -66,6 +68,7 @@ class EvaluateText:
     predict: FunctionText | None
     tracks: bool
     distributed: bool
+    texts: bool
     parts: str
     split: str
     batch_size: int
@@ -98,6 +101,7 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         predict=function_text(evaluation.predict if evaluation else None),
         tracks=run.loss.tracks,
         distributed=run.spec.settings.get("distributed") is not None,
+        texts=has_texts(run.spec.data),
         parts=parts_text(run, "shares", "1"),
         split=evaluation.spec.split if evaluation else splits_of(run.spec.data)[-1],
         batch_size=_integer(run.spec.settings["batch_size"]),
@@ -218,12 +222,19 @@ def _misfit(call: Call, task: Task, prediction: TensorType, target: TensorType) 
         return Diagnostic("E330", message, call.span, label, help=help)
 
     if call.name in REGRESSION:
-        if prediction.shape == target.shape:
-            return None
-        return told(f"`{call.name}` compares values of one shape", "make the shapes equal in `compare`")
+        if prediction.shape != target.shape:
+            return told(f"`{call.name}` compares values of one shape", "make the shapes equal in `compare`")
+        outputs = call.args.get("num_outputs", 1)
+        if outputs != 1 and (len(target.shape) != 2 or target.shape[1].constant not in (outputs, None)):
+            help = f"return values [B, {outputs}], or leave `num_outputs` out: then it is of all values"
+            return told(f"these are not {outputs} values a row", help)
+        return None
     if task.name == "regression":
         help = "return scores [B, classes] with classes [B], or one logit [B] a target"
         return told(f"`{call.name}` compares scores with classes", help)
+    unheard = [name for name in BINARY_ARGS if name in call.args and task.name == "multiclass"]
+    if unheard:
+        return told(f"`{unheard[0]}` is of two classes, and these are several", "leave it out")
     if task.name == "multiclass" and task.classes is None:
         return told(f"`{call.name}` needs a known number of classes", "declare the size as a number")
     if task.name == "binary" and call.name == "Perplexity":

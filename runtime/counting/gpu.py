@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -139,6 +140,8 @@ def _replacements(gpu: Gpu) -> Iterator[tuple[Any, str, Any]]:
     yield torch.cuda, "synchronize", lambda *_: None
     yield torch.cuda, "is_current_stream_capturing", lambda: False
     yield torch.cuda, "get_device_capability", lambda *_: CAPABILITY
+    yield torch.cuda, "get_device_name", lambda *_: "a GPU that computes nothing"
+    yield torch.cuda, "get_device_properties", lambda *_: SimpleNamespace(total_memory=0)
     yield torch.cuda, "device", nullcontext
     yield torch.cuda, "device_of", nullcontext
 
