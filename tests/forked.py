@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 # What the processes of tests import; what a test has of its own is imported in its process.
 PRELOADED = (
-    "torch._dynamo", "torchmetrics", "matplotlib.pyplot", "rich.console", "triton.language", "safetensors.torch",
+    "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "torchmetrics", "matplotlib.pyplot", "rich.console", "triton.language", "safetensors.torch",
     "pyarrow.csv", "pyarrow.parquet", "jinja2", "tdsl.compiler.cli", "tdsl.compiler.driver", "tdsl.compiler.emit.project",
     "tdsl.runtime.launch", "tdsl.runtime.multi_tensor", "tdsl.runtime.report", "tdsl.runtime.verify",
 )  # fmt: skip
@@ -161,5 +161,9 @@ def _call(command: Sequence[str], env: Mapping[str, str]) -> int:
 if __name__ == "__main__":
     for name in PRELOADED:
         __import__(name)
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        from tests import quick_interpreter
+
+        quick_interpreter.install()
     gc.freeze()  # a collection would write to every page, and so copy it
     serve(int(sys.argv[1]))
