@@ -62,9 +62,10 @@ tables: venv ## Rebuild the parser's tables after a change of dsl/grammar.lark
 docs: venv ## Rewrite what is generated in the documents: errors.md, the lists and the emitted code of the reference
 	$(BIN)/python -m docs.generate
 
-bench: venv ## Time `tdsl check` and `tdsl compile` as whole processes, and the language server's answer to an edit
+bench: venv ## Time `tdsl check` and `tdsl compile` as whole processes, the language server's answers, and training steps
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/editor.py
+	$(BIN)/python -m benchmarks.training
 
 opinfo: venv ## Compare every function of the language with PyTorch's own samples of it; counts what agrees
 	$(BIN)/python -m tests.opinfo -n $(WORKERS)
