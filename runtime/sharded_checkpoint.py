@@ -37,8 +37,8 @@ def write(
 ) -> Checkpoint:
     """Write the checkpoint of a step together with all other ranks, each what it has of the tensors.
 
-    The ranks' `folder` is one. Raises `Failure` on every rank where `checkpoint.write` does; `state` and `program`
-    are those of rank 0.
+    The ranks' `folder` is one. Raises `Failure` on every rank where `checkpoint.write` does; `state`,
+    `program` and `tokenizer` are those of rank 0.
     """
     path = folder / f"step-{step}"
     try:
