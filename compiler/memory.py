@@ -76,15 +76,8 @@ class Memory:
     @property
     def peak(self) -> int:
         """As if all of it were there at once, though gradients come while activations go."""
-        return (
-            self.lasting
-            + self.gradients
-            + self.batch
-            + self.activations
-            + self.differentiated
-            + self.recomputed
-            + self.working
-        )
+        kept = self.activations + self.differentiated + self.recomputed
+        return self.lasting + self.gradients + self.batch + kept + self.working
 
 
 def memory(unit: Unit, name: str) -> Memory:
