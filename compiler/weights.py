@@ -77,11 +77,14 @@ def header(path: Path) -> dict[str, Shape]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > LARGEST_HEADER:
                 raise ValueError
-            found = json.loads(file.read(length))
-            return {name: tuple(each["shape"]) for name, each in found.items() if name != "__metadata__"}
+            tensors = {k: v for k, v in json.loads(file.read(length)).items() if k != "__metadata__"}
+            whole = 8 + length + max((each["data_offsets"][1] for each in tensors.values()), default=0)
+            if path.stat().st_size < whole:
+                raise Unreadable(f"`{path}` is cut short: it has {path.stat().st_size} bytes of {whole}")
+            return {name: tuple(each["shape"]) for name, each in tensors.items()}
     except OSError as error:
         raise Unreadable(f"can't read {path}: {error.strerror}") from None
-    except (ValueError, struct.error, KeyError, TypeError, AttributeError):
+    except (ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError):
         raise Unreadable(f"`{path}` is no safetensors file") from None
 
 

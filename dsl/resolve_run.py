@@ -8,6 +8,7 @@ from itertools import zip_longest
 from tdsl.dsl import ast, habits
 from tdsl.dsl.constants import describe
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
+from tdsl.dsl.kinds import Arg, Required, Signature, call
 from tdsl.dsl.names import did_you_mean, nearest, why_reserved
 from tdsl.dsl.program import Call, Constant, DataSpec, EvaluateSpec, GroupSpec, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
@@ -23,10 +24,6 @@ from tdsl.dsl.signatures import (
     SECTIONS,
     TRAIN_BLOCKS,
     TRAIN_SETTINGS,
-    Arg,
-    Required,
-    Signature,
-    call,
 )
 from tdsl.dsl.values import evaluate, unknown
 
@@ -376,10 +373,6 @@ def resolve_evaluate(
         if metrics and "compare" not in blocks:
             help = "write `compare(batch) { return model(batch.x), batch.y }`"
             fail("E303", "metrics need a `compare` block", evaluation.name_span, help=help)
-        if not blocks:
-            help = "write `compare(batch) { return model(batch.x), batch.y }` and `metrics = [...]`"
-            fail("E303", f"`evaluate {evaluation.name}` needs a `compare` or a `predict` block", evaluation.name_span,
-                 help=help)  # fmt: skip
     run = runs.get(evaluation.name)
     with scope.guard():
         if run is not None and run.data.sources and values["split"] not in splits_of(run.data):

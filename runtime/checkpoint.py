@@ -7,6 +7,7 @@
     shards.json            where parameters are divided among processes: which rows are in which file (`shards`)
     state.json             all that is no tensor: step, schedule, best value, settings, optimizer groups
     program.model          the text that made the model
+    tokenizer.json         what numbers texts, where the data are texts: the vocabulary
     manifest.json          the SHA-256 of each of the above
 
 A checkpoint is written aside, flushed to the disk and renamed, so that it is there whole or not at all. None of it is
@@ -19,7 +20,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tdsl.runtime import shards
+from tdsl.runtime import fitting, shards
 from tdsl.runtime.average import Average
 from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_folder
 from tdsl.runtime.run import Failure
 
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
-OPTIMIZER, RANDOM = "optimizer", "random"
+OPTIMIZER, RANDOM, TOKENIZER = "optimizer", "random", "tokenizer.json"
 FORMAT = 2
 _NAME = re.compile(r"step-(\d+)")
 
@@ -74,6 +74,12 @@ class Checkpoint:
         found: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
         return found
 
+    @property
+    def tokenizer(self) -> str | None:
+        """The record of what numbers texts; None of a run whose data are none."""
+        file = self.path / TOKENIZER
+        return file.read_text(encoding="utf-8") if file.exists() else None
+
     def stem(self, name: str = MODEL) -> str:
         """By what name a model's weights are kept: of `model` the averaged ones, where the run keeps an average."""
         return EMA if name == MODEL and shards.exists(self.path, EMA) else name
@@ -98,6 +104,7 @@ def write(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     program: str,
+    tokenizer: str | None = None,
 ) -> Checkpoint:
     """Write the checkpoint of a step.
 
@@ -112,7 +119,7 @@ def write(
         for name, values in tensors.items():
             contiguous = {key: value.detach().cpu().contiguous() for key, value in values.items()}
             save_file(contiguous, path / f"{name}.safetensors")
-        describe(path, step, state, program)
+        describe(path, step, state, program, tokenizer)
         enlist(path, {file.name: sha256(file) for file in sorted(path.iterdir())})
 
     path = folder / f"step-{step}"
@@ -123,10 +130,13 @@ def write(
     return Checkpoint(path, step)
 
 
-def describe(path: Path, step: int, state: Mapping[str, Any], program: str) -> None:
-    """Write what is no tensor."""
-    (path / STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
-    (path / PROGRAM).write_text(program, encoding="utf-8")
+def describe(path: Path, step: int, state: Mapping[str, Any], program: str, tokenizer: str | None) -> list[str]:
+    """Write what is no tensor; the names of its files."""
+    texts = {STATE: json.dumps({"step": step, **state}, indent=1), PROGRAM: program, TOKENIZER: tokenizer}
+    written = {name: text for name, text in texts.items() if text is not None}
+    for name, text in written.items():
+        (path / name).write_text(text, encoding="utf-8")
+    return list(written)
 
 
 def enlist(path: Path, files: Mapping[str, str]) -> None:
@@ -266,19 +276,36 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
 
 def load(checkpoint: Checkpoint, name: str, model: nn.Module | Average) -> None:
     """Put the tensors of a name into a model, of one that is divided among ranks each rank's rows."""
-    state = model.state_dict(keep_vars=True)
-    with _fitting(checkpoint.path / f"{name}.safetensors"):
+    state, path = model.state_dict(keep_vars=True), checkpoint.path / f"{name}.safetensors"
+    with fitting.told(path):
         given = shards.read(checkpoint.path, name, shards.wanted(state))
         if isinstance(model, Average) or any(map(shards.divided, state.values())):
             shards.put(_named(given, _identical(state)), state)
         else:
-            model.load_state_dict(_named(given, _same(model.state_dict())))
+            _fill(model, given, path)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the tensors of a safetensors file into a model. Raises `Failure` where it lacks some or has others."""
-    with _fitting(path):
-        model.load_state_dict(_named(load_file(path), _same(model.state_dict())))
+    """Put the tensors of a safetensors file into a model, those of a checkpoint, or of a run's best one.
+
+    Raises `Failure` where it is none of these, lacks tensors of the model, or has others.
+    """
+    if path.is_dir():
+        run = path / "checkpoints"
+        load_model_weights(find(run) if run.is_dir() else at(path), model)
+        return
+    with fitting.told(path):
+        _fill(model, load_file(path), path)
+
+
+def _fill(model: nn.Module, given: Mapping[str, Tensor], path: Path) -> None:
+    state = model.state_dict()
+    same = _same(state)
+    found = _named(given, same)
+    first = {names[0] for names in same}
+    wanted = {name: value.shape for name, value in state.items() if name in first}
+    fitting.check(path, wanted, found, known=state)
+    model.load_state_dict(found)
 
 
 def _named(given: Mapping[str, Tensor], same: list[list[str]]) -> dict[str, Tensor]:
@@ -296,20 +323,6 @@ def _identical(state: Mapping[str, Any]) -> list[list[str]]:
     for name, value in state.items():
         found.setdefault(id(value), []).append(name)
     return list(found.values())
-
-
-@contextmanager
-def _fitting(path: Path) -> Iterator[None]:
-    """Within, what does not load is told as a `Failure`."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise Failure(f"there is no file `{path}`") from None
-    except SafetensorError as error:
-        raise Failure(f"`{path}` is no safetensors file: {error}") from None
-    except RuntimeError as error:
-        what = " ".join(str(error).split())
-        raise Failure(f"the weights in `{path}` are of another model: {what}") from None
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

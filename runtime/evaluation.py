@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from tdsl.runtime import checkpoint, examples, prediction_files, ranks, record, report
+from tdsl.runtime import checkpoint, examples, headlines, prediction_files, ranks, record, report, sources
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
@@ -23,6 +23,7 @@ from tdsl.runtime.metrics import MetricError
 from tdsl.runtime.results import Results
 from tdsl.runtime.run import KNOWN, check_processes, choose_device, reported
 from tdsl.runtime.settings import UsageError
+from tdsl.runtime.sources.texts import recorded
 from tdsl.runtime.workers import watched
 
 
@@ -49,6 +50,11 @@ class Job:
             checkpoint.load_model_weights(self.checkpoint, model, name)
             model.to(self.device).eval()
             self.parameters[name] = sum(p.numel() for p in model.parameters())
+
+    @property
+    def tokenizer(self) -> sources.Tokenizer | None:
+        """What numbered the texts of the training; None where the data are none."""
+        return tokenizer_of(self.checkpoint)
 
     @property
     def part(self) -> ranks.Part:
@@ -82,7 +88,7 @@ class Job:
         found["evaluated"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         found["seconds"] = round(time.perf_counter() - self.began, 3)
         report.write(self.out, found)
-        report.show(found)
+        headlines.show(found)
         print(f"report: {self.out.resolve() / 'report.html'}")
 
     def write_predictions(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
@@ -109,6 +115,12 @@ def _look_up(found: dict[str, Any], batches: Batches) -> None:
         row |= examples.describe(batches.split, position)
     classes = (found["task"] or {}).get("classes", 0)
     found["class_names"] = examples.class_names(batches.split, known, classes) if classes else None
+
+
+def tokenizer_of(found: Checkpoint) -> sources.Tokenizer | None:
+    """What numbered the texts that a checkpoint was trained on; None where the data were none."""
+    kept = found.tokenizer
+    return None if kept is None else recorded(kept, str(found.path / checkpoint.TOKENIZER))
 
 
 def _relative(path: Path, folder: Path) -> str:

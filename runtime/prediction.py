@@ -20,20 +20,20 @@ from torch import Tensor, nn
 from tdsl.runtime import checkpoint, prediction_files, sources
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.columns import Values
-from tdsl.runtime.evaluation import status_of
+from tdsl.runtime.evaluation import status_of, tokenizer_of
 from tdsl.runtime.loader import Batch, Batches, Split
 from tdsl.runtime.run import choose_device
 from tdsl.runtime.settings import WORDS, UsageError
+from tdsl.runtime.sources import Tokenizer
 from tdsl.runtime.table import DataError, Table
 from tdsl.runtime.transforms import Transform
 
 # The source that reads a file of this ending, where the program's own does not number tokens.
 KINDS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".npz": "npz", ".npy": "npy",
          ".safetensors": "safetensors"}  # fmt: skip
-# What reads new rows. A text is not among them: its tokens would not be numbered as in training.
 READERS = (
-    "csv", "huggingface", "idx", "image_folder", "jsonl", "npy", "npz", "parquet", "python", "safetensors", "tokens",
-    "torchvision",
+    "csv", "huggingface", "idx", "image_folder", "jsonl", "npy", "npz", "parquet", "python", "safetensors", "text",
+    "tokens", "torchvision",
 )  # fmt: skip
 WILD = re.compile(r"[*?[]")
 HERE = Path()
@@ -116,21 +116,23 @@ def _job(name: str, given: argparse.Namespace, source: str, options: Mapping[str
     prediction_files.check_ending(given.output)
     device = choose_device(given.device)
     found = checkpoint.find(given.out / "checkpoints", given.checkpoint)
-    return Job(name, found, read(given.input, source, options), given.output, device)
+    table = read(given.input, source, options, tokenizer_of(found))
+    return Job(name, found, table, given.output, device)
 
 
-def read(text: str, source: str, options: Mapping[str, Any]) -> Table:
+def read(text: str, source: str, options: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> Table:
     """The rows of `text`: a file, a glob or a folder, or a source as a program writes it.
 
-    What reads a file is told by its ending, else it is the program's own `source`, with its `options`.
+    What reads a file is told by its ending, else it is the program's own `source`, with its `options`. `tokenizer` is
+    what numbered the texts of the training.
     Raises `UsageError` where it is none of these, `DataError` where it can't be read.
     """
     written = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*\(.*\)\s*", text, re.DOTALL)
     if written and not Path(text).exists():
-        return _called(written[1], *_arguments(text))
+        return _called(written[1], *_arguments(text), tokenizer=tokenizer)
     base, path = _placed(text)
     kind = KINDS.get(Path(text).suffix, source) if source not in ("text", "tokens") else source
-    return _called(kind, [path], dict(options) if kind == source else {}, base)
+    return _called(kind, [path], dict(options) if kind == source else {}, base, tokenizer)
 
 
 def _placed(text: str) -> tuple[Path, str]:
@@ -144,24 +146,39 @@ def _placed(text: str) -> tuple[Path, str]:
     return folders[0], path.relative_to(folders[0]).as_posix()
 
 
-def _called(kind: str, args: Sequence[Any], named: Mapping[str, Any], base: Path = HERE) -> Table:
-    if kind == "text":
-        help = 'write the numbers of its tokens into a file, and give `tokens("new.bin", window=...)`'
-        raise UsageError("new text would not be numbered as in training: no checkpoint has the vocabulary", help)
+def _called(
+    kind: str,
+    args: Sequence[Any],
+    named: Mapping[str, Any],
+    base: Path = HERE,
+    tokenizer: Tokenizer | None = None,
+) -> Table:
     if kind not in READERS:
         raise UsageError(f"there is no source `{kind}`", f"the sources are {', '.join(READERS)}")
     reader = getattr(sources, kind)
-    outside = {} if kind == "python" else {"allow_outside": True}
+    more: dict[str, Any] = {} if kind == "python" else {"allow_outside": True}
+    if kind == "text":
+        more |= {"tokenizer": _known(tokenizer)}
     try:
-        inspect.signature(reader).bind(base, *args, **outside, **named)
+        inspect.signature(reader).bind(base, *args, **more, **named)
     except TypeError as error:
         raise UsageError(f"`{kind}`: {error}", "write the source as a program does") from None
-    table: Table = reader(base, *args, **outside, **named)
+    table: Table = reader(base, *args, **more, **named)
     return table
+
+
+def _known(tokenizer: Tokenizer | None) -> Tokenizer:
+    """What numbers a text as in training."""
+    if tokenizer is None:
+        help = 'write the numbers of its tokens into a file, and give `tokens("new.bin", window=...)`'
+        raise UsageError("a text would not be numbered as in training: the checkpoint has no vocabulary", help)
+    return tokenizer
 
 
 def _arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
     """The values in the parentheses of `csv("a.csv")`."""
+    if re.search(r"\btokenizer\s*=", text):
+        raise UsageError("a new text has the tokenizer of the checkpoint", "leave `tokenizer` out")
     try:
         (statement,) = ast.parse(text.strip()).body
         call = statement.value if isinstance(statement, ast.Expr) else None

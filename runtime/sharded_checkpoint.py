@@ -13,9 +13,7 @@ from torch import Tensor
 from tdsl.runtime import ranks, shards
 from tdsl.runtime.checkpoint import (
     OPTIMIZER,
-    PROGRAM,
     RANDOM,
-    STATE,
     Checkpoint,
     check_finite,
     describe,
@@ -35,11 +33,12 @@ def write(
     tensors: Mapping[str, Mapping[str, Tensor | Piece]],
     state: Mapping[str, Any],
     program: str,
+    tokenizer: str | None = None,
 ) -> Checkpoint:
     """Write the checkpoint of a step together with all other ranks, each what it has of the tensors.
 
-    The ranks' `folder` is one. Raises `Failure` on every rank where `checkpoint.write` does; `state` and `program`
-    are those of rank 0.
+    The ranks' `folder` is one. Raises `Failure` on every rank where `checkpoint.write` does; `state`,
+    `program` and `tokenizer` are those of rank 0.
     """
     path = folder / f"step-{step}"
     try:
@@ -52,8 +51,8 @@ def write(
 
         def end() -> None:
             (aside / shards.SHARDS).write_text(json.dumps(shards.index(list(starts)), sort_keys=True), encoding="utf-8")
-            describe(aside, step, state, program)
-            own = {name: sha256(aside / name) for name in (shards.SHARDS, STATE, PROGRAM)}
+            texts = describe(aside, step, state, program, tokenizer)
+            own = {name: sha256(aside / name) for name in (shards.SHARDS, *texts)}
             enlist(aside, {name: digest for each in (*sums, own) for name, digest in each.items()})
             end_folder(path)
 

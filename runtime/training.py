@@ -27,6 +27,7 @@ from tdsl.runtime.progress import Meter
 from tdsl.runtime.run import Failure, Job, check_finite
 from tdsl.runtime.schedule import Schedule
 from tdsl.runtime.shards import Piece
+from tdsl.runtime.sources import Tokenizer
 
 # What counts in a batch: what the loss is a mean over, a number for each mean.
 Counted = Callable[[Batch], Tensor | tuple[Tensor, ...]]
@@ -133,6 +134,7 @@ class Training:
     ema: AveragedModel | Average | None = None
     best: Best | None = None
     early_stopping: EarlyStopping | None = None
+    tokenizer: Tokenizer | None = None
     step: int = 0
     ended: bool = False
     # Since the last line of the log, and since the last validation.
@@ -232,6 +234,7 @@ class Training:
             tensors={checkpoint.OPTIMIZER: optimizer, checkpoint.RANDOM: _drawn(own)},
             state=self._state(own, rest),
             program=self.job.program,
+            tokenizer=self._vocabulary,
         )
         self._prune()
         return written
@@ -251,6 +254,7 @@ class Training:
             tensors={**tensors, checkpoint.RANDOM: _drawn(own)},
             state=self._state(own, rest),
             program=self.job.program,
+            tokenizer=self._vocabulary,
         )
 
     def _state(self, own: Sequence[Own], optimizer: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,6 +279,7 @@ class Training:
         """Be as the run was when it wrote this checkpoint."""
         state = found.state
         self._check_run(found, state["run"])
+        self._check_tokenizer(found)
         for name, model in self.models.items():
             checkpoint.load(found, name, model)
         if self.ema is not None:
@@ -293,6 +298,16 @@ class Training:
         self.step, self.ended = found.step, state["ended"]
         done = self.ended or self.step >= self.schedule.length.steps
         ranks.say(f"{'the run has ended: ' if done else 'going on from '}{found.path}")
+
+    @property
+    def _vocabulary(self) -> str | None:
+        return None if self.tokenizer is None else self.tokenizer.record()
+
+    def _check_tokenizer(self, found: Checkpoint) -> None:
+        """Raise `Failure` where the data number their texts otherwise than those that the checkpoint was trained on."""
+        if self.tokenizer is not None and found.tokenizer not in (None, self._vocabulary):
+            what = f"the texts have another vocabulary than those that {found.path} was trained on"
+            raise Failure(what, "bring the texts back, or start anew with `--resume none`")
 
     def _restore_own(self, found: Checkpoint, own: Sequence[Mapping[str, Any]]) -> None:
         """What each rank has of its own; of a run of another number of ranks, its sums are rank 0's now."""

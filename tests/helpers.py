@@ -19,6 +19,7 @@ from tdsl.compiler.ir import Graph, Group
 from tdsl.compiler.passes.tidy import prune, share
 from tdsl.compiler.probe import probe
 from tdsl.dsl.resolve import load
+from tests import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -81,17 +82,29 @@ def environment(**more: str) -> dict[str, str]:
 def python(
     *args: str | Path, interpret: bool = False, cwd: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own; Triton's interpreter must be chosen before Triton is imported."""
+    """Run Python in a process of its own; Triton's interpreter must be chosen before Triton is imported.
+
+    Scripts, modules of this project and what is interpreted are forked from a process that has imported torch; for
+    anything else, and with options or variables of Python's own, the process is a new one.
+    """
+    words = [*map(str, args)]
     more = {**({"TRITON_INTERPRET": "1"} if interpret else {}), **env}
-    command = [sys.executable, *map(str, args)]
-    return subprocess.run(
-        command, env=environment(**more), cwd=cwd, capture_output=True, text=True, timeout=600, check=False
-    )
+    ours = words[0].endswith(".py") or (words[0] == "-m" and words[1].startswith(("tdsl.", "tests.")))
+    if (ours or interpret) and not any(name.startswith("PYTHON") for name in env):
+        return forked.run(words, environment(**more), cwd)
+    return _new([sys.executable, *words], environment(**more), cwd)
 
 
-def tdsl(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    return python("-c", "import sys; from tdsl.compiler.cli import main; sys.exit(main())", *args, cwd=cwd, **env)
+def _new(command: Sequence[str], env: dict[str, str], cwd: Path | None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+
+
+def tdsl(*args: str | Path, cwd: Path | None = None, new: bool = False, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line, forked as `python` does it; in a `new` process where that is what is tested."""
+    words = ["-c", "import sys; from tdsl.compiler.cli import main; sys.exit(main())", *map(str, args)]
+    if new or any(name.startswith("PYTHON") for name in env):
+        return _new([sys.executable, *words], environment(**env), cwd)
+    return forked.run(words, environment(**env), cwd)
 
 
 def disagreements(folder: Path, precisions: Sequence[str] = ("float32", "float16")) -> list[str]:

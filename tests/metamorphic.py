@@ -313,7 +313,7 @@ def main(argv: Sequence[str]) -> int:
         return code
     start, counts, mismatches = time.perf_counter(), Counter[str](), 0
     work = [(min(BATCH, args.count - done), args.seed + done) for done in range(0, args.count, BATCH)]
-    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(args.jobs, get_context("fork")) as pool:
         for found, told in pool.map(checked, *zip(*work)):
             counts += found
             mismatches += len(told)

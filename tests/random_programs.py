@@ -201,7 +201,7 @@ def main(argv: Sequence[str]) -> int:
 
     start, total = time.perf_counter(), Report()
     work = [(min(BATCH, args.count - done), args.seed + done) for done in range(0, args.count, BATCH)]
-    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(args.jobs, get_context("fork")) as pool:
         for report, told in pool.map(checked, *zip(*work)):
             total.add(replace(report, problems={f"{total.programs} {n}": p for n, p in report.problems.items()}))
             print(*told, sep="\n", end="\n" if told else "", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tdsl.compiler import cli
+from tdsl.compiler.commands.program import SHORTHANDS
+from tdsl.runtime import evaluation, prediction, run
 from tests.helpers import environment, python, tdsl
 
 PROGRAM = """module Net(dim: int = 8) {
@@ -50,6 +54,64 @@ def test_a_wrong_command_line(arguments: list[str], folder: Path) -> None:
     assert ran.returncode == 2
     assert ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("compil net.model", "unknown command `compil`: did you mean `compile`?"),
+        ("zzz net.model", "unknown command `zzz`"),
+        ("fmt --chek net.model", "unknown option `--chek`: did you mean `--check`?"),
+        ("train net.model --epoch 3", "unknown option `--epoch`: did you mean `--epochs`?"),
+        ("train net.model --devise=cpu", "unknown option `--devise`: did you mean `--device`?"),
+        ("evaluate net.model --spilt val", "unknown option `--spilt`: did you mean `--split`?"),
+        ("compile net.model b.model", "unknown argument `b.model`"),
+        ("predict net.model", "required: --input, --output"),
+    ],
+)
+def test_what_is_not_known_is_told_with_the_nearest_name(
+    line: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.rstrip().endswith(expected)
+
+
+def flags(parser: argparse.ArgumentParser) -> set[str]:
+    return {flag for flag in parser._option_string_actions if flag.startswith("--")} - {"--help", "--out"}
+
+
+def test_the_options_of_the_scripts_are_options_of_the_commands() -> None:
+    own = {
+        "train": flags(run._parser("net", Path())) - {"--set", *(f"--{name}" for name in SHORTHANDS)},
+        "evaluate": flags(evaluation._parser("net", Path(), "test", True)),
+        "predict": flags(prediction._parser("net", Path())),
+    }
+    assert {name: {option[0] for option in options} for name, (_, options) in cli.SCRIPTS.items()} == own
+
+
+def test_options_are_handed_to_the_script() -> None:
+    words = ["evaluate", "net.model", "n", "--device", "cpu", "--seed", "3", "--split=val", "--predict", "a b.csv"]
+    options = cli.command_line().parse_args(words)
+    assert options.rest == ("--device=cpu", "--split=val", "--predict=a b.csv")
+    assert (options.run, options.seed) == ("n", "3")
+
+
+def test_the_name_of_a_run_may_stand_behind_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("tdsl.compiler.commands.scripts.run", lambda options: seen.append(options) or 0)
+    for words in (["n", "--epochs", "3"], ["--epochs", "3", "n"], ["--device", "cpu", "n", "--epochs", "3"]):
+        assert cli.main(["train", "net.model", *words]) == 0
+    assert [(each.file, each.run, each.epochs) for each in seen] == 3 * [("net.model", "n", "3")]
+
+
+def test_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ([], *([name] for name in cli.command_line().get_default("names"))):
+        with pytest.raises(SystemExit):
+            cli.main([*command, "--help"])
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_each_pass_is_dumped(folder: Path) -> None:

@@ -103,7 +103,7 @@ def test_texts_share_their_vocabulary(tmp_path: Path) -> None:
     splits = loaded(tmp_path, body)
     assert batch(splits["train"]).tokens[0].tolist() == [0, 1, 2, 0]
     assert batch(splits["test"]).tokens[0].tolist() == [3, 4, 5, 3]
-    assert 'tokenizer = sources.characters(root, "a.txt", "b.txt")' in text_of(tmp_path, body)
+    assert 'return sources.characters(root, "a.txt", "b.txt")' in text_of(tmp_path, body)
     (tmp_path / "b.txt").unlink()
     told = resolved(tmp_path, body, "const n = D.vocab_size")[1]
     assert sorted(told) == ["E401 no such file: b.txt", "W401 no such file: b.txt"]
@@ -119,7 +119,7 @@ def test_a_text_with_a_tokenizer(tmp_path: Path) -> None:
     program, told = resolved(tmp_path, body, "const n = D.vocab_size")
     assert (told, program.consts["n"]) == ([], 4)
     assert batch(loaded(tmp_path, body)["train"]).tokens.tolist() == [[1, 2, 3, 0]] * 4
-    assert 'tokenizer = sources.hf(root, "tokenizer.json")' in text_of(tmp_path, body)
+    assert 'return sources.hf(root, "tokenizer.json")' in text_of(tmp_path, body)
 
 
 def test_synthetic_rows(tmp_path: Path) -> None:

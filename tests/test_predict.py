@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +17,14 @@ import pyarrow as pa
 import pytest
 import torch
 from pyarrow import parquet
+from safetensors.torch import load_file
 from torch import Tensor
 
-from tdsl.runtime import prediction, prediction_files
+from tdsl.compiler.emit.project import Options, emit, write
+from tdsl.runtime import prediction, prediction_files, sources
 from tdsl.runtime.settings import UsageError
-from tests.helpers import python, tdsl
+from tdsl.runtime.sources.texts import recorded
+from tests.helpers import ROOT, compiled, python, tdsl
 from tests.running import importable
 
 PROGRAM = """module MLP(hidden: int = 16) {
@@ -318,15 +324,112 @@ def test_tokens_are_read_with_the_programs_options(tmp_path: Path, monkeypatch: 
         prediction.read('resolve("a.csv")', "csv", {})
 
 
-def test_a_text_would_number_its_characters_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("a.txt").write_text("0123456789" * 5)
-    with pytest.raises(UsageError, match="not be numbered as in training"):
-        prediction.read("a.txt", "text", {"window": 8})
-
-
 def test_the_emitted_script_can_be_imported(trained: Path) -> None:
     with importable(trained / "runs/points/emitted"):
         import predict  # type: ignore[import-not-found]
 
         assert predict.BATCH_SIZE == 16
+
+
+# Texts ----------------------------------------------------------------------------------------------------------------
+
+TEXT = """module Net(vocab: int) {
+    embed = Embedding(vocab, 8)
+    head  = Linear(8, vocab)
+    forward(x: int[B, T]) -> float[B, T, vocab] { return head(embed(x)) }
+}
+data Story {
+    source = text("story.txt", window=16)
+    split  = sequential(train=0.9, test=0.1)
+    field tokens: int[16]  = column("tokens")
+    field targets: int[16] = column("targets")
+}
+train story {
+    model = Net(vocab=Story.vocab_size)
+    data  = Story
+    loss(batch) { return cross_entropy(model(batch.tokens).flatten(0, 1), batch.targets.flatten(0, 1)) }
+    optimizer = AdamW(lr=0.05)
+    steps = 4
+}
+evaluate story {
+    predict(batch) { return batch.tokens, model(batch.tokens) }
+}
+"""
+STORY = (ROOT / "README.md").read_text(encoding="utf-8")[:4000]
+
+
+def story(folder: Path) -> Path:
+    """The emitted project of a run over a text."""
+    (folder / "story.txt").write_text(STORY, encoding="utf-8")
+    unit = compiled(TEXT, name=folder / "story.model")
+    write(emit(unit, Options("story", root=str(folder))), folder / "emitted")
+    return folder / "emitted"
+
+
+def ran(project: Path, script: str, *options: str | Path) -> int:
+    """The exit status of an emitted script, in this process."""
+    argv = [script, "--out", project.parent, "--device", "cpu", *options]
+    with importable(project), mock.patch.object(sys, "argv", list(map(str, argv))), pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(project / script), run_name="__main__")
+    return int(ended.value.code or 0)
+
+
+def test_a_new_text_is_numbered_as_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = story(tmp_path)
+    assert ran(project, "train.py") == 0
+    monkeypatch.chdir(tmp_path)
+    letters = sorted(set(STORY))
+    # Other characters than those of the story, so that numbered anew it would have other numbers.
+    new = "".join(letter for letter in STORY[1000:1400] if letter > "d")
+    assert len(set(new)) < len(letters) // 2
+    Path("new.txt").write_text(new, encoding="utf-8")
+    Path("story.txt").unlink()
+    assert ran(project, "predict.py", "--input", "new.txt", "--output", "out.npz") == 0
+    weights = load_file(tmp_path / "checkpoints/step-4/model.safetensors")
+    with np.load("out.npz") as found:
+        told = torch.tensor([letters.index(letter) for letter in new[: found["tokens"].size]])
+        assert len(told) >= len(new) - 16
+        assert torch.equal(torch.tensor(found["tokens"]).flatten(), told)
+        scores = torch.nn.functional.linear(weights["embed.weight"][told], weights["head.weight"], weights["head.bias"])
+        torch.testing.assert_close(torch.tensor(found["prediction"]).flatten(0, 1), scores)
+    capsys.readouterr()
+    Path("new.txt").write_text(f"{new}\n\u0416", encoding="utf-8")
+    for given in ("new.txt", 'text("new.txt", window=16)'):
+        assert ran(project, "predict.py", "--input", given, "--output", "out.npz") == 1
+        assert "new.txt: the character 'Ж' in line 2 is not in the vocabulary" in capsys.readouterr().err
+    # What the data were may have changed, too: the run is evaluated, and goes on, with its own vocabulary.
+    Path("story.txt").write_text(STORY.replace("e", "Ж"), encoding="utf-8")
+    assert ran(project, "evaluate.py") == 1
+    assert "story.txt: the character 'Ж'" in capsys.readouterr().err
+    assert ran(project, "train.py", "--steps", "8") == 1
+    assert "the texts have another vocabulary than those that" in capsys.readouterr().err
+    Path("story.txt").write_text(STORY, encoding="utf-8")
+    assert ran(project, "evaluate.py") == 0
+    assert ran(project, "train.py", "--steps", "5") == 0
+
+
+def test_a_tokenizer_is_kept_as_its_library_writes_it(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"the": 0, "cat": 1, "?": 2}, unk_token="?"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    found = recorded(sources.hf(tmp_path, "tokenizer.json").record(), "tokenizer.json")
+    assert found.encode("the cat sat", "a.txt").tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("a.txt", "the checkpoint has no vocabulary"),
+        ('text("a.txt", tokenizer=characters(), window=8)', "a new text has the tokenizer of the checkpoint"),
+    ],
+)
+def test_a_text_without_a_vocabulary_is_refused(
+    given: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("0123456789" * 5)
+    with pytest.raises(UsageError, match=told):
+        prediction.read(given, "text", {"window": 8})

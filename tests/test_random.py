@@ -52,7 +52,7 @@ def test_dropout_keeps_what_is_drawn_to_be_at_least_p(p: float, dtype: torch.dty
 def test_numbers_are_those_of_their_distributions() -> None:
     x = torch.empty(200_000)
     uniform, normal = random.rand_like(x, 3), random.randn_like(x, 3)
-    assert 0.0 <= uniform.min()
+    assert uniform.min() >= 0.0
     assert uniform.max() < 1.0
     assert abs(float(uniform.mean()) - 0.5) < 4 / math.sqrt(12 * len(x))
     assert abs(float(normal.mean())) < 4 / math.sqrt(len(x))

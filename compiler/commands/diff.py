@@ -41,16 +41,17 @@ def run(options: Namespace) -> int:
 
 
 def _shapes(path: Path, model: str) -> Mapping[str, tuple[int, ...]]:
-    """The shapes of a checkpoint's weights: of `model` the averaged ones, where they are kept."""
+    """The shapes of the weights of a file, a checkpoint or a run's newest: of `model` the averaged, where they are."""
     from tdsl.compiler.weights import header, sharded
 
     if not path.is_dir():
         return header(path)
-    names = ("ema", model) if model == "model" else (model,)
-    found = next((shapes for name in names if (shapes := sharded(path, name)) is not None), None)
-    if found is not None:
-        return found
-    return header(next((file for name in names if (file := path / f"{name}.safetensors").exists()), file))
+    steps = [each for each in path.glob("checkpoints/step-*") if each.name[5:].isdigit()]
+    path = max(steps, key=lambda each: int(each.name[5:]), default=path)
+    averaged = model == "model" and ((path / "ema.safetensors").exists() or sharded(path, "ema") is not None)
+    name = "ema" if averaged else model
+    found = sharded(path, name)
+    return header(path / f"{name}.safetensors") if found is None else found
 
 
 def _written(options: Namespace, name: str) -> Mapping[str, Entry]:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from tdsl.compiler.emit.expression import constant, expression
 from tdsl.compiler.emit.render import layout, plain, render
-from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments
+from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec
 from tdsl.dsl.signatures import DATA_SETTINGS
@@ -54,7 +54,8 @@ class SplitText:
 class DataText:
     """All that varies in `data.py`: Python text, but for `program`, `doc`, `root` and the fields' `doc`.
 
-    `reads` are the statements that make the fields of each source, `division` that which divides the rows of one.
+    `reads` are the statements that make the fields of each source, `division` that which divides the rows of one,
+    `tokenizer` that which returns what numbers texts.
     """
 
     program: str
@@ -69,6 +70,7 @@ class DataText:
     loading: tuple[str, ...]
     workers: str
     prefetch: str
+    tokenizer: str
 
 
 def emit_data(
@@ -101,6 +103,7 @@ def data_text(spec: DataSpec, consts: Mapping[str, Constant], root: str, allow_o
         loading=tuple(_loading(spec)),
         workers=constant(loading_setting(spec, "workers")),
         prefetch=constant(loading_setting(spec, "prefetch")),
+        tokenizer=tokenizer(spec, allow_outside),
     )
 
 

@@ -10,6 +10,7 @@ from tdsl.compiler.build.unit import EvaluationIR, ModuleIR, ModuleMember, RunIR
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.python import block_lines, shape_comment
 from tdsl.compiler.emit.render import WIDTH, import_from, layout, plain, render
+from tdsl.compiler.emit.sources import has_texts
 from tdsl.compiler.emit.text import arguments, identifier, mentions
 from tdsl.compiler.folding import Pair, foldable
 from tdsl.compiler.ir import Graph, Node, TensorType, Value
@@ -67,6 +68,7 @@ class EvaluateText:
     predict: FunctionText | None
     tracks: bool
     distributed: bool
+    texts: bool
     parts: str
     split: str
     batch_size: int
@@ -99,6 +101,7 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         predict=function_text(evaluation.predict if evaluation else None),
         tracks=run.loss.tracks,
         distributed=run.spec.settings.get("distributed") is not None,
+        texts=has_texts(run.spec.data),
         parts=parts_text(run, "shares", "1"),
         split=evaluation.spec.split if evaluation else splits_of(run.spec.data)[-1],
         batch_size=_integer(run.spec.settings["batch_size"]),

@@ -53,19 +53,32 @@ def _positional(call: Call) -> tuple[str, ...]:
 def shared(spec: DataSpec, allow_outside: bool) -> Iterator[str]:
     """The statements that bind the vocabulary of texts, and the classes of folders of images."""
     outside = ["allow_outside=True"] if allow_outside else []
-    tokenizer = _tokenizer(spec)
-    if tokenizer is not None:
-        yield layout("tokenizer = sources.hf", ["root", constant(tokenizer.args["path"]), *outside], "", indent=4)
-    elif len(texts := _called(spec, "text")) > 1:
-        paths = [constant(text.args["path"]) for text in texts]
-        yield layout("tokenizer = sources.characters", ["root", *paths, *outside], "", indent=4)
+    if has_texts(spec):
+        yield "tokenizer = tokenizer or make_tokenizer(root)"
     if len(folders := _called(spec, "image_folder")) > 1:
         arguments = ["root", constant(folders[0].args["path"]), *outside]
         yield layout("classes = sources.class_names", arguments, "", indent=4)
 
 
+def has_texts(spec: DataSpec) -> bool:
+    """Whether a dataset has texts, which a tokenizer numbers."""
+    return bool(_called(spec, "text"))
+
+
+def tokenizer(spec: DataSpec, allow_outside: bool) -> str:
+    """The statement that returns what numbers the texts of a dataset; empty where there are none."""
+    if not has_texts(spec):
+        return ""
+    outside = ["allow_outside=True"] if allow_outside else []
+    own = _tokenizer(spec)
+    if own is not None:
+        return layout("return sources.hf", ["root", constant(own.args["path"]), *outside], "", indent=4)
+    paths = [constant(text.args["path"]) for text in _called(spec, "text")]
+    return layout("return sources.characters", ["root", *paths, *outside], "", indent=4)
+
+
 def _shared_arguments(call: Call, spec: DataSpec) -> list[str]:
-    if call.name == "text" and (_tokenizer(spec) is not None or len(_called(spec, "text")) > 1):
+    if call.name == "text":
         return ["tokenizer=tokenizer"]
     if call.name == "image_folder" and len(_called(spec, "image_folder")) > 1:
         return ["classes=classes"]

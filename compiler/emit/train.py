@@ -14,13 +14,15 @@ from tdsl.compiler.emit.data import loading_setting
 from tdsl.compiler.emit.evaluate import metric_texts, parts_text
 from tdsl.compiler.emit.python import block_lines
 from tdsl.compiler.emit.render import import_from, layout, plain, render
+from tdsl.compiler.emit.sources import has_texts
 from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
 from tdsl.compiler.inspect import parameters
 from tdsl.compiler.passes.place_layouts import channels_last
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
+from tdsl.dsl.kinds import Required
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
-from tdsl.dsl.signatures import METRIC_KEYS, OPTIMIZERS, Required
+from tdsl.dsl.signatures import METRIC_KEYS, OPTIMIZERS
 
 # Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
@@ -350,6 +352,7 @@ def _state(spec: TrainSpec) -> str:
     arguments += ["scaler=scaler"] if _scaled(spec) else []
     arguments += ["ema=ema"] if spec.settings.get("ema") is not None else []
     arguments += [f"{name}={text}" for name, text in made.items() if text]
+    arguments += ["tokenizer=data.make_tokenizer()"] if has_texts(spec.data) else []
     return layout("state = Training", arguments, "", 4)
 
 

@@ -13,13 +13,14 @@ from tdsl.runtime.sources.datasets import huggingface, python, torchvision
 from tdsl.runtime.sources.drawn import synthetic
 from tdsl.runtime.sources.idx_format import idx
 from tdsl.runtime.sources.images import class_names, image_folder
-from tdsl.runtime.sources.texts import characters, hf, text, tokens
+from tdsl.runtime.sources.texts import Tokenizer, characters, hf, text, tokens
 from tdsl.runtime.table import Fields, Table
 
 __all__ = [
     "DataError",
     "Fields",
     "Table",
+    "Tokenizer",
     "Values",
     "characters",
     "class_names",

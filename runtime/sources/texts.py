@@ -23,6 +23,8 @@ from tdsl.runtime.table import Array, Table
 # What the language calls the types of numbers in a file; all are little-endian.
 TYPES = {"u8": "u1", "u16": "<u2", "u32": "<u4", "i16": "<i2", "i32": "<i4", "i64": "<i8"}
 NUMPY = b"\x93NUMPY"
+# What a record of `Characters` has; one of the library's tokenizers has other keys.
+CHARACTERS = "characters"
 
 
 class Tokenizer(Protocol):
@@ -30,6 +32,9 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, file: str) -> Array:
         """The numbers of the tokens of a text (int64); `file` is what errors call it."""
+
+    def record(self) -> str:
+        """It as JSON, of which `recorded` makes it again."""
 
 
 class Characters:
@@ -45,8 +50,11 @@ class Characters:
         if len(wrong):
             line = text.count("\n", 0, int(wrong[0])) + 1
             what = f"the character {chr(codes[wrong[0]])!r} in line {line} is not in the vocabulary"
-            raise DataError(what, file=file, help="make the vocabulary of all texts")
+            raise DataError(what, file=file, help="a model knows the characters of all texts that its data have")
         return ranks.astype(np.int64)
+
+    def record(self) -> str:
+        return json.dumps({CHARACTERS: "".join(map(chr, self.letters))}, ensure_ascii=False) + "\n"
 
 
 class HuggingFace:
@@ -57,6 +65,18 @@ class HuggingFace:
 
     def encode(self, text: str, file: str) -> Array:
         return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def record(self) -> str:
+        """As the library writes it: others can read it, too."""
+        return str(self.tokenizer.to_str())
+
+
+def recorded(record: str, file: str) -> Tokenizer:
+    """The tokenizer of a `record`; `file` is where it was read. Raises `DataError` where its library is not there."""
+    found = json.loads(record)
+    if CHARACTERS in found:
+        return Characters(_codes(found[CHARACTERS]))
+    return HuggingFace(extra("tokenizers", f"the tokenizer {file}").Tokenizer.from_str(record))
 
 
 def characters(base: Path, *paths: str, allow_outside: bool = False) -> Characters:

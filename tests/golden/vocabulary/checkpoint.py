@@ -16,9 +16,14 @@ OUT = data.ROOT / "runs" / "words"
 
 
 def load(which: str = "best", *, out: Path = OUT, device: str = "cpu") -> Words:
-    """The model of a checkpoint: `which` is `best`, `last` or the path of one. Averaged weights, where kept."""
+    """The model of a checkpoint: `which` is `best`, `last` or the path of one; `none` is the model as it begins.
+
+    The weights are the averaged ones, where they are kept.
+    """
     model = Words(vocab=8192)
-    checkpoint.load_model_weights(checkpoint.find(out / "checkpoints", which), model, "model")
+    if which != "none":
+        found = checkpoint.find(out / "checkpoints", which)
+        checkpoint.load_model_weights(found, model, "model")
     return model.to(device).eval()
 
 
