@@ -3,8 +3,8 @@
     python -m benchmarks.training [NAME ...] [--steps N] [--threads N]
 
 Both are in one process, and take their steps in turn. What is timed of each is from asking for a batch to having taken
-the step, with all that the emitted script does beside: means, the gradient's norm, the log, the terminal. Validation and
-checkpoints are left out, which a loop by hand has too. Processor time does not count what other processes take.
+the step, with all that the emitted script does beside: means, the gradient's norm, the log, the terminal. Validation
+and checkpoints are left out, which a loop by hand has too. Processor time does not count what other processes take.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import tdsl
@@ -95,10 +94,12 @@ class ByHand:
         self.optimizer = case.optimizer(self.model.parameters())
         self.total, self.steps = torch.zeros(()), 0
 
-    def step(self) -> None:
-        batch = next(self.batches)
+    def loss(self, batch: Batch) -> Tensor:
         image, label = self.case.fields
-        loss = F.cross_entropy(self.model(getattr(batch, image)), getattr(batch, label), label_smoothing=0.05)
+        return F.cross_entropy(self.model(getattr(batch, image)), getattr(batch, label), label_smoothing=0.05)
+
+    def step(self) -> None:
+        loss = self.loss(next(self.batches))
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -120,7 +121,7 @@ def timed(case: Case, steps: int, folder: Path) -> tuple[Clocked, Clocked]:
 
     def stream(batches: Batches, start: int, end: int) -> Iterator[Batch]:
         given = batches.steps(start, end)
-        for _ in range(end - start):
+        for _ in range(steps + WARM_UP):
             ours.start()
             yield next(given)
             ours.stop()
@@ -128,7 +129,7 @@ def timed(case: Case, steps: int, folder: Path) -> tuple[Clocked, Clocked]:
             by_hand.step()
             theirs.stop()
 
-    options = [f"--out={folder / 'run'}", "--device=cpu", f"--steps={steps + WARM_UP}"]
+    options = [f"--out={folder / 'run'}", "--device=cpu", f"--epochs={steps + WARM_UP}"]
     options += [f"--set={section}.every={NEVER}" for section in ("validate", "checkpoint")]
     told = io.StringIO()
     with patch.object(run, "stream", stream), contextlib.redirect_stderr(told):

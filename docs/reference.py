@@ -22,7 +22,7 @@ from tdsl.compiler.editor import builtins, sections_doc
 from tdsl.compiler.editor.builtins import Builtin, shown
 from tdsl.compiler.ops import OPS, Kind
 from tdsl.compiler.ops.op import INTERNAL, Arg, Op, Signature
-from tdsl.dsl import signatures
+from tdsl.dsl import kinds, signatures
 from tdsl.dsl.codes import CODES as OF_FRONT_END
 from tdsl.dsl.codes import Code
 from tdsl.dsl.constants import FUNCTIONS as COMPUTED
@@ -309,7 +309,7 @@ def settings(section: str) -> str:
     return "\n".join(["| setting | takes | default | |", "| --- | --- | --- | --- |", *rows])
 
 
-def _settings(args: Iterable[signatures.Arg], docs: Mapping[str, str], prefix: str = "") -> list[str]:
+def _settings(args: Iterable[kinds.Arg], docs: Mapping[str, str], prefix: str = "") -> list[str]:
     cells = [(f"`{prefix}{arg.name}`", _takes(arg), _default(arg), docs.get(prefix + arg.name, "")) for arg in args]
     return [f"| {' | '.join(map(escaped, row))} |" for row in cells]
 
@@ -319,15 +319,13 @@ def escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _takes(arg: signatures.Arg) -> str:
+def _takes(arg: kinds.Arg) -> str:
     words = {"model": "a module", "data": "the name of a dataset", "scheduler": "schedulers"}
     return words.get(arg.name, arg.kind.what)
 
 
-def _default(arg: signatures.Arg) -> str:
-    return (
-        "" if arg.default is signatures.Required or arg.default is None else f"`{shown(arg.default)}`".replace('"', "")
-    )
+def _default(arg: kinds.Arg) -> str:
+    return "" if arg.default is kinds.Required or arg.default is None else f"`{shown(arg.default)}`".replace('"', "")
 
 
 # The command line ----------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from tdsl.dsl import ast
 from tdsl.dsl.constants import describe, fold
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
 from tdsl.dsl.facts import Column, Probe
+from tdsl.dsl.kinds import many
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
 from tdsl.dsl.scope import Scope
-from tdsl.dsl.signatures import DATA_SETTINGS, SPLIT_NAMES, TRANSFORM, many
+from tdsl.dsl.signatures import DATA_SETTINGS, SPLIT_NAMES, TRANSFORM
 from tdsl.dsl.transforms import RESIZING, UNKNOWN, VARIES, Dims, Image, shown, transformed
 from tdsl.dsl.values import evaluate, unknown
 

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from tdsl.dsl import ast, habits
 from tdsl.dsl.constants import describe
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
+from tdsl.dsl.kinds import Arg, Required, Signature, call
 from tdsl.dsl.names import did_you_mean, nearest, why_reserved
 from tdsl.dsl.program import Call, Constant, DataSpec, EvaluateSpec, GroupSpec, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
@@ -23,10 +24,6 @@ from tdsl.dsl.signatures import (
     SECTIONS,
     TRAIN_BLOCKS,
     TRAIN_SETTINGS,
-    Arg,
-    Required,
-    Signature,
-    call,
 )
 from tdsl.dsl.values import evaluate, unknown
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from tdsl.dsl.diagnostics import fail
+from tdsl.dsl.kinds import Required
 from tdsl.dsl.program import Call, Constant
-from tdsl.dsl.signatures import TRANSFORMS, Required
+from tdsl.dsl.signatures import TRANSFORMS
 
 # [channels, height, width] of one image. None is a size that is not known, VARIES one that differs from row to row.
 Dim = int | None

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from tdsl.dsl import ast, habits
 from tdsl.dsl.constants import Lookup, describe, fold
 from tdsl.dsl.diagnostics import fail
+from tdsl.dsl.kinds import Arg, Kind, Required, Signature
 from tdsl.dsl.names import did_you_mean, nearest
 from tdsl.dsl.program import Call, Constant
-from tdsl.dsl.signatures import Arg, Kind, Required, Signature
 
 
 def evaluate(expr: ast.Expr, kind: Kind, what: str, lookup: Lookup) -> Constant:

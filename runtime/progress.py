@@ -51,10 +51,13 @@ class Meter:
 
     def add(self, values: Mapping[str, Tensor], rows: float) -> None:
         """Add the means over `rows` rows; of none there is no mean."""
+        self.add_sums({name: value.detach().to(torch.float64) * rows for name, value in values.items()}, rows)
+
+    def add_sums(self, sums: Mapping[str, Tensor], rows: float) -> None:
+        """Add sums over `rows` rows, in float64."""
         if not rows:
             return
-        for name, value in values.items():
-            term = value.detach().to(torch.float64) * rows
+        for name, term in sums.items():
             before = self.sums.get(name)
             self.sums[name] = term if before is None else before.to(term.device) + term
         self.rows += rows

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -179,10 +180,17 @@ class Training:
             remove_folder(previous / "checkpoints" / each.path.name)
             each.path.rename(previous / "checkpoints" / each.path.name)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the log is to tell of the step that is under way."""
+        step, settings = self.step + 1, self.job.settings
+        return step % settings["logging.every"] == 0 or self.schedule.length.due(step, settings["validate.every"])
+
     def add(self, values: Mapping[str, Tensor], rows: float) -> None:
         """Take note of the loss and the tracked values over `rows` rows."""
-        self.logged.add(values, rows)
-        self.validated.add(values, rows)
+        terms = {name: value.detach().to(torch.float64) * rows for name, value in values.items()}
+        self.logged.add_sums(terms, rows)
+        self.validated.add_sums(terms, rows)
 
     def line(self, grad_norm: Tensor) -> dict[str, Any]:
         """What is logged of this step: the means since the last line."""

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from tdsl.compiler.probe import probe
-from tdsl.dsl import signatures
+from tdsl.dsl import kinds, signatures
+from tdsl.dsl.kinds import Required
 from tdsl.dsl.names import MODULE_ATTRIBUTES
 from tdsl.dsl.program import Program
 from tdsl.dsl.resolve import load
-from tdsl.dsl.signatures import Required
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -272,7 +272,7 @@ LEFT_OUT = {
     [(signatures.OPTIMIZERS, torch.optim), (signatures.SCHEDULERS, torch.optim.lr_scheduler)],
     ids=["optimizers", "schedulers"],
 )
-def test_defaults_are_those_of_torch(table: dict[str, signatures.Signature], home: Any) -> None:
+def test_defaults_are_those_of_torch(table: dict[str, kinds.Signature], home: Any) -> None:
     for name, ours in table.items():
         if not hasattr(home, name):
             assert name in ("Lion", "WarmupCosine")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tdsl.dsl import signatures
+from tdsl.dsl import kinds, signatures
 from tdsl.runtime import colors, transforms
 from tdsl.runtime.data_error import DataError
 from tdsl.runtime.images import ImageTransform, Unfit
@@ -349,8 +349,8 @@ def test_every_transform_of_the_language_is_there_with_its_arguments(v2: ModuleT
         assert list(mine) == [arg.name for arg in signature.args]
         for arg in signature.args:
             default = mine[arg.name].default
-            assert (default is inspect.Parameter.empty) == (arg.default is signatures.Required)
-            if arg.default is not signatures.Required:
+            assert (default is inspect.Parameter.empty) == (arg.default is kinds.Required)
+            if arg.default is not kinds.Required:
                 assert default == arg.default
                 assert inspect.signature(getattr(v2, name)).parameters[arg.name].default == arg.default
 

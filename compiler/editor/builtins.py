@@ -14,7 +14,7 @@ from tdsl.compiler.build.rearrange import EINOPS
 from tdsl.compiler.editor import functions_doc, layers_doc, sections_doc
 from tdsl.compiler.ops import OPS
 from tdsl.compiler.ops.op import INTERNAL, Arg, Op, Signature
-from tdsl.dsl import signatures
+from tdsl.dsl import kinds, signatures
 from tdsl.dsl.constants import FUNCTIONS as FOLDED
 
 # Their names are in `tdsl`, not in PyTorch.
@@ -134,15 +134,15 @@ def of_sections() -> Mapping[str, Table]:
     return found
 
 
-def of_signature(each: signatures.Signature, group: str, doc: str, torch: str = "") -> Builtin:
+def of_signature(each: kinds.Signature, group: str, doc: str, torch: str = "") -> Builtin:
     """A built-in of a section."""
     return Builtin(each.name, group, setting_parameters(each.args), doc, f"{torch}{each.name}" if torch else "")
 
 
-def setting_parameters(args: Iterable[signatures.Arg]) -> tuple[Parameter, ...]:
+def setting_parameters(args: Iterable[kinds.Arg]) -> tuple[Parameter, ...]:
     """Arguments, or settings, of a section."""
     return tuple(
-        Parameter(arg.name, arg.kind.what, None if arg.default is signatures.Required else shown(arg.default))
+        Parameter(arg.name, arg.kind.what, None if arg.default is kinds.Required else shown(arg.default))
         for arg in args
     )
 

@@ -20,7 +20,7 @@ from tdsl.compiler.editor.snippets import SNIPPETS
 from tdsl.compiler.editor.symbols import Symbol
 from tdsl.compiler.ir import Value
 from tdsl.compiler.probe import probe as look
-from tdsl.dsl import ast, signatures
+from tdsl.dsl import ast, kinds, signatures
 from tdsl.dsl.build import KINDS
 from tdsl.dsl.resolve_run import monitored
 
@@ -212,12 +212,12 @@ def _detail(parameter: Parameter) -> str:
     return parameter.kind if parameter.default is None else f"{parameter.kind} = {parameter.default}".lstrip(" =")
 
 
-def _setting_kind(here: Context) -> signatures.Kind | None:
+def _setting_kind(here: Context) -> kinds.Kind | None:
     """What the setting whose value is typed takes."""
     name = here.statement[0] if here.statement else ""
     sections = {**signatures.SECTIONS, **signatures.OPTIONAL_SECTIONS}
     if here.place == "section" and here.section in sections:
-        args: Iterable[signatures.Arg] = sections[here.section].args
+        args: Iterable[kinds.Arg] = sections[here.section].args
     elif here.place == "data":
         args = signatures.DATA_SETTINGS
     else:
@@ -226,7 +226,7 @@ def _setting_kind(here: Context) -> signatures.Kind | None:
     return next((arg.kind for arg in args if arg.name == name), None) if here.place != "body" else None
 
 
-def _kind_of_argument(here: Context) -> signatures.Kind | None:
+def _kind_of_argument(here: Context) -> kinds.Kind | None:
     """What the argument of a section's built-in takes."""
     if here.call is None or here.call.callee is None or here.place not in ("data", "run", "section"):
         return None
@@ -237,7 +237,7 @@ def _kind_of_argument(here: Context) -> signatures.Kind | None:
     return None
 
 
-def _words(kind: signatures.Kind | None) -> Iterator[Completion]:
+def _words(kind: kinds.Kind | None) -> Iterator[Completion]:
     """The words and strings that a setting can be."""
     if kind is None:
         return

@@ -10,7 +10,7 @@ from tdsl.compiler.editor.analysis import Analysis
 from tdsl.compiler.editor.builtins import Builtin, Parameter, Table
 from tdsl.compiler.editor.context import Context, context
 from tdsl.compiler.editor.symbols import Symbol
-from tdsl.dsl import ast, signatures
+from tdsl.dsl import ast, kinds, signatures
 
 # What the settings of sections call.
 CALLS = {
@@ -155,7 +155,7 @@ def setting_table(analysis: Analysis, here: Context) -> Settings:
     return {**_settings(signatures.TRAIN_SETTINGS, sections_doc.TRAIN), **more}
 
 
-def _settings(args: Iterable[signatures.Arg], docs: Mapping[str, str], prefix: str = "") -> Settings:
+def _settings(args: Iterable[kinds.Arg], docs: Mapping[str, str], prefix: str = "") -> Settings:
     return {p.name: (p, docs.get(prefix + p.name, "")) for p in builtins.setting_parameters(args)}
 
 

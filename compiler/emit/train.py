@@ -19,9 +19,10 @@ from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
 from tdsl.compiler.inspect import parameters
 from tdsl.compiler.passes.place_layouts import channels_last
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
+from tdsl.dsl.kinds import Required
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
-from tdsl.dsl.signatures import METRIC_KEYS, OPTIMIZERS, Required
+from tdsl.dsl.signatures import METRIC_KEYS, OPTIMIZERS
 
 # Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
