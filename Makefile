@@ -14,7 +14,7 @@ PROGRAMS   := $(wildcard examples/*.model examples/course/*.model templates/new/
                          tests/programs/*.model benchmarks/programs/*.model)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format ci gpu golden tables docs bench opinfo gradcheck fuzz clean
+.PHONY: help venv demo test lint format ci gpu golden tables docs pictures bench opinfo gradcheck fuzz clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -62,9 +62,13 @@ tables: venv ## Rebuild the parser's tables after a change of dsl/grammar.lark
 docs: venv ## Rewrite what is generated in the documents: errors.md, the lists and the emitted code of the reference
 	$(BIN)/python -m docs.generate
 
-bench: venv ## Time `tdsl check` and `tdsl compile` as whole processes, and the language server's answer to an edit
+pictures: venv ## Take the pictures of a report and of the terminal that the documents show; needs Chromium and tmux
+	$(BIN)/python -m docs.pictures
+
+bench: venv ## Time `tdsl check` and `tdsl compile` as whole processes, the language server's answers, and training steps
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/editor.py
+	$(BIN)/python -m benchmarks.training
 
 opinfo: venv ## Compare every function of the language with PyTorch's own samples of it; counts what agrees
 	$(BIN)/python -m tests.opinfo -n $(WORKERS)

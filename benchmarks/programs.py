@@ -42,7 +42,7 @@ def emitted(name: str, bench: Bench, **constants: int) -> Emitted:
     source.write_text(with_constants(text, constants), encoding="utf-8")
     folder = bench.folder / name
     tdsl.compile(source, folder)
-    return Emitted(source, folder, _loaded(folder))
+    return Emitted(source, folder, loaded(folder))
 
 
 def with_constants(text: str, constants: Mapping[str, int]) -> str:
@@ -53,7 +53,7 @@ def with_constants(text: str, constants: Mapping[str, int]) -> str:
     return text
 
 
-def _loaded(folder: Path) -> dict[str, ModuleType]:
+def loaded(folder: Path) -> dict[str, ModuleType]:
     """The modules of a folder. Other programs' have the same names, so they are forgotten under these."""
     sys.path.insert(0, str(folder))
     try:

@@ -25,6 +25,7 @@ LINES = (
     ("gradients", "gradients"),
     ("batch", "batch"),
     ("activations", "activations kept for the backward"),
+    ("differentiated", "what `grad` keeps for it, at most"),
     ("recomputed", "what one module computes again at a time, at most"),
     ("working", "what one kernel or call works on, at most"),
 )
@@ -76,7 +77,8 @@ def _memory(run: str, found: Memory) -> Table:
 
 def _notes(found: Memory, fit: Fit | None) -> list[str]:
     notes = [f"sizes that only a run knows are taken as {', '.join(found.assumed)}"] if found.assumed else []
-    notes += ["what the program's own `grad` keeps is not among the activations"] * found.differentiates
+    if found.differentiated:
+        notes.append("what the program's own `grad` keeps is estimated, rather too high than too low")
     return notes + (verdict(found, fit) if fit is not None else [])
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from tdsl.compiler import higher_gradients
 from tdsl.compiler.build.unit import RunIR, Unit
 from tdsl.compiler.explain.explain import explain
 from tdsl.compiler.explain.model import Explanation, PartKind
@@ -49,7 +50,7 @@ class Memory:
     `copies` are parameters in a lower precision, `averages` those of an EMA, `activations` what the forward keeps for
     the backward, `recomputed` the most that a module keeps which computes again for it, `working` the most that one
     kernel or call reads and writes; `assumed` are sizes that a run knows.
-    What a `grad` of the program itself keeps is not counted.
+    `differentiated` is what a `grad` of the program itself keeps, at most: an estimate.
     """
 
     rows: int
@@ -64,7 +65,7 @@ class Memory:
     activations: int
     working: int
     assumed: tuple[str, ...] = ()
-    differentiates: bool = False
+    differentiated: int = 0
     recomputed: int = 0
 
     @property
@@ -75,7 +76,8 @@ class Memory:
     @property
     def peak(self) -> int:
         """As if all of it were there at once, though gradients come while activations go."""
-        return self.lasting + self.gradients + self.batch + self.activations + self.recomputed + self.working
+        kept = self.activations + self.differentiated + self.recomputed
+        return self.lasting + self.gradients + self.batch + kept + self.working
 
 
 def memory(unit: Unit, name: str) -> Memory:
@@ -86,6 +88,7 @@ def memory(unit: Unit, name: str) -> Memory:
     told = explain(unit, name)
     accumulate = told.passes
     rows = max(_batch_size(run) // accumulate, 1)
+    activations = told.cost.kept - told.cost.copies
     return Memory(
         rows=rows,
         accumulate=accumulate,
@@ -96,10 +99,10 @@ def memory(unit: Unit, name: str) -> Memory:
         optimizer=_states(run.spec.optimizer) * trained,
         averages=_bytes(found) if run.spec.settings.get("ema") is not None else 0,
         batch=rows * sum(_row(field.dtype, field.shape) for field in run.spec.data.fields),
-        activations=told.cost.kept - told.cost.copies,
+        activations=activations,
         working=_working(told),
         assumed=told.assumed,
-        differentiates=any(graph.differentiates for graph in unit.graphs()),
+        differentiated=higher_gradients.kept(unit, run, activations),
         recomputed=told.recomputed,
     )
 

@@ -12,6 +12,7 @@ import io
 import math
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from PIL import Image, ImageDraw, ImageFilter
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -156,7 +158,7 @@ def terminal(folder: Path) -> None:
     """`terminal.svg`: what a terminal shows as a run is at two thirds of its way."""
     session = f"tdsl-pictures-{os.getpid()}"
     tmux = ["tmux", "-L", session]
-    run = [*TDSL, "train", "shapes.model", "--out", "runs/terminal", "--resume", "none", "--epochs", "40"]
+    run = [*TDSL, "train", "shapes.model", "--set", "batch_size=24", "--out", "runs/terminal"]
     size = ["-x", str(COLUMNS), "-y", str(ROWS + 1)]
     environment = [f"-e{name}={_environment()[name]}" for name in ("PYTHONPATH", "OMP_NUM_THREADS", "PYTHONWARNINGS")]
     subprocess.run([*tmux, "new-session", "-d", *size, *environment, *run], cwd=folder, check=True)
@@ -165,8 +167,12 @@ def terminal(folder: Path) -> None:
     finally:
         subprocess.run([*tmux, "kill-server"], check=False, capture_output=True)
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    console.print(Text.from_ansi("\n".join(line for line in shown.splitlines() if line.strip())))
-    console.save_svg(str(IMAGES / "terminal.svg"), title="tdsl train shapes.model")
+    lines = [line for line in shown.splitlines() if line.strip()]
+    first = next(at for at, line in enumerate(lines) if Text.from_ansi(line).plain.startswith("shapes "))
+    console.print(Text.from_ansi("\n".join(lines[first:])))
+    # Without the fonts that a picture of rich would fetch.
+    format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.S)
+    console.save_svg(str(IMAGES / "terminal.svg"), title="tdsl train shapes.model", code_format=format)
 
 
 def _screens(tmux: Sequence[str]) -> Iterator[str]:

@@ -373,10 +373,6 @@ def resolve_evaluate(
         if metrics and "compare" not in blocks:
             help = "write `compare(batch) { return model(batch.x), batch.y }`"
             fail("E303", "metrics need a `compare` block", evaluation.name_span, help=help)
-        if not blocks:
-            help = "write `compare(batch) { return model(batch.x), batch.y }` and `metrics = [...]`"
-            fail("E303", f"`evaluate {evaluation.name}` needs a `compare` or a `predict` block", evaluation.name_span,
-                 help=help)  # fmt: skip
     run = runs.get(evaluation.name)
     with scope.guard():
         if run is not None and run.data.sources and values["split"] not in splits_of(run.data):

@@ -19,10 +19,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tdsl.runtime import shards
+from tdsl.runtime import fitting, shards
 from tdsl.runtime.average import Average
 from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_folder
 from tdsl.runtime.run import Failure
@@ -39,8 +37,6 @@ from tdsl.runtime.run import Failure
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
 OPTIMIZER, RANDOM, TOKENIZER = "optimizer", "random", "tokenizer.json"
 FORMAT = 2
-# Weights that do not fit are named, as far as a line holds them.
-SHOWN = 4
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -134,12 +130,13 @@ def write(
     return Checkpoint(path, step)
 
 
-def describe(path: Path, step: int, state: Mapping[str, Any], program: str, tokenizer: str | None) -> None:
-    """Write what is no tensor."""
-    if tokenizer is not None:
-        (path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
-    (path / STATE).write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
-    (path / PROGRAM).write_text(program, encoding="utf-8")
+def describe(path: Path, step: int, state: Mapping[str, Any], program: str, tokenizer: str | None) -> list[str]:
+    """Write what is no tensor; the names of its files."""
+    texts = {STATE: json.dumps({"step": step, **state}, indent=1), PROGRAM: program, TOKENIZER: tokenizer}
+    written = {name: text for name, text in texts.items() if text is not None}
+    for name, text in written.items():
+        (path / name).write_text(text, encoding="utf-8")
+    return list(written)
 
 
 def enlist(path: Path, files: Mapping[str, str]) -> None:
@@ -279,17 +276,13 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
 
 def load(checkpoint: Checkpoint, name: str, model: nn.Module | Average) -> None:
     """Put the tensors of a name into a model, of one that is divided among ranks each rank's rows."""
-    state = model.state_dict(keep_vars=True)
-    file = checkpoint.path / f"{name}.safetensors"
-    with _readable(file):
+    state, path = model.state_dict(keep_vars=True), checkpoint.path / f"{name}.safetensors"
+    with fitting.told(path):
         given = shards.read(checkpoint.path, name, shards.wanted(state))
-    if not isinstance(model, Average) and not any(map(shards.divided, state.values())):
-        _fill(model, given, file)
-        return
-    try:
-        shards.put(_named(given, _identical(state)), state)
-    except RuntimeError as error:
-        raise _of_another_model(file, str(error)) from None
+        if isinstance(model, Average) or any(map(shards.divided, state.values())):
+            shards.put(_named(given, _identical(state)), state)
+        else:
+            _fill(model, given, path)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -301,22 +294,18 @@ def load_weights(path: Path, model: nn.Module) -> None:
         run = path / "checkpoints"
         load_model_weights(find(run) if run.is_dir() else at(path), model)
         return
-    with _readable(path):
-        given = load_file(path)
-    _fill(model, given, path)
+    with fitting.told(path):
+        _fill(model, load_file(path), path)
 
 
-def _fill(model: nn.Module, given: Mapping[str, Tensor], file: Path) -> None:
+def _fill(model: nn.Module, given: Mapping[str, Tensor], path: Path) -> None:
     state = model.state_dict()
-    named = _named(given, _same(state))
-    if wrong := list(_differences(state, named)):
-        raise _of_another_model(file, "; ".join(wrong))
-    model.load_state_dict(named)
-
-
-def _of_another_model(file: Path, what: str) -> Failure:
-    help = f"`tdsl diff {file.name} PROGRAM` tells it weight by weight"
-    return Failure(f"the weights in `{normpath(file)}` are of another model: {what}", help)
+    same = _same(state)
+    found = _named(given, same)
+    first = {names[0] for names in same}
+    wanted = {name: value.shape for name, value in state.items() if name in first}
+    fitting.check(path, wanted, found, known=state)
+    model.load_state_dict(found)
 
 
 def _named(given: Mapping[str, Tensor], same: list[list[str]]) -> dict[str, Tensor]:
@@ -334,59 +323,6 @@ def _identical(state: Mapping[str, Any]) -> list[list[str]]:
     for name, value in state.items():
         found.setdefault(id(value), []).append(name)
     return list(found.values())
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    """Within, what keeps a file of weights from being read is told as a `Failure`."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise Failure(f"there is no file `{normpath(file)}`") from None
-    except SafetensorError as error:
-        raise _unreadable(file, error) from None
-
-
-def _unreadable(file: Path, error: SafetensorError) -> Failure:
-    """Why a file has no weights: it is another format, or not whole."""
-    with file.open("rb") as opened:
-        pickled = opened.read(4)[:2] in (b"PK", b"\x80\x02")
-    if pickled:
-        help = 'save the weights as safetensors: `save_file(torch.load("a.pt", weights_only=True), "a.safetensors")`'
-        return Failure(f"`{normpath(file)}` is a pickle, which is never read here: it could run anything", help)
-    return Failure(f"`{normpath(file)}` is no safetensors file, or is damaged: {error}")
-
-
-def _differences(state: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
-    """What keeps tensors from being a model's, in words."""
-    first = {names[0] for names in _same(state)}
-    lacking = [name for name in state if name not in given and name in first]
-    others = sorted(name for name in given if name not in state)
-    if prefix := _prefix(lacking, others):
-        yield f"their names begin with `{prefix}`, as those of a model that is wrapped do: take that off"
-        return
-    if lacking:
-        yield f"they lack {_listed(lacking)}"
-    if others:
-        yield f"they have {_listed(others)}, which it has not"
-    both = ((name, list(given[name].shape), list(state[name].shape)) for name in state if name in given)
-    shapes = [f"`{name}` of shape {mine} for {theirs}" for name, mine, theirs in both if mine != theirs]
-    if shapes:
-        yield f"they have {', '.join(shapes[:SHOWN])}{_more(shapes)}"
-
-
-def _prefix(lacking: Sequence[str], others: Sequence[str]) -> str:
-    """What stands before all names alike; empty where that is not all that keeps them from fitting."""
-    prefix = others[0].partition(".")[0] + "." if others else ""
-    return prefix if lacking and {f"{prefix}{name}" for name in lacking} <= set(others) else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names[:SHOWN]) + _more(names)
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

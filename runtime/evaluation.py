@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from tdsl.runtime import checkpoint, examples, prediction_files, ranks, record, report, sources
+from tdsl.runtime import checkpoint, examples, headlines, prediction_files, ranks, record, report, sources
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
@@ -88,7 +88,7 @@ class Job:
         found["evaluated"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         found["seconds"] = round(time.perf_counter() - self.began, 3)
         report.write(self.out, found)
-        report.show(found)
+        headlines.show(found)
         print(f"report: {self.out.resolve() / 'report.html'}")
 
     def write_predictions(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
@@ -119,8 +119,8 @@ def _look_up(found: dict[str, Any], batches: Batches) -> None:
 
 def tokenizer_of(found: Checkpoint) -> sources.Tokenizer | None:
     """What numbered the texts that a checkpoint was trained on; None where the data were none."""
-    record = found.tokenizer
-    return None if record is None else recorded(record, str(found.path / checkpoint.TOKENIZER))
+    kept = found.tokenizer
+    return None if kept is None else recorded(kept, str(found.path / checkpoint.TOKENIZER))
 
 
 def _relative(path: Path, folder: Path) -> str:

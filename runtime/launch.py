@@ -51,6 +51,9 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = (), writes: torc
     precision, where they write it and read none. The interpreter computes bfloat16 wrongly, so there it goes to the
     reference.
     """
+    # On a CPU each call asks this: the answer is to cost next to nothing.
+    if not interpreted() and not all(t.is_cuda for t in (*tensors, *float32)):
+        return False
     if not _KERNELS.get() or any(t.dtype != torch.float32 for t in float32):
         return False
     floats = {t.dtype for t in tensors if t.is_floating_point()}
@@ -58,9 +61,7 @@ def use_kernels(*tensors: Tensor, float32: tuple[Tensor, ...] = (), writes: torc
         floats = {torch.float32}
     if len(floats) != 1 or not floats <= set(KERNEL_DTYPES):
         return False
-    if interpreted():
-        return torch.bfloat16 not in {*floats, writes}
-    return all(t.is_cuda for t in (*tensors, *float32))
+    return not interpreted() or torch.bfloat16 not in {*floats, writes}
 
 
 def falls_back_to(reference: Callable[..., Any] | None) -> Callable[[type[Function]], type[Function]]:

@@ -72,7 +72,9 @@ class Batch:
 
     def chunk(self, parts: int) -> list[Batch]:
         """At most `parts` pieces of nearly the same size, none empty, whose rows together are this batch's."""
-        pieces = {name: value.tensor_split(min(parts, max(self.size, 1))) for name, value in self.fields.items()}
+        if min(parts, self.size) <= 1:
+            return [self]
+        pieces = {name: value.tensor_split(min(parts, self.size)) for name, value in self.fields.items()}
         return [
             Batch(dict(zip(pieces, piece, strict=True)), self.total) for piece in zip(*pieces.values(), strict=True)
         ]

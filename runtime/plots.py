@@ -204,7 +204,7 @@ def of_values(pairs: Mapping[str, Any]) -> Iterator[Figure]:
     axis = Axis.of([*true, *predicted], log=False)
     frame = Frame(Axis(axis.low, axis.high, "true"), Axis(axis.low, axis.high, "predicted"))
     dots = Dots(list(zip(true, predicted, strict=True)), "s0")
-    few = f"{len(true):,} of {pairs['of']:,} values, evenly chosen." if len(true) < pairs["of"] else ""
+    few = f"{len(true):,} of {pairs['of']:,} values, chosen at random." if len(true) < pairs["of"] else ""
     title = "Predicted and true"
     yield Figure("figure-predicted", title, chart(title, frame, [Diagonal(), dots]), (), few)
     residuals = np.asarray(predicted) - np.asarray(true)
@@ -212,8 +212,8 @@ def of_values(pairs: Mapping[str, Any]) -> Iterator[Figure]:
     across = Axis.of(edges.tolist(), "predicted − true", log=False)
     bars = Bars(edges.tolist(), heights.tolist(), "s0")
     frame = Frame(across, Axis(0, max(heights.tolist()) * 1.06, "values"))
-    middle, spread = float(residuals.mean()), float(residuals.std())
-    note = f"Mean {number(middle, 3)}, standard deviation {number(spread, 3)}. {few}".strip()
+    note = f"Mean {number(pairs['mean'], 3)}, standard deviation {number(pairs['deviation'], 3)}."
+    note += f" Drawn are {few}" if few else ""
     yield Figure("figure-residuals", "Residuals", chart("Residuals", frame, [bars, Upright(0.0, "")]), (), note)
 
 

@@ -34,6 +34,8 @@ MOST_VALUES = 512
 BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 # A course that spans more than this is drawn on a logarithmic scale.
 WIDE = 20
+# Columns from which on a line of the view holds two, and three, numbers.
+TWO, THREE = 49, 69
 
 
 class Meter:
@@ -49,10 +51,13 @@ class Meter:
 
     def add(self, values: Mapping[str, Tensor], rows: float) -> None:
         """Add the means over `rows` rows; of none there is no mean."""
+        self.add_sums({name: value.detach().to(torch.float64) * rows for name, value in values.items()}, rows)
+
+    def add_sums(self, sums: Mapping[str, Tensor], rows: float) -> None:
+        """Add sums over `rows` rows, in float64."""
         if not rows:
             return
-        for name, value in values.items():
-            term = value.detach().to(torch.float64) * rows
+        for name, term in sums.items():
             before = self.sums.get(name)
             self.sums[name] = term if before is None else before.to(term.device) + term
         self.rows += rows
@@ -122,7 +127,7 @@ def _means(values: Sequence[float], parts: int) -> list[float]:
 
 
 class View:
-    """A run in a terminal, in six lines; elsewhere a line for each validation.
+    """A run in a terminal, in a few lines; elsewhere a line for each validation.
 
     Pictures are made of what was last logged, so that none waits for the device; of steps in between, only the count
     is new.
@@ -182,7 +187,7 @@ class View:
     # The picture ----------------------------------------------------------------------------------------------------
 
     def picture(self) -> RenderableType:
-        """What the run is like, in six lines of at most 80 columns."""
+        """What the run is like: in six lines of at most 80 columns, in more where the terminal is narrower."""
         return Group(self._bar(), self._loss(), self._numbers(), *self._validation())
 
     def _ascii(self) -> bool:
@@ -217,17 +222,18 @@ class View:
 
     def _numbers(self) -> RenderableType:
         length, line = self.state.schedule.length, self.line
-        grid = _grid(10, 13, 10, 11, 8, 11)
         rate, rows = line.get("lr"), line.get("rows_per_second")
-        grid.add_row(
-            *("step", f"{self.state.step:,}/{length.steps:,}", " rate", "" if rate is None else f"{rate:.3e}"),
-            *(" rows/s", "" if rows is None else f"{rows:,.0f}"),
-        )
-        grid.add_row(
-            *("epoch", f"{self.state.step / length.epoch:,.2f}", " gradient", _number(line.get("grad_norm"))),
-            *(" memory", size(memory(self.state.job.device))),
-        )
-        return grid
+        step = ("step", f"{self.state.step:,}/{length.steps:,}")
+        epoch = ("epoch", f"{self.state.step / length.epoch:,.2f}")
+        learning = ("rate", "" if rate is None else f"{rate:.3e}")
+        gradient = ("gradient", _number(line.get("grad_norm")))
+        speed = ("rows/s", "" if rows is None else f"{rows:,.0f}")
+        taken = ("memory", size(memory(self.state.job.device)))
+        if self.console.width >= THREE:
+            return _pairs((10, 13, 10, 11, 8, 11), (step, learning, speed), (epoch, gradient, taken))
+        if self.console.width >= TWO:
+            return _pairs((10, 13, 10, 11), (step, learning), (epoch, gradient), (speed, taken))
+        return _pairs((10, 13), (step,), (epoch,), (learning,), (gradient,), (speed,), (taken,))
 
     def _validation(self) -> Iterator[RenderableType]:
         if not self.results:
@@ -240,11 +246,14 @@ class View:
             yield self._told("best", best.step, {best.monitor: best.value}, False)
 
     def _told(self, label: str, step: int, values: Mapping[str, float], marked: bool) -> RenderableType:
-        line = _grid(10, 13)
+        narrow = self.console.width < TWO
+        line = _grid(10) if narrow else _grid(10, 13)
+        line.expand = True
         line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         parts = [part for name, value in values.items() for part in (" ", (name, "dim"), f" {number(value)}  ")]
         mark = [(" *" if self._ascii() else " ★", "green")] if marked else []
-        line.add_row(label, f"step {step:,}", Text.assemble(*parts, *mark, overflow="ellipsis", no_wrap=True))
+        told = Text.assemble(*parts, *mark, overflow="ellipsis", no_wrap=True)
+        line.add_row(*(label,) if narrow else (label, f"step {step:,}"), told)
         return line
 
     def _best(self) -> Best | None:
@@ -262,6 +271,14 @@ def _grid(*widths: int) -> Table:
     for position, width in enumerate(widths):
         value = position % 2 == 1
         grid.add_column(width=width, no_wrap=True, justify="right" if value else "left", style="" if value else "dim")
+    return grid
+
+
+def _pairs(widths: Sequence[int], *rows: Sequence[tuple[str, str]]) -> Table:
+    """Names with their values, those behind the first set apart."""
+    grid = _grid(*widths)
+    for row in rows:
+        grid.add_row(*(text for at, (name, value) in enumerate(row) for text in (" " * (at > 0) + name, value)))
     return grid
 
 

@@ -1,4 +1,4 @@
-"""`metrics.json`, the table in the terminal, and `report.html`: one file that needs nothing beside it."""
+"""`metrics.json`, and `report.html`: one file that needs nothing beside it."""
 
 from __future__ import annotations
 
@@ -12,47 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from tdsl.runtime import logs, plots, ranks, record, report_tables
 from tdsl.runtime.files import MANIFEST, sha256
+from tdsl.runtime.headlines import headline, title
 from tdsl.runtime.plots import Figure
 from tdsl.runtime.readable import duration, number, size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tdsl.runtime.loader import Split
     from tdsl.runtime.training import Training
 
 METRICS, PAGE, PROGRAM = "metrics.json", "report.html", "program.model"
 HTML = Path(__file__).with_name("html")
-TITLES = {
-    "accuracy": "Accuracy",
-    "precision": "Precision",
-    "recall": "Recall",
-    "f1_score": "F1 score",
-    "confusion_matrix": "Confusion matrix",
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "roc": "ROC",
-    "precision_recall": "Precision and recall",
-    "calibration_error": "Calibration error",
-    "mean_squared_error": "Mean squared error",
-    "mean_absolute_error": "Mean absolute error",
-    "r2_score": "R²",
-    "perplexity": "Perplexity",
-    "loss": "Loss",
-    "grad_norm": "Gradient norm",
-}
-# Metrics that lie between 0 and 1.
-SHARES = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "calibration_error")
 # What is logged beside the loss and what is tracked.
 OTHER = ("step", "epoch", "grad_norm", "rows_per_second", "seconds")
-# Of a metric with a value a class, so many are listed.
-MOST_VALUES = 24
 # The sections, each with what it shows.
 SECTIONS = (
     ("metrics", "headline", "Metrics"),
     ("learning", "learning", "Learning and schedule"),
     ("curves", "figures", "Curves"),
-    ("confusion", "classes", "Confusion matrix"),
+    ("confusion", "matrix", "Confusion matrix"),
     ("worst", "worst", "Highest loss"),
     ("data", "data", "Data"),
     ("parameters", "modules", "Parameters"),
@@ -78,7 +55,9 @@ def trained(state: Training, splits: Mapping[str, Split]) -> None:
 
 def _trained(state: Training, splits: Mapping[str, Split]) -> None:
     record.end(state, splits)
-    _replace(state.job.out / PAGE, page(state.job.out, evaluated(state.job.out)))
+    path = state.job.out / PAGE
+    _replace(path, page(state.job.out, evaluated(state.job.out)))
+    print(f"report: {path.resolve()}")
 
 
 def page(folder: Path, results: Mapping[str, Any] | None) -> str:
@@ -115,76 +94,6 @@ def _replace(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
-
-
-# Headline numbers ---------------------------------------------------------------------------------------------------
-
-
-def title(key: str) -> str:
-    """How a metric is called: `accuracy(top_k=5)` is `Accuracy (top_k=5)`."""
-    name, bracket, rest = key.partition("(")
-    return TITLES.get(name, name.replace("_", " ")) + (f" ({rest}" if bracket else "")
-
-
-@dataclass(frozen=True)
-class Headline:
-    """A number with its interval, and where both lie between 0 and 1, if they do."""
-
-    key: str
-    name: str
-    value: str
-    interval: str = ""
-    places: tuple[float, float, float] | None = None
-
-
-def headline(results: Mapping[str, Any]) -> Iterator[Headline]:
-    """Each number, the loss first."""
-    if results["loss"] is not None:
-        yield Headline("loss", "Loss", number(results["loss"]))
-    for name, value in results["tracked"].items():
-        yield Headline(name, name, number(value))
-    named = report_tables.names(results)
-    for key, value in results["metrics"].items():
-        if isinstance(value, list):
-            yield from _each(key, value, named)
-        else:
-            yield _single(key, value, results["intervals"].get(key))
-
-
-def _single(key: str, value: float | None, interval: Sequence[float] | None) -> Headline:
-    text = " to ".join(map(number, interval)) if interval else ""
-    is_share = key.partition("(")[0] in SHARES and value is not None and interval is not None
-    places = (interval[0], value, interval[1]) if is_share and interval and value is not None else None
-    return Headline(key, title(key), number(value), text, places)
-
-
-def _each(key: str, values: Sequence[float | None], named: report_tables.Named) -> Iterator[Headline]:
-    """The lowest of the values of all classes, and all where they are few."""
-    places = range(len(values))
-    if len(values) > MOST_VALUES:
-        known = [place for place in places if values[place] is not None]
-        places = sorted(known, key=lambda place: (values[place] or 0.0, place))[:MOST_VALUES]  # type: ignore[assignment]
-    for label in places:
-        yield Headline(key, f"{title(key)}, class {named(label)}", number(values[label]))
-    if len(values) > MOST_VALUES:
-        yield Headline(key, f"{title(key)}, {len(values) - MOST_VALUES:,} other classes", "in metrics.json")
-
-
-def show(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints the numbers as a table, and the warnings."""
-    from rich.console import Console as Terminal
-    from rich.table import Table
-
-    console = console or Terminal()
-    table = Table(title=f"{results['run']}, split {results['split']}: {results['rows']:,} rows", title_justify="left")
-    table.add_column("")
-    table.add_column("value", justify="right")
-    table.add_column("95% interval", justify="right", style="dim")
-    for row in headline(results):
-        table.add_row(row.name, row.value, row.interval)
-    console.print(table)
-    for warning in results["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
 
 
 # The page -----------------------------------------------------------------------------------------------------------
@@ -226,6 +135,7 @@ def html(
         **_evaluation(results),
         **_training(log, run),
     }
+    shown["matrix"] = shown["cells"] or shown["picture"]
     shown["contents"] = [(key, text) for key, part, text in SECTIONS if part is None or shown[part]]
     return environment.get_template("report.html.jinja").render(shown)
 
@@ -289,9 +199,11 @@ def _facts(
     if count:
         yield "Parameters", f"{count:,}"
     if run.get("step") is not None:
-        epochs = f", {number(run['step'] / run['epoch'], 3).rstrip('0').rstrip('.')} epochs" if run.get("epoch") else ""
-        whole = f" of {run['steps']:,}" if run["step"] < run["steps"] else ""
-        yield "Trained", f"{run['step']:,}{whole} steps{epochs}"
+        # The record of a run that goes on, or was killed, is that of its start.
+        step = max([run["step"], *(row["step"] for row in log[-1:])])
+        epochs = f", {round(step / run['epoch'], 2):,.6g} epochs" if run.get("epoch") else ""
+        whole = f" of {run['steps']:,}" if step < run["steps"] else ""
+        yield "Trained", f"{step:,}{whole} steps{epochs}"
     if run.get("ended"):
         yield (
             "Ended",
@@ -336,25 +248,23 @@ def _closing(results: Mapping[str, Any] | None, run: Mapping[str, Any]) -> str:
 
 def _evaluation(results: Mapping[str, Any] | None) -> dict[str, Any]:
     """What there is to show of an evaluation beside its numbers."""
-    if results is None:
-        return dict.fromkeys(("figures", "classes", "confused", "worst"), ()) | {
-            "cells": None, "picture": None, "classes_note": "", "matrix_names": (),
-        }  # fmt: skip
-    named = report_tables.names(results)
-    matrix = results["confusion_matrix"]
-    rows = report_tables.classes(matrix, named) if matrix else []
-    listed, note = report_tables.told_classes(rows)
-    cells = report_tables.cells(matrix) if matrix else None
-    return {
-        "figures": list(_figures(results, named)),
-        "classes": listed,
-        "classes_note": note,
-        "matrix_names": [row.name for row in rows] if cells else (),
-        "cells": cells,
-        "picture": plots.matrix_picture(matrix) if matrix and cells is None else None,
-        "confused": report_tables.confused(matrix, named) if matrix and cells is None else (),
-        "worst": report_tables.worst_rows(results, named),
-    }
+    found: dict[str, Any] = dict.fromkeys(("figures", "classes", "confused", "worst", "matrix_names"), ())
+    found |= {"cells": None, "picture": None, "classes_note": ""}
+    if results is not None:
+        named = report_tables.names(results)
+        found |= {"figures": list(_figures(results, named)), "worst": report_tables.worst_rows(results, named)}
+        found |= _confusion(results["confusion_matrix"], named) if results["confusion_matrix"] else {}
+    return found
+
+
+def _confusion(matrix: Sequence[Sequence[float]], named: report_tables.Named) -> dict[str, Any]:
+    """A confusion matrix; shares, of which it may be made, tell nothing of each class beside it."""
+    counted = all(isinstance(value, int) for row in matrix for value in row)
+    listed, note = report_tables.told_classes(report_tables.classes(matrix, named)) if counted else ((), "")
+    found = {"classes": listed, "classes_note": note, "cells": (cells := report_tables.cells(matrix))}
+    if cells is not None:
+        return found | {"matrix_names": [named(label) for label in range(len(matrix))]}
+    return found | {"picture": plots.matrix_picture(matrix), "confused": report_tables.confused(matrix, named)}
 
 
 def _figures(results: Mapping[str, Any], named: report_tables.Named) -> Iterator[Figure]:

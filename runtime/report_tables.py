@@ -17,6 +17,8 @@ MOST_CLASSES, WORST_CLASSES, BEST_CLASSES = 24, 12, 6
 MOST_MODULES = 60
 MOST_FILES = 12
 MOST_SETTING = 200
+# Of a row with many values, so many.
+MOST_NUMBERS = 8
 # What settings are called that are no words.
 UNDEFINED = "undefined"
 
@@ -123,7 +125,9 @@ def worst_rows(results: Mapping[str, Any], named: Named) -> list[dict[str, Any]]
         if classified and letters and all(len(letter) == 1 for letter in letters):
             text = "".join(letters[each] if 0 <= each < len(letters) else "�" for each in value)
         else:
-            text = ", ".join(_label(each, named) if classified else number(each) for each in value)
+            shown = value if classified else value[:MOST_NUMBERS]
+            text = ", ".join(_label(each, named) if classified else f"{each:.3g}" for each in shown)
+            text += ", …" if len(shown) < len(value) else ""
         return text if len(text) <= MOST_SETTING else f"{text[:MOST_SETTING]}…"
 
     return [_worst_row(row, told, classified) for row in results.get("worst") or ()]
@@ -133,6 +137,8 @@ def _worst_row(row: Mapping[str, Any], told: Callable[[Any], str], classified: b
     pairs = [("true", told(row["true"])), ("predicted", told(row["predicted"]))]
     if row.get("confidence") is not None:
         pairs.append(("confidence", number(row["confidence"], 3)))
+    if not classified and "targets" in row:
+        pairs.append(("values", f"{row['targets']:,}"))
     if "right" in row:
         pairs.append(("right", f"{row['right']:.0%} of {row['targets']:,}"))
     fields: Mapping[str, Mapping[str, str]] = row.get("fields") or {}

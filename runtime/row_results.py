@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -119,40 +121,66 @@ def _mean(values: Tensor, kept: Tensor) -> Tensor:
 
 
 class Pairs:
-    """Every n-th target with its prediction, n growing so that at most MOST_PAIRS are kept."""
+    """A sample of targets with their predictions, at most MOST_PAIRS, and how they differ in all.
+
+    A pair is kept where the hash of its place is below a limit, which is halved when there are too many: so the sample
+    depends on no batch, and on no period of the data.
+    """
 
     def __init__(self) -> None:
         self.seen = 0
-        self.every = 1
+        self.limit = 1 << 63
         self.kept: list[tuple[int, float, float]] = []
+        # Of the differences, and of their squares.
+        self.sums = [0.0, 0.0]
 
     def add(self, prediction: Tensor, target: Tensor) -> None:
         """Takes a batch of values."""
-        values, targets = prediction.detach().reshape(-1), target.detach().reshape(-1)
-        start = -self.seen % self.every
-        places = range(self.seen + start, self.seen + len(targets), self.every)
-        taken = (each[start :: self.every].double().tolist() for each in (targets, values))
-        self.kept += zip(places, *taken, strict=True)
+        values, targets = prediction.detach().reshape(-1).double(), target.detach().reshape(-1).double()
+        differences = values - targets
+        self.sums = [self.sums[0] + float(differences.sum()), self.sums[1] + float(differences.square().sum())]
+        hashes = _hashes(self.seen, len(targets))
         self.seen += len(targets)
+        places = np.flatnonzero(hashes < self.limit)
+        at = torch.from_numpy(places).to(targets.device)
+        self.kept += zip(hashes[places].tolist(), targets[at].tolist(), values[at].tolist(), strict=True)
+        self._halve()
+
+    def _halve(self) -> None:
         while len(self.kept) > MOST_PAIRS:
-            self.every *= 2
-            self.kept = [each for each in self.kept if each[0] % self.every == 0]
+            self.limit //= 2
+            self.kept = [each for each in self.kept if each[0] < self.limit]
 
     def summary(self) -> dict[str, Any]:
-        """The pairs, with how many there were of which they are."""
+        """The pairs, of how many they are a sample, and the mean and the standard deviation of the differences."""
         pairs = [(true, value) for _, true, value in self.kept if math.isfinite(true) and math.isfinite(value)]
+        mean, square = (each / max(self.seen, 1) for each in self.sums)
         return {
             "true": [float(f"{true:.6g}") for true, _ in pairs],
             "predicted": [float(f"{value:.6g}") for _, value in pairs],
             "of": self.seen,
+            "mean": mean,
+            "deviation": math.sqrt(max(0.0, square - mean * mean)),
         }
+
+
+def _hashes(start: int, count: int) -> npt.NDArray[np.uint64]:
+    """Of places from `start` on, each a number below 2^63 (Steele, Lea, Flood, "Fast splittable PRNGs", 2014)."""
+    found = (np.arange(start, start + count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: npt.NDArray[np.uint64] = (found ^ (found >> np.uint64(31))) >> np.uint64(1)
+    return mixed
 
 
 def joined(parts: Iterable[Pairs]) -> Pairs:
     """The pairs of several ranks."""
     whole = Pairs()
     for part in parts:
+        whole.limit = min(whole.limit, part.limit)
         whole.kept += part.kept
         whole.seen += part.seen
-    whole.kept = whole.kept[:: max(1, math.ceil(len(whole.kept) / MOST_PAIRS))]
+        whole.sums = [a + b for a, b in zip(whole.sums, part.sums, strict=True)]
+    whole.kept = [each for each in whole.kept if each[0] < whole.limit]
+    whole._halve()
     return whole

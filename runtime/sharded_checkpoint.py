@@ -13,10 +13,7 @@ from torch import Tensor
 from tdsl.runtime import ranks, shards
 from tdsl.runtime.checkpoint import (
     OPTIMIZER,
-    PROGRAM,
     RANDOM,
-    STATE,
-    TOKENIZER,
     Checkpoint,
     check_finite,
     describe,
@@ -54,12 +51,8 @@ def write(
 
         def end() -> None:
             (aside / shards.SHARDS).write_text(json.dumps(shards.index(list(starts)), sort_keys=True), encoding="utf-8")
-            describe(aside, step, state, program, tokenizer)
-            own = {
-                name: sha256(aside / name)
-                for name in (shards.SHARDS, STATE, PROGRAM, TOKENIZER)
-                if (aside / name).exists()
-            }
+            texts = describe(aside, step, state, program, tokenizer)
+            own = {name: sha256(aside / name) for name in (shards.SHARDS, *texts)}
             enlist(aside, {name: digest for each in (*sums, own) for name, digest in each.items()})
             end_folder(path)
 

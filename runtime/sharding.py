@@ -43,9 +43,9 @@ class Whole(Shared):
         """Averaged weights of a model."""
         return optim.average(model, decay)
 
-    def clip_gradients(self, optimizer: Optimizer, max_norm: float | None) -> Tensor:
+    def clip_gradients(self, optimizer: Optimizer, max_norm: float | None, *, told: bool = True) -> Tensor:
         """As `optim.clip_gradients`, of the gradients of all processes."""
-        return optim.clip_gradients(optimizer, max_norm)
+        return optim.clip_gradients(optimizer, max_norm, told=told)
 
     @contextmanager
     def gathered(self, average: AveragedModel | Average | None = None) -> Iterator[None]:
@@ -90,7 +90,9 @@ class Sharded(Whole):
     def average(self, model: nn.Module, decay: float) -> Average:
         return Average(model, decay)
 
-    def clip_gradients(self, optimizer: Optimizer, max_norm: float | None) -> Tensor:
+    def clip_gradients(self, optimizer: Optimizer, max_norm: float | None, *, told: bool = True) -> Tensor:
+        if max_norm is None and not told:
+            return optim.UNTOLD
         members = [each for group in optimizer.param_groups for each in group["params"]]
         # Numbers are the same on all ranks: the first tells of them.
         left_out = {id(each) for each in self.numbers} if ranks.rank() else set()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -179,10 +180,17 @@ class Training:
             remove_folder(previous / "checkpoints" / each.path.name)
             each.path.rename(previous / "checkpoints" / each.path.name)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the log is to tell of the step that is under way."""
+        step, settings = self.step + 1, self.job.settings
+        return step % settings["logging.every"] == 0 or self.schedule.length.due(step, settings["validate.every"])
+
     def add(self, values: Mapping[str, Tensor], rows: float) -> None:
         """Take note of the loss and the tracked values over `rows` rows."""
-        self.logged.add(values, rows)
-        self.validated.add(values, rows)
+        terms = {name: value.detach().to(torch.float64) * rows for name, value in values.items()}
+        self.logged.add_sums(terms, rows)
+        self.validated.add_sums(terms, rows)
 
     def line(self, grad_norm: Tensor) -> dict[str, Any]:
         """What is logged of this step: the means since the last line."""
@@ -226,7 +234,7 @@ class Training:
             tensors={checkpoint.OPTIMIZER: optimizer, checkpoint.RANDOM: _drawn(own)},
             state=self._state(own, rest),
             program=self.job.program,
-            tokenizer=self._vocabulary(),
+            tokenizer=self._vocabulary,
         )
         self._prune()
         return written
@@ -246,12 +254,8 @@ class Training:
             tensors={**tensors, checkpoint.RANDOM: _drawn(own)},
             state=self._state(own, rest),
             program=self.job.program,
-            tokenizer=self._vocabulary(),
+            tokenizer=self._vocabulary,
         )
-
-    def _vocabulary(self) -> str | None:
-        """The record of what numbers texts."""
-        return None if self.tokenizer is None else self.tokenizer.record()
 
     def _state(self, own: Sequence[Own], optimizer: Mapping[str, Any]) -> dict[str, Any]:
         """All that is no tensor."""
@@ -295,9 +299,13 @@ class Training:
         done = self.ended or self.step >= self.schedule.length.steps
         ranks.say(f"{'the run has ended: ' if done else 'going on from '}{found.path}")
 
+    @property
+    def _vocabulary(self) -> str | None:
+        return None if self.tokenizer is None else self.tokenizer.record()
+
     def _check_tokenizer(self, found: Checkpoint) -> None:
         """Raise `Failure` where the data number their texts otherwise than those that the checkpoint was trained on."""
-        if self.tokenizer is not None and found.tokenizer not in (None, self.tokenizer.record()):
+        if self.tokenizer is not None and found.tokenizer not in (None, self._vocabulary):
             what = f"the texts have another vocabulary than those that {found.path} was trained on"
             raise Failure(what, "bring the texts back, or start anew with `--resume none`")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -38,7 +39,11 @@ def script(path: Path, told: Path, options: Sequence[str], environment: dict[str
     os.environ |= environment
     sys.argv = [path.name, *options]
     sys.path.insert(0, str(path.parent))
-    runpy.run_path(str(path), run_name="__main__")
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        # What an interpreter does at its end, and a forked process does not: it would wait for workers.
+        atexit._run_exitfuncs()
 
 
 class Ranks:

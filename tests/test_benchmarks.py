@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import bench, measure, run, table
+import tdsl
+from benchmarks import bench, measure, programs, run, table, training
 from benchmarks.bench import Bench, Floor
 from benchmarks.problem import Problem
 from benchmarks.results import Found, Measured, Results
@@ -331,3 +332,35 @@ def test_whole_steps_and_attention_run_dry(tmp_path: Path) -> None:
 def test_floor_is_the_greater_of_bytes_and_operations() -> None:
     assert Floor(bytes=2e12, flops=1e12).seconds({"copy": 1e12, "matrix": 1e12}) == 2.0
     assert Floor().seconds({"copy": 1e12, "matrix": 1e12}) is None
+
+
+# Training steps ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", training.CASES)
+def test_what_is_written_by_hand_is_the_program(name: str, tmp_path: Path) -> None:
+    """Loss and gradients from the same weights; dropout, which draws other numbers, is left out."""
+    case = training.CASES[name]
+    tdsl.compile(case.program, tmp_path)
+    modules = programs.loaded(tmp_path)
+    by_hand = training.ByHand(case, modules["data"].batches("train", 16), every=3)
+    ours = type(by_hand.model).__name__
+    model = getattr(modules["model"], ours)()
+    model.load_state_dict(by_hand.model.state_dict())
+    batch = next(by_hand.batches)
+    for each in (model, by_hand.model):
+        for layer in each.modules():
+            layer.dropout_p = 0.0
+            layer.p = 0.0
+    found, expected = modules["train"].loss(model, batch), by_hand.loss(batch)
+    torch.testing.assert_close(found, expected)
+    for value in (found, expected):
+        value.backward()
+    for (parameter, mine), theirs in zip(model.named_parameters(), by_hand.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, msg=parameter, rtol=1e-4, atol=1e-6)
+
+
+def test_steps_are_taken_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = training.timed(training.CASES["digits"], 3, tmp_path)
+    assert {len(each) for clocked in (ours, theirs) for each in (clocked.wall, clocked.busy)} == {3 + training.WARM_UP}
+    assert training.row("digits", [0.004] * 60, [0.002] * 60).split() == ["digits", "4.000", "2.000", "2.000", "2.000"]

@@ -105,6 +105,18 @@ def test_metrics_that_do_not_fit_are_located_errors(compare: str, metrics: str) 
         emitted(unit)
 
 
+def test_without_compare_a_run_is_evaluated_by_its_loss() -> None:
+    alone = DIGITS[: DIGITS.index("evaluate digits")]
+    unit = unit_of(f'{alone}evaluate digits {{ split = "val" }}\n')
+    plain = emitted(unit_of(alone))
+    assert "compare" not in plain
+    assert "metrics" not in plain
+    assert emitted(unit) == plain.replace("--split test", "--split val").replace('split="test"', 'split="val"')
+    assert emit_predict(unit, unit.runs["digits"], unit.evaluations["digits"]) is None
+    _, reporter = load("program.model", text=f"{alone}evaluate digits {{ metrics = [Accuracy()] }}\n")
+    assert [each.code for each in reporter.errors] == ["E303"]
+
+
 def test_the_text_is_the_same_every_time_and_strings_stay_strings() -> None:
     metrics = 'Accuracy(), Accuracy(top_k=5), CalibrationError(norm="l2")'
     first, again = (emitted(digits(f"{SCORES}, batch.label", metrics)) for _ in range(2))

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from tdsl.runtime import export
+from tdsl.runtime.run import Failure
 from tests.helpers import environment, python, tdsl
 
 # A batch norm that evaluation does not update, a norm that is a kernel, a random layer, and further inputs.
@@ -173,6 +175,25 @@ def test_without_the_packages_of_onnx_it_is_told_how_to_get_them(trained: Path) 
 def test_a_model_that_draws_is_compared_by_its_shapes(trained: Path) -> None:
     assert "values were not compared" in exported(trained, "pt2", run="noisy")
     assert "the largest difference is 0" in exported(trained, "state_dict", run="noisy")
+
+
+class Latent(nn.Module):
+    """Draws for one of its outputs, as an autoencoder of distributions does."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x + torch.randn_like(x), 2 * x
+
+
+def test_of_outputs_that_draw_alone_are_values_left_out() -> None:
+    nowhere = Path("a.pt2")
+    job = export.Job(nowhere, nowhere, nowhere, "model", nowhere, "pt2", "f32", torch.device("cpu"))
+    x = (torch.rand(6, 3),)
+    sample = export.Sample(x, x, x)
+    told = export._compared(job, Latent(), sample, lambda given: (given[0], 2 * given[0]))
+    assert told.startswith("the largest difference is 0, ")
+    assert "of output 0, which random numbers go into, the shape alone was compared" in told
+    with pytest.raises(Failure, match="output 1 of what was written differs by"):
+        export._compared(job, Latent(), sample, lambda given: (given[0], 3 * given[0]))
 
 
 def test_a_file_that_differs_is_not_kept(trained: Path, tmp_path: Path) -> None:

@@ -105,6 +105,66 @@ def test_the_examples_keep_what_is_planned(tmp_path: Path) -> None:
         assert memory(unit, name).activations == pytest.approx(json.loads(ran.stdout)["kept"], rel=0.05)
 
 
+ATTENTION = """module Attention(dim: int = 64, heads: int = 4) {
+    qkv  = Linear(dim, 3 * dim, bias=false)
+    proj = Linear(dim, dim, bias=false)
+    forward(x: float[B, T, dim]) -> float[B, T, dim] {
+        q, k, v = qkv(x).chunk(3, dim=-1)
+        q = rope(rearrange(q, "b t (h d) -> b h t d", h=heads))
+        k = rope(rearrange(k, "b t (h d) -> b h t d", h=heads))
+        v = rearrange(v, "b t (h d) -> b h t d", h=heads)
+        return proj(rearrange(attention(q, k, v, causal=true), "b h t d -> b t (h d)"))
+    }
+}
+module Net(dim: int = 64) {
+    embed  = Linear(16, 32 * dim)
+    blocks = [Attention(dim) for i in range(2)]
+    head   = Linear(dim, 16)
+    forward(x: float[B, 16]) -> float[B, 16] {
+        h = rearrange(embed(x), "b (t d) -> b t d", d=dim) |> blocks
+        return head(h.mean(dim=1))
+    }
+}
+"""
+# A gradient of the first order, one of the second, and three of those side by side.
+GRADS = {
+    "first": "g = grad(u.sum(), batch.x)\n        return (g ** 2).mean()",
+    "second": "g = grad(u.sum(), batch.x)\n        d = grad(g[:, 0].sum(), batch.x)\n        return (d ** 2).mean()",
+    "laplacian": "g = grad(u.sum(), batch.x)\n        a = grad(g[:, 0].sum(), batch.x)\n"
+    "        b = grad(g[:, 1].sum(), batch.x)\n        c = grad(g[:, 2].sum(), batch.x)\n"
+    "        return (a[:, 0] + b[:, 1] + c[:, 2]).square().mean()",
+}
+
+
+def test_a_part_that_is_handed_on_keeps_what_it_is_a_part_of(tmp_path: Path) -> None:
+    """The values of an attention lie in the joint projection, all of which stays for their sake."""
+    unit = unit_of(net=ATTENTION, precision="bf16")
+    folders = write(unit, "net", EXAMPLES / "program.model", tmp_path)
+    ran = python("-W", "ignore", "-m", "tdsl.runtime.counting.memory", folders["emitted"])
+    assert memory(unit, "net").activations == pytest.approx(json.loads(ran.stdout)["kept"], rel=0.01)
+
+
+def test_what_grad_keeps_is_estimated_too_high_rather_than_too_low(tmp_path: Path) -> None:
+    """Of three programs, in one process."""
+    net = NET.replace("norm = BatchNorm1d(width)", "norm = LayerNorm(width)").replace("gelu(mid", "tanh(mid")
+    units = {}
+    for name, loss in GRADS.items():
+        body = f"loss(batch) {{\n        u = model(batch.x)\n        {loss}\n    }}"
+        text = RUN.replace("loss(batch) { return cross_entropy(model(batch.x), batch.y) }", body)
+        text = text.replace("OPTIMIZER", "SGD()").replace("PRECISION", "f32")
+        units[name] = built(net + text, EXAMPLES / "program.model")
+    folders = [write(unit, "net", EXAMPLES / "x.model", tmp_path / name)["emitted"] for name, unit in units.items()]
+    code = "import sys, json; from pathlib import Path; from tdsl.runtime.counting.memory import kept; "
+    code += "print(json.dumps([kept(Path(each))['kept'] for each in sys.argv[1:]]))"
+    ran = python("-W", "ignore", "-c", code, *folders)
+    assert ran.returncode == 0, ran.stderr
+    for unit, measured in zip(units.values(), json.loads(ran.stdout), strict=True):
+        found = memory(unit, "net")
+        assert measured <= found.activations + found.differentiated <= 2.5 * measured
+        assert found.differentiated > found.activations
+    assert memory(unit_of(), "net").differentiated == 0
+
+
 OPTIONS = [
     "",
     "momentum=0.9",

@@ -129,7 +129,67 @@ def test_on_the_cpu_a_step_is_pytorchs(name: str) -> None:
             (model(torch.tensor([0, 1, i])) * 100).square().mean().backward()
             optim.clip_gradients(made, 0.5)
             made.step()
-    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+        assert all(group.get("fused") is None for group in made.param_groups)
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda x: x,
+    "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "a slice": lambda x: torch.stack([x, x], -1)[..., 0],
+    "expanded": lambda x: x[:1, :1, :1, :1].expand(x.shape),
+}
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_memory_layouts_on_the_cpu(name: str, dtype: torch.dtype) -> None:
+    """Each of a parameter and of its gradient; and a state that was loaded in another."""
+    options = {"momentum": 0.9, "weight_decay": 0.1} if name == "SGD" else {"amsgrad": True, "weight_decay": 0.1}
+    for first in list(LAYOUTS)[:-1]:
+        for second in LAYOUTS:
+            found = []
+            for kind in (getattr(optim, name), getattr(torch.optim, name)):
+                torch.manual_seed(0)
+                parameter = nn.Parameter(LAYOUTS[first](torch.randn(3, 4, 5, 6, dtype=dtype)))
+                made = kind([parameter], lr=0.01, **options)
+                for step in range(4):
+                    parameter.grad = LAYOUTS[second](torch.randn(3, 4, 5, 6, dtype=dtype))
+                    made.step()
+                    if step == 1:
+                        state = made.state[parameter]
+                        state |= {key: LAYOUTS["transposed"](each) for key, each in state.items() if each.ndim}
+                found.append(parameter)
+            torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7, msg=f"{first}, {second}")
+
+
+@pytest.mark.parametrize("asked", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"fused": False}])
+def test_what_is_asked_for_holds(asked: dict[str, bool]) -> None:
+    """On the CPU, bit for bit."""
+    found = []
+    for kind in (optim.AdamW, torch.optim.AdamW):
+        torch.manual_seed(0)
+        parameter = nn.Parameter(torch.randn(50))
+        made = kind([parameter], lr=0.01, **asked)
+        for _ in range(3):
+            parameter.grad = torch.randn(50)
+            made.step()
+        assert made.param_groups[0][next(iter(asked))] is next(iter(asked.values()))
+        found.append(parameter)
+    assert torch.equal(*found)
+
+
+def test_a_norm_that_nobody_asks_for_is_not_looked_for() -> None:
+    model = nn.Linear(2, 1)
+    made = optim.make(optim.SGD, optim.groups({"model": model}), lr=0.1)
+    model(torch.ones(1, 2)).sum().backward()
+    assert optim.clip_gradients(made, None, told=False).isnan()
+    assert optim.clip_gradients(made, None).item() == pytest.approx(3**0.5)
+    assert optim.clip_gradients(made, 0.5, told=False).item() == pytest.approx(3**0.5)
+    assert model.weight.grad is not None
+    assert model.weight.grad.norm().item() < 0.5
 
 
 @pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e6])

@@ -80,14 +80,23 @@ def test_the_best_validation_is_marked(tmp_path: Path) -> None:
     assert len(drawn(view)) == 5
 
 
-@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
-def test_a_picture_fits(width: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "count"), [(20, 10), (40, 10), (60, 7), (68, 7), (69, 6), (80, 6), (200, 6)])
+def test_a_picture_fits(width: int, count: int, tmp_path: Path) -> None:
     view = full(tmp_path, width)
     view.state.job.name = "a_run_with_a_name_that_is_longer_than_any_terminal_is_wide"
     view.tell({f"val/a_metric_with_a_long_name_{number}": number / 7 for number in range(30)})
     lines = drawn(view)
-    assert len(lines) == 6
+    assert len(lines) == count
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [28, 40, 49, 60, 69, 80])
+def test_no_number_is_cut_short(width: int, tmp_path: Path) -> None:
+    words = " ".join(drawn(full(tmp_path, width))).split()
+    assert {"loss", "0.2143", "step", "1,240/2,000", "rate", "3.000e-04", "rows/s", "12,431", "epoch", "62.00"} <= {
+        *words
+    }
+    assert {"gradient", "1.5000", "memory", "validation", "0.2511", "best"} <= {*words}
 
 
 def test_a_picture_before_anything_is_known(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_fscore_support
 from torch.nn import functional as F
 
-from tdsl.runtime import metrics, record, report, report_tables
+from tdsl.runtime import headlines, metrics, record, report, report_tables
+from tdsl.runtime.headlines import TITLES
 from tdsl.runtime.readable import number
-from tdsl.runtime.report import TITLES
 from tdsl.runtime.results import Results
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -258,6 +258,12 @@ def test_a_run_that_has_just_begun_has_a_report() -> None:
     assert "1 values are not finite and are left out" in page.text
 
 
+def test_a_run_that_goes_on_tells_how_far_it_is() -> None:
+    page = parsed(report.html(None, LOG, "", RUN | {"step": 0, "ended": None}))
+    assert "30 of 40 steps, 3 epochs" in page.words
+    assert "Ended" not in page.words
+
+
 def test_rates_of_groups_are_told_apart() -> None:
     groups = [{"names": ["model.a", "model.b"], "count": 5, "lr": 0.1, "arguments": {}},
               {"names": ["model.head"], "count": 3, "lr": 0.2, "arguments": {"weight_decay": 0.0}}]  # fmt: skip
@@ -307,6 +313,29 @@ def test_what_is_undefined_is_none_and_said(tmp_path: Path) -> None:
     assert page.figures == []
 
 
+def test_a_matrix_of_shares_is_shown_as_it_is(tmp_path: Path) -> None:
+    results = Results([metrics.ConfusionMatrix(task="multiclass", num_classes=3, normalize="true")])
+    results.add(F.one_hot(torch.tensor([0, 1, 1, 2]), 3).float(), torch.tensor([0, 0, 1, 2]))
+    page = parsed(report.html(completed(results)))
+    assert page.words.count("0.5000") == 2
+    assert "recall" not in page.words
+
+
+def test_of_rows_with_many_values_the_first_are_shown() -> None:
+    results = Results([metrics.MeanSquaredError()])
+    results.add(torch.zeros(1, 30), torch.arange(30.0)[None] / 3)
+    page = parsed(report.html(completed(results)))
+    assert {"0, 0.333, 0.667, 1, 1.33, 1.67, 2, 2.33, …", "30"} <= set(page.words)
+
+
+def test_outputs_are_told_one_by_one() -> None:
+    results = Results([metrics.R2Score(multioutput="raw_values")])
+    target = torch.arange(12.0).reshape(6, 2)
+    results.add(target + torch.tensor([0.0, 5.0]), target)
+    page = parsed(report.html(completed(results)))
+    assert {"R², output 0", "R², output 1", "1.0000"} <= set(page.words)
+
+
 def test_values_are_drawn_beside_predictions(tmp_path: Path) -> None:
     results = Results([metrics.MeanSquaredError(), metrics.R2Score()])
     target = torch.linspace(0, 1, 5000)
@@ -318,7 +347,7 @@ def test_values_are_drawn_beside_predictions(tmp_path: Path) -> None:
     page = parsed((tmp_path / "report.html").read_text())
     assert page.figures == ["Predicted and true", "Residuals"]
     assert "Mean 0.250, standard deviation" in page.text
-    assert "of 5,000 values, evenly chosen" in page.text
+    assert "of 5,000 values, chosen at random" in page.text
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +370,7 @@ def test_a_thousand_classes_are_summed_up(many: tuple[dict[str, Any], str]) -> N
     assert "A cell sums 5 by 5 classes." in page.text
     assert "Drawn are the 5 of 999 classes with the smallest area." in page.text
     assert "981 in between are left out here. 1 classes have no rows and are left out here." in page.text
-    assert "F1 score, 976 other classes" in page.words
+    assert "F1 score, 976 others" in page.words
     worst = results["confusion_matrix"]
     taken = max((n, -true, -other) for true, row in enumerate(worst) for other, n in enumerate(row) if true != other)
     assert f"class <{-taken[1]}> class <{-taken[2]}> {taken[0]}" in page.text
@@ -369,7 +398,7 @@ def test_the_table_in_the_terminal() -> None:
     results = Results([metrics.MeanSquaredError(), metrics.R2Score()])
     results.add(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]))
     console = Console(width=80, record=True, file=io.StringIO())
-    report.show(completed(results), console)
+    headlines.show(completed(results), console)
     text = console.export_text()
     assert "<digits>, split test: 3 rows" in text
     assert "Mean squared error" in text

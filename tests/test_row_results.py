@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import chisquare
 from torch import Tensor
 from torch.nn import functional as F
 
 from tdsl.runtime import metrics
-from tdsl.runtime.intervals import wilson
 from tdsl.runtime.metrics import Metric
 from tdsl.runtime.results import Results
 from tdsl.runtime.row_results import MOST_PAIRS, MOST_ROWS, Pairs, Worst, joined, worst
@@ -117,31 +117,38 @@ def test_an_empty_batch_and_a_row_without_targets_are_left_out() -> None:
 @pytest.mark.parametrize("batch", [1, 7, 1000, 20_000])
 def test_a_sample_does_not_depend_on_the_batches(batch: int) -> None:
     target = torch.arange(11_111, dtype=torch.float64)
-    sample = Pairs()
+    sample, whole = Pairs(), Pairs()
+    whole.add(-target, target)
     for start in range(0, len(target), batch):
         sample.add(-target[start : start + batch], target[start : start + batch])
     found = sample.summary()
+    assert found == whole.summary()
     assert found["of"] == 11_111
-    assert MOST_PAIRS / 2 < len(found["true"]) <= MOST_PAIRS
-    assert found["true"] == target[:: sample.every].tolist()
-    assert found["predicted"] == (-target[:: sample.every]).tolist()
+    assert MOST_PAIRS / 3 < len(found["true"]) <= MOST_PAIRS
+    assert found["predicted"] == [-value for value in found["true"]]
+    # No period of the data is met more often than it occurs.
+    for period in (2, 16, 64):
+        counts = torch.tensor(found["true"]).long().remainder(period).bincount(minlength=period)
+        assert chisquare(counts).pvalue > 1e-3
+
+
+def test_how_values_differ_is_told_of_all() -> None:
+    prediction, target = drawn(9000, 2), drawn(9000, 3)[:, :2]
+    sample = Pairs()
+    for start in range(0, 9000, 700):
+        sample.add(prediction[start : start + 700], target[start : start + 700])
+    found, differences = sample.summary(), (prediction - target).double()
+    assert (found["of"], found["mean"]) == (18_000, pytest.approx(float(differences.mean())))
+    assert found["deviation"] == pytest.approx(float(differences.std(correction=0)))
 
 
 def test_samples_of_several_ranks_are_one() -> None:
     parts = [Pairs(), Pairs()]
-    for part in parts:
-        part.add(torch.ones(1500), torch.zeros(1500))
+    for part, count in zip(parts, (1500, 6000), strict=True):
+        part.add(torch.ones(count), torch.zeros(count))
     whole = joined(parts).summary()
-    assert whole["of"] == 3000
-    assert 0 < len(whole["true"]) <= MOST_PAIRS
-
-
-def test_wilsons_interval_is_that_of_scipy() -> None:
-    from scipy.stats import binomtest
-
-    for right, count in ((0, 10), (7, 10), (10, 10), (9_871, 10_000)):
-        expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
-        assert wilson(right / count, count) == pytest.approx([expected.low, expected.high], abs=1e-6)
+    assert (whole["of"], whole["mean"], whole["deviation"]) == (7500, 1.0, 0.0)
+    assert MOST_PAIRS / 4 < len(whole["true"]) <= MOST_PAIRS
 
 
 def test_areas_are_those_of_scikit_learn() -> None:

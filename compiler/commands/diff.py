@@ -48,9 +48,10 @@ def _shapes(path: Path, model: str) -> Mapping[str, tuple[int, ...]]:
         return header(path)
     steps = [each for each in path.glob("checkpoints/step-*") if each.name[5:].isdigit()]
     path = max(steps, key=lambda each: int(each.name[5:]), default=path)
-    averaged = sharded(path, "ema") is not None or (path / "ema.safetensors").exists()
-    name = "ema" if model == "model" and averaged else model
-    return sharded(path, name) or header(path / f"{name}.safetensors")
+    averaged = model == "model" and ((path / "ema.safetensors").exists() or sharded(path, "ema") is not None)
+    name = "ema" if averaged else model
+    found = sharded(path, name)
+    return header(path / f"{name}.safetensors") if found is None else found
 
 
 def _written(options: Namespace, name: str) -> Mapping[str, Entry]:

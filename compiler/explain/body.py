@@ -27,6 +27,7 @@ from tdsl.compiler.ir import Graph, Group, Node, Value
 from tdsl.compiler.ops.cost import Keeps
 from tdsl.compiler.passes.fusible import unfusible
 from tdsl.compiler.passes.lift_head import headless, is_headless
+from tdsl.compiler.structured.template import template_of
 from tdsl.dsl.diagnostics import Span
 
 
@@ -160,6 +161,8 @@ class Body:
         part.add(use.cost)
         self._keep(use.keeps)
         self.maker.update(dict.fromkeys(node.outputs, part))
+        if node.group is not None and node.group.structure is not None:
+            self.base.update((v, self._base(node.values[0])) for v in template_of(node.group).handed(node.group))
 
     def _use(self, node: Node) -> Use:
         if node.group is not None:

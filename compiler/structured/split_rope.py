@@ -14,7 +14,7 @@ from tdsl.compiler.emit.render import layout
 from tdsl.compiler.emit.triton import Names
 from tdsl.compiler.explain.model import Cost
 from tdsl.compiler.explain.sizes import Measure
-from tdsl.compiler.ir import Group, Structure
+from tdsl.compiler.ir import Group, Structure, Value
 from tdsl.compiler.ops.op import OPS
 from tdsl.compiler.structured.numbers import declared, given, number_text
 from tdsl.compiler.structured.rope import angles
@@ -245,6 +245,12 @@ def _cost(group: Group, measure: Measure) -> Cost:
     return Cost(some + table, every + table, flops=flops, flops_backward=flops)
 
 
+def _handed(group: Group) -> tuple[Value, ...]:
+    assert group.structure is not None
+    told = zip(group.body.outputs, _parts(group.structure))
+    return tuple(value for value, (_, is_turned) in told if not is_turned)
+
+
 register(
     Template(
         "split_rope",
@@ -252,6 +258,7 @@ register(
         moved=_moved,
         cases=_cases,
         cost=_cost,
+        handed=_handed,
         names=NAMES,
         keeps_dtype=True,
         native=True,

@@ -62,6 +62,7 @@ class Template:
       the types of the group do not tell it.
     - `cost(group, measure)`: what a step costs, but for what it saves; `keeps` are the roles of the tensors that its
       backward reads (and `results` where it reads those), or a function from the group to the tensors themselves.
+    - `handed(group)`: the results that are views of its first input, and keep all of that where they are kept.
     - `draws(structure)`: whether it draws random numbers.
     - `everywhere`: whether its autograd function also runs where no kernel can, so that it is always the one called. It
       is told last whether gradients are wanted.
@@ -84,6 +85,7 @@ class Template:
     cases: Callable[[Group], Iterator[Case]]
     cost: Callable[[Group, Measure], Cost]
     keeps: tuple[str, ...] | Callable[[Group], tuple[Value, ...]] = ()
+    handed: Callable[[Group], tuple[Value, ...]] = field(default=lambda group: ())
     draws: Callable[[Structure], bool] = field(default=lambda structure: False)
     names: tuple[str, ...] = ()
     keeps_dtype: bool = False

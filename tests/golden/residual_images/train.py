@@ -96,7 +96,7 @@ def train(job: run.Job) -> None:
                 value = loss(model, part)
                 state.add({"loss": value}, share * batch.size)
                 (value * share).backward()
-            grad_norm = optim.clip_gradients(optimizer, settings["clip_grad_norm"])
+            grad_norm = optim.clip_gradients(optimizer, settings["clip_grad_norm"], told=state.is_told)
             optimizer.step()
             optimizer.zero_grad()
             state.step += 1
