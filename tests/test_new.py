@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,10 @@ def test_a_starter_runs_as_it_is(template: str, tmp_path: Path) -> None:
     found = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert found["metrics"]["accuracy"] >= STARTERS[template]
     assert (out / "report.html").exists()
+    (line,) = re.findall(r"^#     tdsl (predict .*)$", text, re.MULTILINE)
+    ran = tdsl(*line.split(), "--device", "cpu", cwd=program.parent)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert (program.parent / "told.csv").read_text(encoding="utf-8").startswith("row,")
 
 
 def test_the_first_template_is_the_one_without_a_name(tmp_path: Path) -> None:

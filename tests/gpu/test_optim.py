@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tdsl.runtime import linears, low_precision, mixed_precision, optim
-from tests import one_launch
+from tests import one_launch_steps, one_launch_tools
 
 SIZES = ((0,), (1,), (1025,), (7, 11), (300, 1000), (1 << 20,))
 
@@ -28,53 +28,55 @@ def without_waiting() -> Iterator[None]:
 
 
 def parameters() -> list[nn.Parameter]:
-    return [nn.Parameter(p.detach().cuda()) for p in one_launch.parameters(sizes=SIZES)]
+    return [nn.Parameter(p.detach().cuda()) for p in one_launch_tools.parameters(sizes=SIZES)]
 
 
 def stepped(made: Any, members: list[nn.Parameter], steps: int) -> None:
     for step in range(steps):
-        one_launch.give(members, [None if g is None else g.cuda() for g in one_launch.gradients(members, step)])
+        one_launch_tools.give(
+            members, [None if g is None else g.cuda() for g in one_launch_tools.gradients(members, step)]
+        )
         made.step()
 
 
-@pytest.mark.parametrize("name", one_launch.OPTIONS)
+@pytest.mark.parametrize("name", one_launch_steps.OPTIONS)
 def test_steps_are_pytorchs(name: str) -> None:
-    for options in one_launch.OPTIONS[name]:
+    for options in one_launch_steps.OPTIONS[name]:
         mine = parameters()
-        theirs, exact = copy.deepcopy(mine), one_launch.doubled(mine)
+        theirs, exact = copy.deepcopy(mine), one_launch_tools.doubled(mine)
         low = [low_precision.of(p, torch.bfloat16) for p in mine[:5]]
-        for kind, members in ((getattr(optim, name), mine), (one_launch.ORACLES[name], theirs)):
-            stepped(kind(one_launch.groups(members), lr=0.01, **options), members, 5)
-        stepped(one_launch.ORACLES[name](one_launch.groups(exact), lr=0.01, **options), exact, 5)
-        one_launch.judge(mine, theirs, exact, f"{options}")
+        for kind, members in ((getattr(optim, name), mine), (one_launch_steps.ORACLES[name], theirs)):
+            stepped(kind(one_launch_tools.groups(members), lr=0.01, **options), members, 5)
+        stepped(one_launch_steps.ORACLES[name](one_launch_tools.groups(exact), lr=0.01, **options), exact, 5)
+        one_launch_tools.judge(mine, theirs, exact, f"{options}")
         assert all(torch.equal(each, p.to(torch.bfloat16)) for each, p in zip(low, mine, strict=False))
 
 
-@pytest.mark.parametrize("name", one_launch.LONG)
+@pytest.mark.parametrize("name", one_launch_steps.LONG)
 def test_two_hundred_steps(name: str) -> None:
-    one_launch.many_steps(name, one_launch.LONG[name], "cuda", SIZES[1:4])
+    one_launch_steps.many_steps(name, one_launch_steps.LONG[name], "cuda", SIZES[1:4])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_parameters_in_low_precision(dtype: torch.dtype) -> None:
     mine = [nn.Parameter(p.detach().to(dtype)) for p in parameters()]
-    theirs, exact = copy.deepcopy(mine), one_launch.doubled(mine)
+    theirs, exact = copy.deepcopy(mine), one_launch_tools.doubled(mine)
     for kind, members in ((optim.AdamW, mine), (torch.optim.AdamW, theirs), (torch.optim.AdamW, exact)):
         stepped(kind(members, lr=0.01), members, 1)
-    one_launch.judge(mine, theirs, exact)
+    one_launch_tools.judge(mine, theirs, exact)
 
 
 def test_norms_and_steps_have_the_same_bits_each_time_and_nothing_waits() -> None:
     mine = parameters()
     start = [p.detach().clone() for p in mine]
-    given = [None if g is None else g.cuda() for g in one_launch.gradients(mine, 0)]
+    given = [None if g is None else g.cuda() for g in one_launch_tools.gradients(mine, 0)]
     found: list[list[Tensor]] = []
     for _ in range(50):
         with torch.no_grad():
             for p, value in zip(mine, start, strict=True):
                 p.copy_(value)
         made = optim.AdamW(mine, lr=0.1)
-        one_launch.give(mine, given)
+        one_launch_tools.give(mine, given)
         optim.clip_gradients(made, 1.0)
         made.step()
         with without_waiting():
@@ -92,7 +94,7 @@ def test_clipping_of_what_is_not_finite(bad: float) -> None:
     mine = [nn.Parameter(torch.ones(n, device="cuda")) for n in (3, 4)]
     theirs = copy.deepcopy(mine)
     for members in (mine, theirs):
-        one_launch.give(members, [torch.ones(3).cuda(), torch.tensor([1.0, bad, 2.0, 3.0]).cuda()])
+        one_launch_tools.give(members, [torch.ones(3).cuda(), torch.tensor([1.0, bad, 2.0, 3.0]).cuda()])
     norm = optim.clip_gradients(made := optim.SGD(mine, lr=0.1), 1.0)
     torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(theirs, 1.0), equal_nan=True)
     made.step()
@@ -105,11 +107,11 @@ def test_a_scaler_does_not_wait() -> None:
     mine = parameters()
     made, scaler = optim.AdamW(mine, lr=0.1), torch.amp.GradScaler("cuda", init_scale=8.0)
     for step in range(4):
-        given = [None if g is None else 8 * g.cuda() for g in one_launch.gradients(mine, 0)]
+        given = [None if g is None else 8 * g.cuda() for g in one_launch_tools.gradients(mine, 0)]
         if step == 2:
             assert given[4] is not None
             given[4][3, 3] = float("inf")
-        one_launch.give(mine, given)
+        one_launch_tools.give(mine, given)
         before = [p.detach().clone() for p in mine]
         scaler.scale(torch.zeros((), device="cuda"))
         scaler.unscale_(made)
