@@ -17,10 +17,11 @@ from tdsl.compiler import pipeline
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.emit.project import Options, emit
 from tdsl.compiler.emit.project import write as emit_files
-from tdsl.compiler.emit.train import emit_train, unsupported
+from tdsl.compiler.emit.train import emit_train
 from tdsl.compiler.explain.compare import write
 from tdsl.compiler.memory import memory
 from tdsl.compiler.recomputation import recomputed
+from tdsl.compiler.trainable import unsupported
 from tdsl.runtime import launch, tracking
 from tdsl.runtime.activations import recompute
 from tdsl.runtime.run import Failure
