@@ -217,11 +217,14 @@ def _may_fuse(optimizer: Optimizer, group: Group) -> bool:
         return False
     if isinstance(group["lr"], Tensor):
         return False
-    return all(
+    members = [each for each in group["params"] if each.grad is not None]
+    states: list[Mapping[str, Any]] = [optimizer.state.get(each, {}) for each in members]
+    # SGD's takes momentum from all or from none: a parameter may get its first gradient after others.
+    begun = {state.get("momentum_buffer") is not None for state in states}
+    return len(begun) < 2 and all(
         each.is_cpu and each.dtype is torch.float32 and each.layout is torch.strided and each.is_contiguous()
-        for parameter in group["params"]
-        if parameter.grad is not None
-        for each in (parameter, parameter.grad, *optimizer.state.get(parameter, {}).values())
+        for parameter, state in zip(members, states, strict=True)
+        for each in (parameter, parameter.grad, *state.values())
         if each is not None
     )
 

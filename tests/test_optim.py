@@ -134,6 +134,25 @@ def test_on_the_cpu_a_step_is_pytorchs(name: str) -> None:
         torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_on_the_cpu_parameters_may_begin_one_after_another(name: str) -> None:
+    """And have no gradient in between: PyTorch's one call for all of a group takes momentum of all, or of none."""
+    options = {"momentum": 0.9, "nesterov": True} if name == "SGD" else {"amsgrad": True}
+    found = []
+    for kind in (getattr(optim, name), getattr(torch.optim, name)):
+        torch.manual_seed(0)
+        members = [nn.Parameter(torch.randn(5)) for _ in range(3)]
+        made = kind(members, lr=0.1, **options)
+        for step in range(6):
+            for number, each in enumerate(members):
+                absent = (number == 1 and step < 2) or (number == 2 and step == 4)
+                each.grad = None if absent else torch.randn(5)
+            made.step()
+        found.append(members)
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+
+
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x,
     "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
