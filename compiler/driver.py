@@ -47,14 +47,15 @@ def checked(program: Program, reporter: Reporter, observe: Observer | None = Non
 
 def _unsupported(unit: Unit, reporter: Reporter) -> None:
     """What the language has and this version can't run is an error, never ignored."""
-    from tdsl.compiler.emit import data, evaluate, predict, train
+    from tdsl.compiler import trainable
+    from tdsl.compiler.emit import data, evaluate, predict
 
     for spec in unit.program.data.values():
         for diagnostic in data.unsupported(spec, unit.program.consts):
             reporter.add(diagnostic)
     for name, run in unit.runs.items():
         evaluation = unit.evaluations.get(name)
-        found = train.unsupported(unit, run) + evaluate.unsupported(unit, run, evaluation)
+        found = trainable.unsupported(unit, run) + evaluate.unsupported(unit, run, evaluation)
         for diagnostic in found + predict.unsupported(evaluation):
             reporter.add(diagnostic)
 

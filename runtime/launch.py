@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.graph import saved_tensors_hooks
 
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Programs that sum over rows each leave a row of partial sums. Constants, not the number of multiprocessors, so that
@@ -102,7 +103,8 @@ def _without_kernels(function: Callable[..., Any], *arguments: Any) -> Any:
 def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) -> bool:
     """Whether kernels run in both directions: they are tried on the arguments themselves, whose gradients stay."""
     try:
-        with torch.enable_grad():
+        # Hooks are told nothing of a trial: activation checkpointing counts what a forward keeps.
+        with torch.enable_grad(), saved_tensors_hooks(_kept, _kept):
             tried = [_trial(a) for a in arguments]
             found = kernels(*tried)
             results = [r for r in (found if isinstance(found, tuple) else (found,)) if r.requires_grad]
@@ -124,6 +126,10 @@ def _builds(kernels: Callable[..., Any], name: str, arguments: Sequence[Any]) ->
         )
         return False
     return True
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _trial(argument: Any) -> Any:

@@ -155,7 +155,9 @@ def _called(
 ) -> Table:
     if kind not in READERS:
         raise UsageError(f"there is no source `{kind}`", f"the sources are {', '.join(READERS)}")
-    reader = getattr(sources, kind)
+    # New images need no classes.
+    plain = kind == "image_folder" and args and not _has_folders(base / str(args[0]))
+    reader = getattr(sources, "image_files" if plain else kind)
     more: dict[str, Any] = {} if kind == "python" else {"allow_outside": True}
     if kind == "text":
         more |= {"tokenizer": _known(tokenizer)}
@@ -165,6 +167,10 @@ def _called(
         raise UsageError(f"`{kind}`: {error}", "write the source as a program does") from None
     table: Table = reader(base, *args, **more, **named)
     return table
+
+
+def _has_folders(path: Path) -> bool:
+    return path.is_dir() and any(each.is_dir() and not each.name.startswith(".") for each in path.iterdir())
 
 
 def _known(tokenizer: Tokenizer | None) -> Tokenizer:

@@ -70,6 +70,18 @@ def judge(found: Sequence[Tensor], plain: Sequence[Tensor], exact: Sequence[Tens
         assert not bool((over > 0).any()), f"{what} tensor {i}: {float(over.max())} too far"
 
 
+def judge_sums(found: Sequence[Tensor], plain: Sequence[Tensor], exact: Sequence[Tensor], what: str = "") -> None:
+    """The same of what hundreds of roundings have added up to.
+
+    Single elements then err by chance, each way of computing them otherwise (a GPU multiplies and adds at once): what is
+    compared is the greatest error of all.
+    """
+    errors = [max(float((t.double() - e).detach().abs().max()) for t, e in zip(ts, exact)) for ts in (found, plain)]
+    scale = max(float(e.detach().abs().max()) for e in exact)
+    allowed = 2 * errors[1] + 4 * torch.finfo(found[0].dtype).eps * scale
+    assert errors[0] <= allowed, f"{what}: errs by {errors[0]}, and PyTorch by {errors[1]}"
+
+
 def together(optimizer: Optimizer) -> multi_tensor.Tables:
     """The tables of an optimizer that took its steps in one launch."""
     assert isinstance(optimizer, optim._OneLaunch)

@@ -12,7 +12,7 @@ import torch
 
 from tdsl.compiler.driver import read
 from tdsl.compiler.emit.project import Options, emit, write
-from tdsl.compiler.emit.train import unsupported
+from tdsl.compiler.trainable import unsupported
 from tdsl.runtime.training import shares
 from tests.helpers import built, compiled
 from tests.running import importable

@@ -6,6 +6,7 @@ import copy
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,11 +17,12 @@ from tdsl.compiler import pipeline
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.emit.project import Options, emit
 from tdsl.compiler.emit.project import write as emit_files
-from tdsl.compiler.emit.train import emit_train, unsupported
+from tdsl.compiler.emit.train import emit_train
 from tdsl.compiler.explain.compare import write
 from tdsl.compiler.memory import memory
 from tdsl.compiler.recomputation import recomputed
-from tdsl.runtime import tracking
+from tdsl.compiler.trainable import unsupported
+from tdsl.runtime import launch, tracking
 from tdsl.runtime.activations import recompute
 from tdsl.runtime.run import Failure
 from tests import rank_runs
@@ -151,7 +153,6 @@ def test_kernels_draw_the_same_numbers_again(tmp_path: Path) -> None:
 
 
 def _in_interpreter(folder: Path) -> None:
-    from tdsl.runtime import launch
     from tests.running import loaded
 
     torch.set_num_threads(1)
@@ -200,6 +201,40 @@ def test_what_reads_its_buffers_reads_those_of_the_forward() -> None:
         found.append((dx, *torch.autograd.grad(dx.sum(), x), model[0].calls))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert found[1][-1] == 2
+
+
+class Squared(torch.autograd.Function):
+    """As an emitted kernel's, which is tried before its first call on a GPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * grad
+
+
+class Trying(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.tried:
+            assert launch._builds(Squared.apply, "squared", (x,))
+        self.tried = True
+        return Squared.apply(x)
+
+
+def test_a_kernel_may_be_tried_in_the_forward_alone() -> None:
+    model = nn.Sequential(Trying())
+    recompute({"model": model}, "0")
+    x = torch.tensor([3.0], requires_grad=True)
+    with patch.object(torch.cuda, "synchronize"):
+        model(x).backward()
+    assert x.grad == 6.0
 
 
 GRAD = """

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tdsl.compiler.emit.train import emit_train, unsupported
+from tdsl.compiler.emit.train import emit_train
+from tdsl.compiler.trainable import unsupported
 from tdsl.runtime import checkpoint
 from tests.helpers import ROOT, built
 from tests.rank_runs import Ranks, finish, project_of

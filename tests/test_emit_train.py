@@ -16,7 +16,8 @@ from torch import nn
 
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.emit.project import Options, emit, write
-from tdsl.compiler.emit.train import emit_train, unsupported
+from tdsl.compiler.emit.train import emit_train
+from tdsl.compiler.trainable import unsupported
 from tests.helpers import ROOT, built, compiled
 from tests.running import importable
 

@@ -433,3 +433,92 @@ def test_a_text_without_a_vocabulary_is_refused(
     Path("a.txt").write_text("0123456789" * 5)
     with pytest.raises(UsageError, match=told):
         prediction.read(given, "text", {"window": 8})
+
+
+# Tables and images ------------------------------------------------------------------------------------------------------
+
+LABELS = """module Net(classes: int) {
+    head = Linear(SIZE, classes)
+    forward(x: float[B, ...]) -> float[B, classes] { return head(x.flatten(1)) }
+}
+data Rows {
+    source = SOURCE
+    split  = random(train=0.5, test=0.5)
+    field x: float[SHAPE] = COLUMNS
+    field label: int[] = column("label")
+}
+train story {
+    model = Net(classes=Rows.num_classes)
+    data  = Rows
+    loss(batch) { return cross_entropy(model(batch.x), batch.label) }
+    optimizer = SGD(lr=0.1)
+    steps = 1
+}
+evaluate story {
+    predict(batch) { return RESULT }
+}
+"""
+
+
+def rows_project(folder: Path, **parts: str) -> Path:
+    text = LABELS.replace("x: float[B, ...]", f"x: float[B, {parts['SHAPE']}]")
+    for name, part in parts.items():
+        text = text.replace(name, part)
+    unit = compiled(text, name=folder / "rows.model")
+    write(emit(unit, Options("story", root=str(folder))), folder / "emitted")
+    return folder / "emitted"
+
+
+def test_new_rows_with_labels_are_held_against_the_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("a,b,label\n" + "1,2,0\n2,3,1\n2,1,2\n" * 4)
+    project = rows_project(
+        tmp_path,
+        SIZE="2",
+        SHAPE="2",
+        SOURCE='csv("a.csv")',
+        COLUMNS='columns("a", "b")',
+        RESULT="batch.label + 0 * batch.x[:, 0].int()",
+    )
+    assert ran(project, "train.py") == 0
+    for content, told in (
+        ("a,b,label\n1,2,0\n1,2,7\n", "new.csv, row 2, `label`: 7 is not one of the classes 0 to 2"),
+        ("a,b,label\n1,2,cat\n", 'new.csv, row 1, `label`: "cat" is not a number'),
+        ("a,label\n1,2\n", "new.csv: has no column"),
+        ("a,b,label\n1,2,0\n1\n", "new.csv, row 2: expected 3 columns, got 1"),
+    ):
+        Path("new.csv").write_text(content)
+        capsys.readouterr()
+        assert ran(project, "predict.py", "--input", "new.csv", "--output", "out.csv") == 1
+        assert told in capsys.readouterr().err
+    Path("new.csv").write_text("more,label,b,a\nx,2,1,1\n")
+    assert ran(project, "predict.py", "--input", "new.csv", "--output", "out.csv") == 0
+    assert Path("out.csv").read_text().splitlines() == ["row,prediction", "1,2"]
+
+
+def test_new_images_need_no_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("all/cat/0", "all/cat/1", "all/dog/0", "all/dog/1", "new/a", "new/b", "bad/a")):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(np.full((2, 2, 3), 10 * i, dtype=np.uint8)).save(f"{name}.png")
+    project = rows_project(
+        tmp_path, SIZE="12", SHAPE="3, 2, 2", SOURCE='image_folder("all")', COLUMNS='column("image")',
+        RESULT="batch.x.amax(dim=(1, 2, 3)) + 0 * model(batch.x)[:, 0]",
+    )  # fmt: skip
+    assert ran(project, "train.py") == 0
+    for given, expected in (("new", [40, 50]), ("new/b.png", [50]), ("new/*.png", [40, 50]), ("all", [0, 10, 20, 30])):
+        assert ran(project, "predict.py", "--input", given, "--output", "out.npz") == 0
+        with np.load("out.npz") as found:
+            assert found["prediction"].tolist() == expected
+    capsys.readouterr()
+    Path("bad/a.png").write_bytes(b"none")
+    assert ran(project, "predict.py", "--input", "bad", "--output", "out.npz") == 1
+    assert "bad/a.png, `x`: can't be read: it is no image, or is damaged" in capsys.readouterr().err
+    Path("empty").mkdir()
+    assert ran(project, "predict.py", "--input", "empty", "--output", "out.npz") == 1
+    assert "empty: has no image" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tdsl.runtime import ranks, shards
+from tdsl.runtime import ranks, sharded_checkpoint, shards
+from tdsl.runtime.run import Failure
 from tdsl.runtime.shards import Piece
 
 TENSORS = {
@@ -61,6 +63,28 @@ def test_rows_are_read_by_any_number_of_processes(
             for name, value in TENSORS.items():
                 assert found[name].dtype == value.dtype
                 assert torch.equal(found[name], value[rows(value, rank, count)])
+
+
+def piece(value: Tensor) -> dict[str, dict[str, Tensor | Piece]]:
+    return {"model": {"a": Piece(value, tuple(value.shape), 0)}}
+
+
+def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = torch.arange(4.0)
+    written = sharded_checkpoint.write(tmp_path, 1, tensors=piece(good), state={"ended": False}, program="# text")
+    written.verify()
+    assert torch.equal(written.weights()["a"], good)
+    with pytest.raises(Failure, match="`a` of `model` is not finite after step 2"):
+        sharded_checkpoint.write(tmp_path, 2, tensors=piece(good / 0), state={}, program="")
+
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(shards, "save_file", full)
+    with pytest.raises(Failure, match=r"step-3 can't be written.*No space left"):
+        sharded_checkpoint.write(tmp_path, 3, tensors=piece(good), state={}, program="")
+    assert [each.name for each in tmp_path.iterdir()] == ["step-1"]
 
 
 def test_what_does_not_fit_is_told() -> None:

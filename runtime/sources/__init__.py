@@ -12,7 +12,7 @@ from tdsl.runtime.sources.arrow import csv, jsonl, parquet
 from tdsl.runtime.sources.datasets import huggingface, python, torchvision
 from tdsl.runtime.sources.drawn import synthetic
 from tdsl.runtime.sources.idx_format import idx
-from tdsl.runtime.sources.images import class_names, image_folder
+from tdsl.runtime.sources.images import class_names, image_files, image_folder
 from tdsl.runtime.sources.texts import Tokenizer, characters, hf, text, tokens
 from tdsl.runtime.table import Fields, Table
 
@@ -28,6 +28,7 @@ __all__ = [
     "hf",
     "huggingface",
     "idx",
+    "image_files",
     "image_folder",
     "jsonl",
     "npy",

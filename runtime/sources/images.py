@@ -14,7 +14,7 @@ from torch import Tensor
 from tdsl.runtime.columns import Column, stack
 from tdsl.runtime.data_error import DataError
 from tdsl.runtime.sources.extras import extra
-from tdsl.runtime.sources.files import folder, named
+from tdsl.runtime.sources.files import folder, named, resolve
 from tdsl.runtime.table import Array, Table
 
 # Those that torchvision's ImageFolder takes.
@@ -49,6 +49,19 @@ def image_folder(
     column = Images(root, named(base, root), [file for images in files for file in images], mode)
     columns: dict[str, Array | Column] = {"image": column, "label": labels.astype(np.int64)}
     return Table(columns, ((path, len(column)),), {"label": classes})
+
+
+def image_files(base: Path, path: str, *, mode: str = "RGB", allow_outside: bool = False) -> Table:
+    """Images without classes, the column `image` alone: of a folder and those within, a file, or a glob."""
+    extra("pillow", path, module="PIL")
+    at = Path(base).resolve() / path
+    outside = None if allow_outside else Path(base).resolve()
+    found = [Path(each) for each in _images(at, outside)] if at.is_dir() else resolve(base, path, allow_outside)
+    if not found:
+        raise DataError("has no image", file=path, help=f"images end in {' '.join(EXTENSIONS)}")
+    root = at if at.is_dir() else found[0].parent
+    column = Images(root, named(base, root), [os.path.relpath(file, root) for file in found], mode)
+    return Table({"image": column}, ((path, len(column)),))
 
 
 def class_names(base: Path, path: str, *, allow_outside: bool = False) -> list[str]:
