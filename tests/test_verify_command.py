@@ -72,14 +72,16 @@ def test_processes_find_what_one_finds(tmp_path: Path) -> None:
 def test_no_gradient_is_a_gradient_of_zeros(tmp_path: Path) -> None:
     """PyTorch's of `sign` are zeros; where they are others, none is a mistake."""
     unit = compiled("module M() { forward(x: [B, 8], y: [B, 8]) -> [B, 8] { return tanh(x) + sign(y) } }\n")
-    folders = [written(emitted(unit), tmp_path / name) for name in ("right", "wrong")]
-    kernels = (folders[0] / "kernels.py").read_text()
-    assert "return d_x, None\n" in kernels
-    (folders[1] / "kernels.py").write_text(kernels.replace("return d_x, None\n", "return None, None\n"))
+    folders = [written(emitted(unit), tmp_path / name) for name in ("right", "none", "wrong")]
+    kernels, returned = (folders[0] / "kernels.py").read_text(), "return d_x, d_y_2.new_zeros(ctx.y_shape)\n"
+    assert returned in kernels
+    for folder, instead in zip(folders[1:], ("return d_x, None\n", "return None, None\n")):
+        (folder / "kernels.py").write_text(kernels.replace(returned, instead))
     ran = python("-m", "tdsl.runtime.verify_folders", *folders, "--precision", "float32", interpret=True)
     told = [line for line in ran.stdout.splitlines() if "float32" in line]
     assert "ok" in told[0]
-    assert "error too large" in told[1]
+    assert "ok" in told[1]
+    assert "error too large" in told[2]
 
 
 def test_a_program_without_kernels_says_so(tmp_path: Path) -> None:
