@@ -28,7 +28,7 @@ PRELOADED = (
     "pyarrow.csv", "pyarrow.parquet", "jinja2", "tdsl.compiler.cli", "tdsl.compiler.driver", "tdsl.compiler.emit.project",
     "tdsl.runtime.launch", "tdsl.runtime.multi_tensor", "tdsl.runtime.report", "tdsl.runtime.verify",
 )  # fmt: skip
-LONGEST = 600  # seconds
+LONGEST = 1800  # seconds
 
 
 def run(
