@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -191,6 +192,8 @@ class _OneLaunch(Optimizer):
         finally:
             for group in groups:
                 group["fused"] = None
+                # Autograd is not told of what this call writes; copies in low precision have to know.
+                increment_version([each for each in group["params"] if each.grad is not None])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         self._factor = None

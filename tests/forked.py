@@ -25,8 +25,8 @@ from typing import Any, NoReturn
 # What the processes of tests import; what a test has of its own is imported in its process.
 PRELOADED = (
     "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "torchmetrics", "rich.console", "triton.language",
-    "safetensors.torch", "pyarrow.csv", "pyarrow.parquet", "jinja2", "tdsl.compiler.cli", "tdsl.compiler.driver", "tdsl.compiler.emit.project",
-    "tdsl.runtime.launch", "tdsl.runtime.multi_tensor", "tdsl.runtime.report", "tdsl.runtime.verify",
+    "safetensors.torch", "pyarrow.csv", "pyarrow.parquet", "jinja2", "tdsl.compiler.cli", "tdsl.compiler.driver",
+    "tdsl.compiler.emit.project", "tdsl.runtime.launch", "tdsl.runtime.multi_tensor", "tdsl.runtime.report", "tdsl.runtime.verify",
 )  # fmt: skip
 LONGEST = 1800  # seconds
 

@@ -128,7 +128,9 @@ def test_on_the_cpu_a_step_is_pytorchs(name: str) -> None:
             made.zero_grad()
             (model(torch.tensor([0, 1, i])) * 100).square().mean().backward()
             optim.clip_gradients(made, 0.5)
+            before = [each._version for each in model.parameters()]
             made.step()
+            assert all(each._version > v for each, v in zip(model.parameters(), before, strict=True)), "autograd knows"
         assert all(group.get("fused") is None for group in made.param_groups)
     for p, q in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
