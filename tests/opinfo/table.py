@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from unittest import mock
 
 # The functions of the language's built-in names, by family. Layers, optimizers, metrics and the like have no samples.
 FAMILIES: Mapping[str, str] = {
@@ -101,7 +102,12 @@ class Skip(Exception):
 @cache
 def op_db() -> Mapping[str, Any]:
     """PyTorch's OpInfos by name, a variant's name after a dot. Reading them takes seconds."""
-    infos = importlib.import_module("torch.testing._internal.common_methods_invocations").op_db
+    import torch
+
+    # Its tests keep each other from setting flags as a training run does; the tests after these here are to set them.
+    with mock.patch.object(torch.backends, "disable_global_flags"):
+        infos = importlib.import_module("torch.testing._internal.common_methods_invocations").op_db
+    assert not torch.backends.flags_frozen()
     return {f"{i.name}.{i.variant_test_name}".rstrip("."): i for i in infos}
 
 
