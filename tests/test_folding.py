@@ -200,7 +200,7 @@ def test_an_evaluation_with_folded_norms_finds_the_same(tmp_path: Path) -> None:
     ran = python(script, "--out", out, "--device", "cpu")
     assert ran.returncode == 0, ran.stderr
     wanted = json.loads((out / "metrics.json").read_text())
-    assert found["environment"]["parameters"] == wanted["environment"]["parameters"] == 9690
+    assert found["parameters"] == wanted["parameters"] == 9690
     assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-2)
 
 
