@@ -143,12 +143,20 @@ def unreached(unit: Unit, run: RunIR) -> Iterator[tuple[str, ast.Member | ast.Pa
                 yield f"{lead}{path}", found
 
 
+def classes(unit: Unit, run: RunIR) -> set[str]:
+    """The classes of all modules of a run's models."""
+    return {each.class_name for each in unit.within(*run.models.values()) if isinstance(each, ModuleMember)}
+
+
+def has_foreign(unit: Unit, run: RunIR) -> bool:
+    """Whether a class of Python's is among the modules of a run: nobody knows here what it has, or does."""
+    made = classes(unit, run)
+    return any(isinstance(each.source, ast.ExternModule) and each.class_name in made for each in unit.modules)
+
+
 def may_idle(unit: Unit, run: RunIR) -> bool:
     """Whether there may be parameters that no gradient of the loss reaches: what Python makes can't be seen."""
-    made = unit.within(*run.models.values())
-    classes = {each.class_name for each in made if isinstance(each, ModuleMember)}
-    foreign = any(isinstance(each.source, ast.ExternModule) and each.class_name in classes for each in unit.modules)
-    return foreign or next(unreached(unit, run), None) is not None
+    return has_foreign(unit, run) or next(unreached(unit, run), None) is not None
 
 
 def _has(reached: set[str], path: str) -> bool:

@@ -19,9 +19,8 @@ from tdsl.compiler.build.unit import (
 from tdsl.compiler.inspect import Sizes, bound, number
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.ops.op import Kind
-from tdsl.compiler.reach import CALLS
+from tdsl.compiler.reach import CALLS, has_foreign
 from tdsl.compiler.size import Symbol
-from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Diagnostic, Span
 from tdsl.dsl.names import nearest
 
@@ -67,7 +66,7 @@ def unmatched(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
     modules = [each for model in models for below in model.below for each in below.walk()]
     for pattern in patterns:
         found = [each for each in modules if fnmatchcase(each.told, pattern)]
-        if not found and not _has_foreign(unit, run):
+        if not found and not has_foreign(unit, run):
             yield _unknown(pattern, modules, run.spec.span)
         elif found and not any(each.is_called for model in models for each in _outermost(model.below, (pattern,))):
             message = f'what "{pattern}" names is computed within the module around it'
@@ -105,12 +104,6 @@ def _place(span: Span, pattern: str) -> Span:
     setting = span.word(SETTING)
     at = span.source.text.find(f'"{pattern}"', setting.start, span.end)
     return setting if at < 0 else Span(span.source, at, at + len(pattern) + 2)
-
-
-def _has_foreign(unit: Unit, run: RunIR) -> bool:
-    """Whether a class of Python's is among the modules, whose own nobody knows here."""
-    made = {each.class_name for each in unit.within(*run.models.values()) if isinstance(each, ModuleMember)}
-    return any(isinstance(each.source, ast.ExternModule) and each.class_name in made for each in unit.modules)
 
 
 # The modules of a run -----------------------------------------------------------------------------------------------

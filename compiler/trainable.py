@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from tdsl.compiler import recomputation
-from tdsl.compiler.build.unit import ModuleMember, RunIR, Unit
+from tdsl.compiler.build.unit import RunIR, Unit
 from tdsl.compiler.inspect import parameters
+from tdsl.compiler.reach import classes
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.program import Call, TrainSpec
 
@@ -58,7 +59,7 @@ def _bad_sharding(unit: Unit, run: RunIR, strategy: Call) -> Iterator[Diagnostic
     if run.spec.optimizer.name == "Muon":
         message = "`Muon` needs whole matrices, and with `fsdp()` each process has rows of them"
         yield Diagnostic("E331", message, run.spec.optimizer.span, help=f"{help}; or choose another optimizer")
-    made = {each.class_name for each in unit.within(*run.models.values()) if isinstance(each, ModuleMember)}
+    made = classes(unit, run)
     graphs = [run.loss, *(each.graph for each in unit.modules if each.class_name in made)]
     twice = next((node for graph in graphs for node in graph.walk() if node.op.name == "grad"), None)
     if twice is not None:

@@ -13,6 +13,7 @@ from tdsl.runtime.sources.datasets import huggingface, python, torchvision
 from tdsl.runtime.sources.drawn import synthetic
 from tdsl.runtime.sources.idx_format import idx
 from tdsl.runtime.sources.images import class_names, image_files, image_folder
+from tdsl.runtime.sources.once import once
 from tdsl.runtime.sources.texts import Tokenizer, characters, hf, text, tokens
 from tdsl.runtime.table import Fields, Table
 
@@ -33,6 +34,7 @@ __all__ = [
     "jsonl",
     "npy",
     "npz",
+    "once",
     "parquet",
     "python",
     "safetensors",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ def fields(table: sources.Table) -> sources.Fields:
     return sources.Fields(table, found)
 
 
-@cache
+@sources.once
 def load(root: Path = ROOT) -> Mapping[str, Split]:
     """The splits, read from the files once."""
     table = sources.csv(root, "data/digits.csv", allow_outside=True)
