@@ -19,9 +19,8 @@ from tdsl.runtime import checkpoint, examples, headlines, prediction_files, rank
 from tdsl.runtime.checkpoint import Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
-from tdsl.runtime.metrics import MetricError
 from tdsl.runtime.results import Results
-from tdsl.runtime.run import KNOWN, check_processes, choose_device, reported
+from tdsl.runtime.run import check_processes, choose_device, reported
 from tdsl.runtime.settings import UsageError
 from tdsl.runtime.sources.texts import recorded
 from tdsl.runtime.workers import watched
@@ -166,7 +165,7 @@ def status_of(name: str, verb: str, action: Callable[[], None]) -> int:
         action()
         return 0
 
-    return reported(name, start, memory=f"{verb} on another device with `--device`", known=(*KNOWN, MetricError))
+    return reported(name, start, memory=f"{verb} on another device with `--device`")
 
 
 def _parser(name: str, out: Path, split: str, predicts: bool) -> argparse.ArgumentParser:

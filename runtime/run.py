@@ -163,20 +163,16 @@ def check_processes(name: str, distributed: bool) -> None:
         raise UsageError(f"`{name}` runs in one process, and was started in {ranks.started()}", help)
 
 
-# Errors that say what is wrong, and how to mend it.
-KNOWN = (Failure, DataError)
-
-
-def reported(name: str, start: Callable[[], int], *, memory: str, known: tuple[type[Exception], ...] = KNOWN) -> int:
+def reported(name: str, start: Callable[[], int], *, memory: str) -> int:
     """What `start` returns; where it fails in a way that a user can mend, that is told, and the status returned.
 
-    `memory` is the way out where the GPU's memory does not suffice, `known` are the errors that tell all of it.
+    `memory` is the way out where the GPU's memory does not suffice.
     """
     try:
         return start()
     except UsageError as error:
         return _report(error, 2)
-    except known as error:
+    except (Failure, DataError) as error:
         return _report(error, 1)
     except torch.OutOfMemoryError as error:
         return _report(Failure(str(error).split(". ")[0], memory), 1)
