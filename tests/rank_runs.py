@@ -74,8 +74,13 @@ class Ranks:
 
     def wait_for(self, step: int) -> None:
         """Until the log has come to a step, or a process has ended."""
-        while self.alive() and (not logged(self.out) or logged(self.out)[-1]["step"] < step):
+        while self.alive() and self._logged() < step:
             time.sleep(0.002)
+
+    def _logged(self) -> int:
+        """The last step in the log, which a run that starts over sets aside; -1 where there is none."""
+        lines = logged(self.out)
+        return int(lines[-1]["step"]) if lines else -1
 
     def alive(self) -> bool:
         return all(process.is_alive() for process in self.processes)
