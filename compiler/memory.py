@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tdsl.compiler import higher_gradients
+from tdsl.compiler import higher_gradients, patterns
 from tdsl.compiler.build.unit import RunIR, Unit
 from tdsl.compiler.explain.explain import explain
 from tdsl.compiler.explain.model import Explanation, PartKind
@@ -84,7 +84,7 @@ def memory(unit: Unit, name: str) -> Memory:
     """The memory of a run of a program before its passes."""
     run = unit.runs[name]
     found = [each for member in run.models.values() for each in states(unit, member)]
-    trained = _bytes([each for each in found if each.trainable and not _frozen(each, run)])
+    trained = _bytes([each for _, each in patterns.trained(unit, run)])
     told = explain(unit, name)
     accumulate = told.passes
     rows = max(_batch_size(run) // accumulate, 1)
@@ -119,14 +119,6 @@ def _bytes(found: list[ParameterInfo]) -> int:
 
 def _copies(found: list[ParameterInfo]) -> int:
     return sum(2 * each.count for each in found if each.copied)
-
-
-def _frozen(each: ParameterInfo, run: RunIR) -> bool:
-    from fnmatch import fnmatchcase
-
-    patterns = run.spec.settings.get("freeze") or ()
-    given = patterns if isinstance(patterns, tuple) else (patterns,)
-    return any(isinstance(pattern, str) and fnmatchcase(each.path, pattern) for pattern in given)
 
 
 def _states(optimizer: Call) -> int:

@@ -20,6 +20,7 @@ from tdsl.compiler.build.unit import (
 from tdsl.compiler.inspect import parameters
 from tdsl.compiler.ir import Graph, Node, Value
 from tdsl.compiler.ops.op import OPS, Kind, Op
+from tdsl.compiler.patterns import is_frozen
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Span
 
@@ -131,12 +132,11 @@ def unreached(unit: Unit, run: RunIR) -> Iterator[tuple[str, ast.Member | ast.Pa
     Parameters that the run freezes are left out.
     """
     reached = _Gradients(unit).of(Scope(run.loss, run.models), run.loss.outputs[:1])[1]
-    frozen = [str(each) for each in patterns] if isinstance(patterns := run.spec.settings.get("freeze"), tuple) else []
     for name, member in run.models.items():
         lead = "" if name == "model" else f"{name}."
         paths = [each.path for each in parameters(unit, member) if each.trainable]
         idle = {path for path in paths if not _has(reached, f"{name}.{path}")}
-        idle -= {path for path in idle if any(fnmatchcase(f"{lead}{path}", pattern) for pattern in frozen)}
+        idle -= {path for path in idle if is_frozen(f"{lead}{path}", run)}
         for path in _shortest(idle, paths):
             found = _declaration(unit, member, path)
             if found is not None:

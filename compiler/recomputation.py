@@ -19,6 +19,7 @@ from tdsl.compiler.build.unit import (
 from tdsl.compiler.inspect import Sizes, bound, number
 from tdsl.compiler.ir import Graph
 from tdsl.compiler.ops.op import Kind
+from tdsl.compiler.patterns import place
 from tdsl.compiler.reach import CALLS, has_foreign
 from tdsl.compiler.size import Symbol
 from tdsl.dsl.diagnostics import Diagnostic, Span
@@ -71,7 +72,7 @@ def unmatched(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
         elif found and not any(each.is_called for model in models for each in _outermost(model.below, (pattern,))):
             message = f'what "{pattern}" names is computed within the module around it'
             help = "name a module that a `forward` calls and that computes more than one kernel can"
-            yield Diagnostic("E336", message, _place(run.spec.span, pattern), help=help)
+            yield Diagnostic("E336", message, place(run.spec.span, SETTING, pattern), help=help)
 
 
 def patterns_of(run: RunIR) -> tuple[str, ...]:
@@ -96,14 +97,7 @@ def _unknown(pattern: str, modules: Sequence[Module], span: Span) -> Diagnostic:
     shown = [each.told for each in modules if "." not in each.told]
     listed = f"the modules are {', '.join(shown)}" if shown else "the model has no modules in it"
     help = f'did you mean "{found}"?' if found else listed
-    return Diagnostic("E336", f'"{pattern}" matches no module', _place(span, pattern), help=help)
-
-
-def _place(span: Span, pattern: str) -> Span:
-    """Where a pattern stands in a run."""
-    setting = span.word(SETTING)
-    at = span.source.text.find(f'"{pattern}"', setting.start, span.end)
-    return setting if at < 0 else Span(span.source, at, at + len(pattern) + 2)
+    return Diagnostic("E336", f'"{pattern}" matches no module', place(span, SETTING, pattern), help=help)
 
 
 # The modules of a run -----------------------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Sequence
 
-from tdsl.compiler import recomputation
+from tdsl.compiler import patterns, recomputation
 from tdsl.compiler.build.unit import RunIR, Unit
-from tdsl.compiler.inspect import parameters
-from tdsl.compiler.reach import classes
+from tdsl.compiler.inspect import ParameterInfo
+from tdsl.compiler.reach import classes, has_foreign
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.program import Call, TrainSpec
 
@@ -22,7 +21,7 @@ ENDLESS = (
 def unsupported(unit: Unit, run: RunIR) -> list[Diagnostic]:
     """Each such thing with its place and the way out."""
     found = [*_bad_schedule(run.spec), *_bad_accumulation(run), *_bad_strategy(unit, run)]
-    return [*found, *_bad_optimizer(unit, run), *recomputation.unmatched(unit, run)]
+    return [*found, *_bad_parameters(unit, run), *recomputation.unmatched(unit, run)]
 
 
 def _bad_accumulation(run: RunIR) -> Iterator[Diagnostic]:
@@ -67,27 +66,36 @@ def _bad_sharding(unit: Unit, run: RunIR, strategy: Call) -> Iterator[Diagnostic
         yield Diagnostic("E331", message, twice.span or strategy.span, help=help)
 
 
-def _bad_optimizer(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
-    """`Muon` takes matrices alone."""
-    if run.spec.optimizer.name != "Muon":
+def _bad_parameters(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
+    """Names that no parameter has, none that trains, and those that the optimizer can't train.
+
+    What a class of Python's has is seen when the run begins.
+    """
+    if has_foreign(unit, run):
         return
-    found = [f"`{name}`" for name, shape in _trained(unit, run) if len(shape) != 2]
+    yield from patterns.unmatched(unit, run)
+    trained = list(patterns.trained(unit, run))
+    if not trained:
+        yield _idle(unit, run)
+    if run.spec.optimizer.name == "Muon":
+        yield from _bad_matrices(trained, run)
+
+
+def _idle(unit: Unit, run: RunIR) -> Diagnostic:
+    if next(patterns.named_parameters(unit, run), None) is None:
+        message, help = "no model of the run has a parameter", "give the model a layer, or a `param`"
+        return Diagnostic("E337", f"there is nothing to train: {message}", run.spec.optimizer.span, help=help)
+    message, help = "every parameter is frozen", "take a pattern out of `freeze`"
+    return Diagnostic("E337", f"there is nothing to train: {message}", run.spec.span.word("freeze"), help=help)
+
+
+def _bad_matrices(trained: Sequence[tuple[str, ParameterInfo]], run: RunIR) -> Iterator[Diagnostic]:
+    found = [f"`{name}`" for name, each in trained if len(each.shape) != 2]
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         message = f"`Muon` trains matrices, which {', '.join(found[:3])}{more} {'is' if len(found) == 1 else 'are'} not"
         help = "name what is no matrix in `freeze`, or choose another optimizer, such as `AdamW`"
         yield Diagnostic("E334", message, run.spec.optimizer.span, help=help)
-
-
-def _trained(unit: Unit, run: RunIR) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The parameters that a run's optimizer has, by the names that `freeze` knows, with their shapes."""
-    freeze = run.spec.settings.get("freeze")
-    patterns = [str(each) for each in freeze] if isinstance(freeze, tuple) else []
-    for name, member in run.models.items():
-        lead = "" if name == "model" else f"{name}."
-        for each in parameters(unit, member):
-            if each.trainable and not any(fnmatchcase(f"{lead}{each.path}", pattern) for pattern in patterns):
-                yield f"{lead}{each.path}", each.shape
 
 
 def _bad_schedule(spec: TrainSpec) -> Iterator[Diagnostic]:

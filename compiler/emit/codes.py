@@ -39,11 +39,15 @@ _ALL = (
     Code("E335", "a `predict` that does not keep the rows apart", run("    epochs = 1", _SPLIT) + _POOLED,
          "return a result for each row",
          "What `predict` returns is written out row by row: its results begin with the dimension `B`."),
-    Code("E336", "a pattern that names no module",
+    Code("E336", "a pattern that names nothing",
          run('    epochs = 1\n    activation_checkpointing = ["blocks.*"]'),
-         "write a name that `tdsl inspect` shows, less that of the parameter",
+         "write a name that `tdsl inspect` shows; of a module, less that of the parameter",
+         "`freeze` and `group` name parameters, by their own names or by that of a module that they are in. "
          "What is to be computed again is a module that some `forward` calls. A norm written out, or an activation, is "
          "computed by a kernel of the module around it."),
+    Code("E337", "a run with nothing to train", run('    epochs = 1\n    freeze = ["l.*"]'),
+         "let some parameters train",
+         "An optimizer needs a parameter that is not frozen."),
     # Data
     Code("E450", "a source that can't be made", DATA.replace('csv("points.csv")', 'python("dataset")'),
          'write `python("package.module:Dataset")`',
