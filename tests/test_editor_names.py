@@ -163,6 +163,10 @@ def test_rename_in_every_program() -> None:
             if symbol.name in ("model", "forward") and symbol.kind in ("model", "forward"):
                 continue
             name = f"{symbol.name}_renamed"
+            if f'"{symbol.name}.*"' in analysis.source.text:
+                with pytest.raises(Refused, match="matches no parameter"):  # what is frozen does not change unseen
+                    rename([], analysis, symbol.span.start, name)
+                continue
             edits = rename([], analysis, symbol.span.start, name)
             after = analyze(str(path), applied(analysis.source.text, edits))
             assert len(after.diagnostics) == len(analysis.diagnostics), (path, symbol)
