@@ -21,6 +21,9 @@ from tdsl.compiler.emit.project import Options, emit, write
 from tests.helpers import built
 from tests.training_runs import EXAMPLES, FORKS, logged
 
+# Seconds that a run may take, and that are left to a process that is asked to end.
+MOST, GRACE = 120, 10
+
 
 def project_of(text: str, folder: Path, name: str = "digits") -> Path:
     """The emitted program, in this folder."""
@@ -67,10 +70,24 @@ class Ranks:
             self.processes.append(process)
 
     def wait(self) -> list[int | None]:
-        """The exit statuses."""
+        """The exit statuses, once each process has ended by itself."""
         for process in self.processes:
-            process.join(120)
+            process.join(MOST)
         return [process.exitcode for process in self.processes]
+
+    def wait_as_torchrun(self) -> list[int | None]:
+        """The exit statuses; once a process has failed, the others are asked to end, and made to."""
+        until = time.monotonic() + MOST
+        while any(each.is_alive() for each in self.processes) and not self._failed() and time.monotonic() < until:
+            time.sleep(0.002)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self.signal(number)
+            for process in self.processes:
+                process.join(GRACE)
+        return [process.exitcode for process in self.processes]
+
+    def _failed(self) -> bool:
+        return any(process.exitcode for process in self.processes)
 
     def wait_for(self, step: int) -> None:
         """Until the log has come to a step, or a process has ended."""

@@ -59,7 +59,7 @@ class Resumes:
             run.wait_for(reached)
             whom = () if draw.random() < 0.5 else (draw.randrange(self.count),)
             run.signal(draw.choice(SIGNALS), *whom)
-            stops += any(status != 0 for status in run.wait())
+            stops += any(status != 0 for status in run.wait_as_torchrun())
         finish(self.project, out, *self.options, count=self.count)
         self._compare(out)
         return stops
