@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ class Ranks:
         """Send a signal to all processes, or to those of some ranks."""
         for rank, process in enumerate(self.processes):
             if process.is_alive() and process.pid is not None and (not only or rank in only):
-                os.kill(process.pid, number)
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(process.pid, number)
 
     @property
     def text(self) -> str:
