@@ -23,7 +23,6 @@ from tdsl.runtime.results import Results
 from tdsl.runtime.run import check_processes, choose_device, reported
 from tdsl.runtime.settings import UsageError
 from tdsl.runtime.sources.texts import recorded
-from tdsl.runtime.workers import watched
 
 
 @dataclass(frozen=True)
@@ -150,10 +149,9 @@ def main(
     def start() -> None:
         check_processes(name, distributed)
         torch.manual_seed(seed)
-        with watched():
-            job = _job(name, _parser(name, out, split, predicts).parse_args(argv), splits)
-            with ranks.group(job.device):
-                evaluate(job)
+        job = _job(name, _parser(name, out, split, predicts).parse_args(argv), splits)
+        with ranks.group(job.device):
+            evaluate(job)
 
     return status_of(name, "evaluate", start)
 

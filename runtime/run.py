@@ -21,7 +21,6 @@ from tdsl.runtime import logs, ranks, streams, timing
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
-from tdsl.runtime.workers import watched
 
 
 class Failure(Exception):
@@ -149,7 +148,7 @@ def main(
     def start() -> int:
         check_processes(name, distributed)
         job = _job(name, settings, out, program, argv)
-        with ranks.group(job.device), _signals(job), watched():
+        with ranks.group(job.device), _signals(job):
             train(job)
         return 0 if job.signal is None else 128 + job.signal
 

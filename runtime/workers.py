@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import re
 import signal
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader
 from tdsl.runtime.data_error import DataError
 from tdsl.runtime.reader import Failed, Key, Reader, Rows, same
 
-# What PyTorch says of a worker that is gone.
-LOST = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([\w ]+)|exited)"
+MEMORY = "the system kills processes when memory or /dev/shm runs out: take fewer `workers`, or a lower `prefetch`"
 
 
 class Workers:
@@ -55,20 +54,36 @@ class Workers:
         return self.loader
 
     def read(self, keys: Iterator[Key]) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """For each key the rows of the whole batch, and the fields of this rank's. Raises what a worker met with."""
+        """For each key the rows of the whole batch, and the fields of this rank's.
+
+        Raises what a worker met with, and `DataError` for one that is gone, within some seconds.
+        """
         self.busy, self.keys, self.sent = True, keys, deque()
         try:
-            self.iterator = iter(self._begun())
+            with _quiet():
+                self.iterator = iter(self._begun())
             for found in self.iterator:
                 if isinstance(found, Failed):
                     raise found.error
                 yield self.sent.popleft(), found
-        except Exception:
+        except Exception as error:
+            lost = None if isinstance(error, DataError) else self._lost()
             # Now, as the traceback keeps this frame: processes are not to wait until that is collected.
             self.close()
+            if lost is not None:
+                raise lost from None
             raise
         finally:
             self.busy = False
+
+    def _lost(self) -> DataError | None:
+        """What to tell of a worker that has ended while there are batches to be read."""
+        for worker in () if self.iterator is None else self.iterator._workers:
+            if not worker.is_alive():
+                code = worker.exitcode
+                how = f"was killed by a signal ({signal.strsignal(-code)})" if code < 0 else "is gone"
+                return DataError(f"{how}: it was reading batches", file=f"worker process {worker.pid}", help=MEMORY)
+        return None
 
     def close(self) -> None:
         """End the processes, and wait until they have."""
@@ -99,19 +114,18 @@ class _Sampler:
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """Within, a worker that is gone is a `DataError`. PyTorch tells of it wherever the process is just then."""
+def _quiet() -> Iterator[None]:
+    """Without the handler that PyTorch sets for the signal that a worker has ended.
+
+    It raises wherever the process is just then: within the lock of a queue, say, which nobody opens any more, so that
+    the process waits for ever instead of ending. A worker that is gone is missed all the same, a few seconds later.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
     try:
         yield
-    except RuntimeError as error:
-        found = re.search(LOST, str(error))
-        if found is None:
-            raise
-        how = f"was killed by a signal ({found[2]})" if found[2] else "is gone"
-        help = (
-            "the system kills processes when memory or /dev/shm runs out: take fewer `workers`, or a lower `prefetch`"
-        )
-        raise DataError(f"{how}: it was reading batches", file=f"worker process {found[1]}", help=help) from None
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _begin(number: int) -> None:

@@ -24,7 +24,6 @@ from tdsl.runtime.columns import Column, Field
 from tdsl.runtime.data_error import DataError
 from tdsl.runtime.loader import Batch, Batches, Split
 from tdsl.runtime.transforms import Images, Normalize, RandomCrop, RandomHorizontalFlip
-from tdsl.runtime.workers import watched
 from tests.helpers import environment
 
 
@@ -338,15 +337,13 @@ CROPPED_SMALL: dict[str, Any] = {"shuffle": True, "transforms": {"image": [Rando
 
 
 def test_a_worker_that_is_killed_is_a_clear_error() -> None:
-    with (
-        pytest.raises(DataError, match=r"worker process \d+: (was killed by a signal \(Killed\)|is gone)") as found,
-        watched(),
-    ):
+    before = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(DataError, match=r"worker process \d+: was killed by a signal \(Killed\)") as found:
         list(Batches(squares(kill=17), 8, workers=2, **CROPPED))
     assert found.value.help is not None
     assert "workers" in found.value.help
-    with pytest.raises(RuntimeError, match="another"), watched():
-        raise RuntimeError("another")
+    # What PyTorch would set raises anywhere, within a lock of a queue, too.
+    assert signal.getsignal(signal.SIGCHLD) is before
 
 
 def children(pid: int) -> list[int]:
