@@ -11,7 +11,7 @@ from tdsl.runtime import sources, splits
 from tdsl.runtime.loader import Batches, Split
 
 # The folder that the paths below are relative to.
-ROOT = Path(__file__).resolve().parent / ".."
+ROOT = (Path(__file__).resolve().parent / "..").resolve()
 SPLITS = ("train", "val", "test")
 
 
