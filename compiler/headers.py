@@ -139,6 +139,10 @@ class Csv:
             smallest, largest = min(smallest, value), max(largest, value)
         return int(smallest), int(largest)
 
+    def texts(self, column: str) -> Iterator[str]:
+        """The cells of a column."""
+        return self._cells(column)
+
     def _cells(self, column: str) -> Iterator[str]:
         """The cells of a column; without quotes a record is a line, which saves parsing the cells before it."""
         at, last = self.names.index(column), len(self.names) - 1

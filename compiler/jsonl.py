@@ -60,6 +60,10 @@ class Jsonl:
             found.append(value)
         return min(found), max(found)
 
+    def texts(self, column: str) -> Iterator[str]:
+        """The texts of a column."""
+        yield from (value for each in self._objects() if isinstance(value := each.get(column), str))
+
 
 def _column(values: list[Any], name: str) -> Column:
     """The kind and the shape of values, None being a number that is missing."""

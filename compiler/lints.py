@@ -21,6 +21,7 @@ from tdsl.compiler.build.unit import (
 from tdsl.compiler.ir import Graph, Node
 from tdsl.compiler.reach import Scope, maker, scopes, source_of, unreached
 from tdsl.dsl import ast
+from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
 from tdsl.dsl.diagnostics import Diagnostic, Reporter, Span
 from tdsl.dsl.program import DataSpec, Program
@@ -112,6 +113,8 @@ def _labels(unit: Unit, run: RunIR, node: Node) -> Iterator[Diagnostic]:
 def _classes(data: DataSpec, name: str, unit: Unit) -> int | None:
     """The classes of a field, where its column tells them and is quickly read."""
     field = next((each for each in data.fields if each.name == name), None)
+    if field is not None and is_categories(field.value):
+        return len(data.categories[column_named(field.value)])
     column = column_of(field.value) if field is not None else None
     source = data.sources.get("source")
     if column is None or source is None:

@@ -35,14 +35,25 @@ class Parquet:
     def rows(self) -> int:
         return self.count
 
-    def labels(self, column: str) -> tuple[int, int]:
+    def _values(self, column: str) -> Any:
+        """A column as Arrow has it."""
         import pyarrow as pa
-        from pyarrow import compute, parquet
+        from pyarrow import parquet
 
         try:
-            values = parquet.ParquetFile(self.file).read([column]).column(column)
+            return parquet.ParquetFile(self.file).read([column]).column(column)
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise Damaged(f"can't be read: {str(error)[:200]}") from None
+
+    def texts(self, column: str) -> Iterator[str]:
+        """The distinct texts of a column."""
+        yield from (value for value in self._values(column).unique().to_pylist() if isinstance(value, str))
+
+    def labels(self, column: str) -> tuple[int, int]:
+        import pyarrow as pa
+        from pyarrow import compute
+
+        values = self._values(column)
         if not pa.types.is_integer(values.type) or values.null_count:
             raise Damaged(
                 f"labels are integers, and column `{column}` holds others", help="choose a column of integers"

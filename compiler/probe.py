@@ -95,6 +95,13 @@ class Probe:
             self.classes[column] = self._source.largest(column) + 1
         return self.classes[column]
 
+    def texts(self, column: str) -> tuple[str, ...]:
+        """The distinct values of a column of text, sorted; none where they are many, or can't be told."""
+        try:
+            return self._source.texts(column)
+        except ProbeError:
+            return ()
+
     @property
     def _source(self) -> Source:
         if self.source is None:
@@ -109,6 +116,7 @@ class Source(Protocol):
 
     def rows(self) -> int: ...
     def largest(self, column: str) -> int: ...
+    def texts(self, column: str) -> tuple[str, ...]: ...
     def vocab_size(self) -> int: ...
 
 
@@ -139,6 +147,8 @@ def probe(kind: str, args: Mapping[str, object], base: Path, *, allow_outside: b
 # and again.
 _KNOWN: dict[object, tuple[object, Probe]] = {}
 MOST_KNOWN = 64
+# So many categories are told in a message.
+MOST_TEXTS = 20
 # A file that was written this long ago may be written again without its time changing.
 RACY = 50_000_000  # nanoseconds
 
@@ -234,6 +244,16 @@ def _located(name: str, look: Callable[[], Result]) -> Result:
         raise ProbeError(f"can't be read: {error.strerror or error}", file=name) from None
 
 
+def _few(header: Header, column: str) -> set[str]:
+    """The distinct texts of a column, where its format has text, until they are too many to be told."""
+    found: set[str] = set()
+    for text in header.texts(column) if isinstance(header, (headers.Csv, Jsonl, Parquet)) else ():
+        found.add(text)
+        if len(found) > MOST_TEXTS:
+            break
+    return found
+
+
 class _Files:
     """Files of one format, one below the other."""
 
@@ -261,6 +281,12 @@ class _Files:
         if largest < 0:
             raise ProbeError(f"column `{column}` has no label that is not ignored", file=name)
         return largest
+
+    def texts(self, column: str) -> tuple[str, ...]:
+        found: set[str] = set()
+        for name, header in self.headers.items():
+            found.update(_located(name, partial(_few, header, column)))
+        return tuple(sorted(found)) if len(found) <= MOST_TEXTS else ()
 
     def vocab_size(self) -> int:
         raise ProbeError("only a text has a vocabulary", file=next(iter(self.headers)))
@@ -307,6 +333,9 @@ class _Text:
 
     def largest(self, column: str) -> int:
         return self.vocab_size() - 1
+
+    def texts(self, column: str) -> tuple[str, ...]:
+        return ()
 
 
 class _Tokenized(_Text):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Union
 
 from tdsl.dsl import ast
@@ -14,6 +14,8 @@ from tdsl.dsl.diagnostics import Source, Span
 
 # A folded constant. Lists and tuples of the source are both tuples here.
 Constant = Union[int, float, str, bool, None, "Call", tuple["Constant", ...]]
+# What a column with categories may hold.
+Categories = tuple[str, ...] | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class TransformSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A `data` declaration. `sources` has `source` and, where declared, `val` and `test`."""
+    """A `data` declaration. `sources` has `source` and, where declared, `val` and `test`.
+
+    `categories` are the values of the columns that are numbered by their places in a list.
+    """
 
     name: str
     sources: Mapping[str, Call]
@@ -65,6 +70,7 @@ class DataSpec:
     facts: Mapping[str, int]
     span: Span
     doc: str = ""
+    categories: Mapping[str, Categories] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

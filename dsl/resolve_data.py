@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import NoReturn
 
 from tdsl.dsl import ast
+from tdsl.dsl.categories import all_categories, called, is_categories, numbering
 from tdsl.dsl.constants import describe, fold
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
 from tdsl.dsl.facts import Column, Probe
 from tdsl.dsl.kinds import many
 from tdsl.dsl.names import did_you_mean
-from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec, TransformSpec
+from tdsl.dsl.program import Call, Categories, Constant, DataSpec, FieldSpec, TransformSpec
 from tdsl.dsl.scope import Scope
 from tdsl.dsl.signatures import DATA_SETTINGS, SPLIT_NAMES, TRANSFORM
 from tdsl.dsl.transforms import RESIZING, UNKNOWN, VARIES, Dims, Image, shown, transformed
@@ -44,8 +46,11 @@ def resolve_data(data: ast.Data, scope: Scope) -> DataSpec:
     fields = _fields(data, Readings(sources, checked, transforms), scope)
     if checked is not None:
         _check_split(data, checked, sources, fields, scope)
+    numbered: Mapping[str, Categories] = {}
+    with scope.guard():
+        numbered = all_categories(data.fields, scope.lookup)
     facts = scope.told.setdefault(data.name, {})
-    return DataSpec(data.name, sources, checked, fields, transforms, settings, facts, data.span, data.doc)
+    return DataSpec(data.name, sources, checked, fields, transforms, settings, facts, data.span, data.doc, numbered)
 
 
 def splits_of(data: DataSpec) -> list[str]:
@@ -265,11 +270,10 @@ class _Columns:
             return self.whole(expr.operand)
         if isinstance(expr, ast.Binary):
             return self.binary(expr)
-        called = getattr(expr.function, "id", "") if isinstance(expr, ast.Call) else ""
-        if isinstance(expr, ast.Call) and called in ("column", "columns"):
-            shape = self.read(expr, called)
+        if isinstance(expr, ast.Call) and called(expr) in ("column", "columns", "categories"):
+            shape = self.numbered(expr) if is_categories(expr) else self.read(expr, called(expr))
             return None if shape is None else (ROWS, *shape)
-        if isinstance(expr, ast.Call) and called == "tensor" and expr.args:
+        if isinstance(expr, ast.Call) and called(expr) == "tensor" and expr.args:
             value = expr.args[0].value
             return (len(value.items),) if isinstance(value, ast.ListExpr) else self.whole(value)
         for part in _parts(expr):
@@ -295,15 +299,33 @@ class _Columns:
         found = [column for name, span in names for column in self.named(name, span, kind)]
         for name, column, span in found:
             if column.kind in ("text", "other"):
-                numeric = [each for each, other in self.probe.columns.items() if other.kind not in ("text", "other")]
-                help = f"columns of numbers are {', '.join(numeric[:8])}" if numeric else "no column holds numbers"
-                fail("E407", f"column `{name}` holds {column.kind}, not numbers", span, help=help)
+                fail("E407", f"column `{name}` holds {column.kind}, not numbers", span, help=self.numbers(name, column))
         self.seen += [column for _, column, _ in found]
         shapes = {column.shape for _, column, _ in found}
         if len(shapes) > 1:
             fail("E406", "columns of several shapes can't be stacked", call.span, help="make a field of each")
         (shape,) = shapes
         return shape if kind == "column" or shape is None else (len(found), *shape)
+
+    def numbers(self, name: str, column: Column) -> str:
+        """What to do about a column without numbers: number its values, where they are few, or take another."""
+        listed = self.probe.texts(name) if column.kind == "text" else ()
+        if listed:
+            return f"number its values: `categories({json.dumps(name)}, {json.dumps(listed, ensure_ascii=False)})`"
+        numeric = [each for each, other in self.probe.columns.items() if other.kind not in ("text", "other")]
+        return f"columns of numbers are {', '.join(numeric[:8])}" if numeric else "no column holds numbers"
+
+    def numbered(self, call: ast.Call) -> Shape | None:
+        """The shape of a row of a column with categories, which are of the column's kind."""
+        name, values = numbering(call, self.scope.lookup)
+        ((_, column, span),) = self.named(name, call.args[0].value.span, "column")
+        wanted = "text" if isinstance(values[0], str) else "int"
+        if column.kind != wanted:
+            are = "strings" if wanted == "text" else "whole numbers"
+            fail("E408", f"column `{name}` holds {column.kind}, and its categories are {are}", span,
+                 help="write them as the file has them")  # fmt: skip
+        self.seen.append(column)
+        return column.shape
 
     def named(self, name: str, span: Span, kind: str) -> list[tuple[str, Column, Span]]:
         columns = self.probe.columns

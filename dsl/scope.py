@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tdsl.dsl import ast
+from tdsl.dsl.categories import is_categories, numbering
 from tdsl.dsl.constants import FUNCTIONS, fold
 from tdsl.dsl.diagnostics import ProgramError, Reporter, Span, fail
 from tdsl.dsl.facts import KNOWN_CLASSES, Probe, Prober
@@ -109,6 +110,9 @@ class Scope:
         return told[expr.name]
 
     def fact(self, data: ast.Data, expr: ast.Attribute) -> int:
+        labels = _labels(data) if expr.name == "num_classes" else []
+        if len(labels) == 1 and is_categories(label := labels[0].value):
+            return len(numbering(label, self.lookup)[1])
         probe = self.probed(data, "source")
         if probe is None:
             call = self.source(data, "source")
@@ -130,7 +134,7 @@ class Scope:
             if expr.name == "vocab_size":
                 return self.vocabulary(data, probe, expr)
             column = self.label(data, expr)
-            if column not in probe.columns:
+            if column not in probe.columns or probe.columns[column].kind == "text":
                 raise Silent  # which the field tells
             return probe.num_classes(column)
         except (ProgramError, Silent):
@@ -155,15 +159,14 @@ class Scope:
 
     def label(self, data: ast.Data, expr: ast.Attribute) -> str:
         """The column whose classes are counted: of the field `label`, or of the only field with an integer a row."""
-        found = [field for field in data.fields if field.type.dtype in INTEGERS and field.type.dims == ()]
-        named = [field for field in found if field.name == "label"] or found
-        if len(named) != 1:
+        found = _labels(data)
+        if len(found) != 1:
             help = "call it `label`" if found else 'declare one: `field label: int[] = column("...")`'
             fail("E405", f"`{data.name}` has {len(found)} fields that could be the label", expr.span, help=help)
-        column = column_of(named[0].value)
+        column = column_of(found[0].value)
         if column is None:
             help = "count them in a `const`"
-            fail("E405", f"the classes of `{named[0].name}` are not those of a column", expr.span, help=help)
+            fail("E405", f"the classes of `{found[0].name}` are not those of a column", expr.span, help=help)
         return column
 
     # Sources
@@ -267,6 +270,12 @@ def _without_a_look(call: Call, fact: str) -> int | None:
     found = call.args.get(name, default)
     assert isinstance(found, int)
     return found
+
+
+def _labels(data: ast.Data) -> list[ast.Field]:
+    """The field `label`, or all that could be it: those with an integer a row."""
+    found = [field for field in data.fields if field.type.dtype in INTEGERS and field.type.dims == ()]
+    return [field for field in found if field.name == "label"] or found
 
 
 def column_of(expr: ast.Expr) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdsl.runtime.conversion import converted, type_name
+from tdsl.runtime.conversion import converted, no_category, type_name
 from tdsl.runtime.data_error import DataError
 
 # Names of files, and how many rows each has.
@@ -101,6 +101,30 @@ class Held(Column):
 
     def where(self, row: int) -> tuple[str, int | None]:
         return place(self.files, row)
+
+
+class Numbered(Column):
+    """The places that a column's values have in a list."""
+
+    def __init__(self, column: Column, values: Sequence[str | int]) -> None:
+        self.column = column
+        self.values = values
+        self.uniform = column.uniform
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def take(self, indices: Tensor) -> Tensor:
+        found = self.column.take(indices)
+        same = found[..., None] == torch.tensor(self.values)
+        wrong = torch.nonzero(~same.any(-1))
+        if len(wrong):
+            message, help = no_category(found[tuple(wrong[0])].item(), self.values)
+            raise self.error(int(indices[wrong[0, 0]]), message, help=help)
+        return same.int().argmax(-1)
+
+    def where(self, row: int) -> tuple[str, int | None]:
+        return self.column.where(row)
 
 
 class Computed(Column):

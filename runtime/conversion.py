@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +53,15 @@ def converted(
         wrong = ((found < 0) & (found != IGNORED)) | (found >= classes)
         check(wrong, f"is not one of the classes 0 to {classes - 1}", "correct the label")
     return found
+
+
+def no_category(value: Any, values: Sequence[str | int]) -> tuple[str, str]:
+    """What to tell of a value that is not in the list that numbers a column: what is wrong, and a cure."""
+    close = get_close_matches(str(value), map(str, values), 1)
+    told = f"`{close[0]}` is" if close else f"they are {', '.join(map(str, values[:8]))}{', ...' * (len(values) > 8)}"
+    help = f"correct it, or add it to the categories: {told}"
+    what = "has no value" if value is None or value != value else f"{value!r:.40} is not among the categories"
+    return what, help
 
 
 def type_name(dtype: torch.dtype, shape: tuple[int, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tdsl.runtime.columns import Column, Field, Held, Values, place
-from tdsl.runtime.conversion import converted, type_name
+from tdsl.runtime.columns import Column, Field, Held, Numbered, Values, place
+from tdsl.runtime.conversion import converted, no_category, type_name
 from tdsl.runtime.data_error import DataError
 
 __all__ = ["Array", "DataError", "Fields", "Table"]
@@ -65,6 +65,29 @@ class Table:
                     help="columns of one field have the same shape",
                 )
         return torch.stack(parts, dim=1)  # type: ignore[arg-type]
+
+    def numbered(self, name: str, *values: str | int) -> Table:
+        """The table with the values of the column `name` numbered by their places among `values`.
+
+        Raises `DataError` for a value that is not among them.
+        """
+        if name not in self.data:
+            raise self._unknown(name, "column")
+        array = self.data[name]
+        if isinstance(array, Column) and isinstance(values[0], str):
+            help = "write the categories as the numbers that it holds"
+            raise DataError("holds numbers, which are no strings", file=self.files[0][0], field=name, help=help)
+        numbers = Numbered(array, values) if isinstance(array, Column) else self._places(name, array, values)
+        return replace(self, data={**self.data, name: numbers}, names={**self.names, name: [*map(str, values)]})
+
+    def _places(self, name: str, array: Array, values: Sequence[str | int]) -> Array:
+        places = {value: i for i, value in enumerate(values)}
+        flat = array.reshape(-1).tolist()
+        numbers = np.asarray([places.get(value, -1) for value in flat], np.int64)
+        if len(wrong := np.flatnonzero(numbers < 0)):
+            first = int(wrong[0])
+            raise self._at(first * len(array) // len(flat), name, *no_category(flat[first], values))
+        return numbers.reshape(array.shape)
 
     def values(self, name: str) -> Array:
         """The column `name` as it stands in the file, text included."""

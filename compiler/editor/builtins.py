@@ -127,10 +127,9 @@ def of_sections() -> Mapping[str, Table]:
         group: {name: of_signature(each, group, docs.get(name, ""), torch) for name, each in table.items()}
         for group, table, docs, torch in TABLES
     }
-    column = (Parameter("name", "str"),)
-    found["column"] = {
-        name: Builtin(name, "column", column, sections_doc.OTHERS[name]) for name in ("column", "columns")
-    }
+    name = Parameter("name", "str")
+    takes = {"column": (name,), "columns": (name,), "categories": (name, Parameter("values", "list"))}
+    found["column"] = {each: Builtin(each, "column", args, sections_doc.OTHERS[each]) for each, args in takes.items()}
     return found
 
 

@@ -302,7 +302,7 @@ def _strings(analysis: Analysis, here: Context) -> Iterator[Completion]:
     callee = here.call.callee.text if here.call is not None and here.call.callee is not None else ""
     keyword = here.call.keyword if here.call is not None else ""
     words = here.statement
-    if callee in ("column", "columns") or keyword == "by":
+    if callee in builtins.of_sections()["column"] or keyword == "by":
         yield from _columns(analysis, here, callee == "columns")
     elif words[:1] == ["import"] or callee in (*builtins.of_sections()["source"], "hf"):
         yield from _paths(analysis, here, words[:1] == ["import"])

@@ -164,6 +164,7 @@ OTHERS = sentences("""
 characters  A token for each distinct character, in the order of their code points.
 hf  The tokenizer of a `tokenizer.json`, as the package `tokenizers` of Hugging Face writes it.
 column  A column of the data, by its name.
+categories  A column of the data whose values are numbered by their places in a list.
 columns  Columns of the data stacked in file order, by their names or a glob.
 EMA  A running mean of the parameters.
 ddp  Every rank has all parameters; gradients are added up.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from tdsl.compiler.emit.expression import constant, expression
 from tdsl.compiler.emit.render import layout, plain, render
 from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer
+from tdsl.dsl.categories import column_named, is_categories
+from tdsl.dsl.declared_names import walk
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec
 from tdsl.dsl.signatures import DATA_SETTINGS
@@ -35,11 +37,15 @@ BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
 
 @dataclass(frozen=True)
 class FieldText:
-    """One field: its `entry` in the dict of fields, where it was declared, and a line of documentation."""
+    """One field: its `entry` in the dict of fields, where it was declared, and a line of documentation.
+
+    `numbered` are the statements that number the columns with categories that it reads.
+    """
 
     entry: str
     origin: str
     doc: str
+    numbered: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,15 @@ class SplitText:
 class DataText:
     """All that varies in `data.py`: Python text, but for `program`, `doc`, `root` and the fields' `doc`.
 
-    `reads` are the statements that make the fields of each source, `division` that which divides the rows of one,
-    `tokenizer` that which returns what numbers texts.
+    `numbered` are the statements that number columns with categories, `reads` those that make the fields of each
+    source, `division` that which divides the rows of one, `tokenizer` that which returns what numbers texts.
     """
 
     program: str
     doc: str
     root: str
     fields: tuple[FieldText, ...]
+    numbered: tuple[str, ...]
     reads: tuple[str, ...]
     division: str
     splits: tuple[SplitText, ...]
@@ -89,12 +96,14 @@ def data_text(spec: DataSpec, consts: Mapping[str, Constant], root: str, allow_o
     """What the template shows."""
     splits = _splits(spec)
     transforms = {split.name: _transforms(spec, split.name) for split in splits}
+    fields = tuple(_field(field, spec, consts) for field in spec.fields)
     used = {call.name for transform in spec.transforms for call in transform.calls}
     return DataText(
         program=plain(PurePath(spec.span.source.name).name),
         doc=spec.doc,
         root=root,
-        fields=tuple(_field(field, spec, consts) for field in spec.fields),
+        fields=fields,
+        numbered=numbered(fields),
         reads=(*shared(spec, allow_outside), *_all_reads(spec, allow_outside)),
         division=_division(spec),
         splits=splits,
@@ -123,7 +132,20 @@ def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> 
         entry=layout(f"{constant(field.name)}: table.field", arguments, ",", indent=8),
         origin=f"{plain(PurePath(field.span.source.name).name)}:{field.span.line}",
         doc=f"{field.name}: {_type(field)}{f', {doc}' if doc else ''}",
+        numbered=tuple(_numbered(field, spec)),
     )
+
+
+def _numbered(field: FieldSpec, spec: DataSpec) -> Iterator[str]:
+    for call in filter(is_categories, walk(field.value)):
+        column = column_named(call)
+        arguments = [constant(column), *map(constant, spec.categories[column])]
+        yield layout("table = table.numbered", arguments, "", indent=4)
+
+
+def numbered(fields: Iterable[FieldText]) -> tuple[str, ...]:
+    """The statements that number the columns with categories that fields read, each once."""
+    return tuple(dict.fromkeys(statement for field in fields for statement in field.numbered))
 
 
 def _is_label(field: FieldSpec, spec: DataSpec) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tdsl.compiler.ops import OPS, Kind, Op
 from tdsl.dsl import ast
+from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Span
 from tdsl.dsl.program import Call, Constant
 
@@ -100,6 +101,8 @@ class _Printer:
 
     def _call(self, value: ast.Call) -> str:
         match value.function:
+            case ast.Name() if is_categories(value):
+                return f"table.column({constant(column_named(value))})"  # of the table with numbers in its place
             case ast.Name(id=name) if name in TABLE:
                 return f"table.{name}({self._arguments(value)})"
             case ast.Name(id="tensor"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import EvaluationIR, RunIR, Unit
-from tdsl.compiler.emit.data import FieldText, data_text
+from tdsl.compiler.emit.data import FieldText, data_text, numbered
 from tdsl.compiler.emit.evaluate import FunctionText, function_text, model_statement
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.render import import_from, plain, render
@@ -29,8 +29,9 @@ NAMES = ("name", "target")
 class PredictText:
     """All that varies in `predict.py`: Python text, but for `program`, `name` and `source`.
 
-    `models` are the statements that make the run's models, by name; `fields` those that `predict` reads; `transforms`
-    the entries of a dictionary; `options` what the program gives its source beside paths.
+    `models` are the statements that make the run's models, by name; `fields` those that `predict` reads, `numbered` the
+    statements that number their categories; `transforms` the entries of a dictionary; `options` what the program gives
+    its source beside paths.
     """
 
     program: str
@@ -38,6 +39,7 @@ class PredictText:
     models: Mapping[str, str]
     predict: FunctionText
     fields: tuple[FieldText, ...]
+    numbered: tuple[str, ...]
     transforms: tuple[str, ...]
     source: str
     options: str
@@ -62,6 +64,7 @@ def predict_text(unit: Unit, run: RunIR, evaluation: EvaluationIR) -> PredictTex
     spec = run.spec.data
     data = data_text(spec, unit.program.consts, "", False)
     read = _read("\n".join(predict.lines), spec)
+    fields = tuple(text for field, text in zip(spec.fields, data.fields, strict=True) if field.name in read)
     chains = data.transforms.get(evaluation.spec.split, {})
     split = constant(evaluation.spec.split)
     transforms = [f"{constant(each)}: data.TRANSFORMS[{split}][{constant(each)}]" for each in chains if each in read]
@@ -75,7 +78,8 @@ def predict_text(unit: Unit, run: RunIR, evaluation: EvaluationIR) -> PredictTex
         name=run.spec.name,
         models={identifier(name): model_statement(name, member, unit, run) for name, member in run.models.items()},
         predict=predict,
-        fields=tuple(text for field, text in zip(spec.fields, data.fields, strict=True) if field.name in read),
+        fields=fields,
+        numbered=numbered(fields),
         transforms=tuple(transforms),
         source=spec.sources["source"].name,
         options=_options(spec),

@@ -42,6 +42,9 @@ class Synthetic(Table):
     def columns(self, *patterns: str) -> Tensor | Column:
         return Anything(self.rows)
 
+    def numbered(self, name: str, *values: str | int) -> Synthetic:
+        return self
+
     def values(self, name: str) -> Array:
         return np.asarray(torch.randint(self.classes, (self.rows,), generator=self._generator(name)))
 
