@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from tdsl.runtime import logs, ranks, streams, timing
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
+
+# That a terminal is gone; Windows has no such signal.
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 
 class Failure(Exception):
@@ -54,7 +58,7 @@ class Job:
 
     @property
     def stopping(self) -> bool:
-        """Whether SIGTERM or SIGINT came, to any rank: the loop then ends after its step, with a checkpoint."""
+        """Whether SIGTERM, SIGINT or SIGHUP came, to any rank: the loop then ends after its step, with a checkpoint."""
         found = ranks.most(self.signal or 0)
         self.signal = found or self.signal
         return found > 0
@@ -63,7 +67,9 @@ class Job:
         """The handler of signals; a second SIGINT ends the process at once."""
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal = self.signal or number
+        if number == HANGUP:
+            _leave_terminal()
 
 
 @dataclass(frozen=True)
@@ -240,10 +246,23 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def _signals(job: Job) -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask the job to stop."""
-    before = {number: signal.signal(number, job.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Let SIGTERM, SIGINT and, unless `nohup` has it ignored, SIGHUP ask the job to stop."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+        numbers.append(HANGUP)
+    before = {number: signal.signal(number, job.stop) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Say no more to a terminal that is gone: whatever is said would raise, and no checkpoint be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        # What was a terminal is a device still, and no terminal any more.
+        if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)

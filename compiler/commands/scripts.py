@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
+from tdsl.compiler.commands import process
 from tdsl.compiler.commands.program import Stop, chosen, complain, program, write_project
 
 SOURCES = Path(__file__).resolve().parent.parent.parent / "src"
@@ -24,7 +24,7 @@ def run(options: Namespace) -> int:
     out: Path = options.out or Path(options.file).parent / "runs" / name
     write_project(unit, name, out / "emitted", options)
     command = [sys.executable, str(out / "emitted" / options.script), "--out", str(out), *options.rest]
-    return subprocess.call(command, env={**os.environ, **importable(Path(options.file).parent)})
+    return process.call(command, env={**os.environ, **importable(Path(options.file).parent)})
 
 
 def importable(beside: Path | None = None) -> Mapping[str, str]:
