@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tdsl.runtime import logs, ranks, streams, timing
+from tdsl.runtime import lock, logs, ranks, streams, timing
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
@@ -154,7 +154,7 @@ def main(
     def start() -> int:
         check_processes(name, distributed)
         job = _job(name, settings, out, program, argv)
-        with ranks.group(job.device), _signals(job):
+        with ranks.group(job.device), _alone(job.out), _signals(job):
             train(job)
         return 0 if job.signal is None else 128 + job.signal
 
@@ -242,6 +242,17 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"there is no device `{name}`: PyTorch finds {torch.cuda.device_count()} GPUs", "--device cpu")
     return device
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Within, no other run trains in this folder. Raises `Failure` where one does."""
+    with ExitStack() as until:
+        other = ranks.first(lambda: lock.take(out, until))
+        if other is not None:
+            help = "wait until that has ended, or train in another folder with `--out`"
+            raise Failure(f"{out} is in use: {other} trains there", help)
+        yield
 
 
 @contextmanager
