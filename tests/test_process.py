@@ -16,7 +16,7 @@ import pytest
 
 from tdsl.compiler.commands import process
 from tdsl.runtime import checkpoint
-from tests.helpers import environment
+from tests.helpers import environment, python, tdsl
 from tests.training_runs import EXAMPLES, PROGRAM, logged
 
 TDSL = "import sys; from tdsl.compiler.cli import main; sys.exit(main())"
@@ -130,3 +130,31 @@ def test_signals_are_handled_as_before_once_a_script_has_ended() -> None:
     before = [signal.getsignal(number) for number in process.ENDS]
     assert process.call([sys.executable, "-c", "raise SystemExit(3)"], {}) == 3
     assert [signal.getsignal(number) for number in process.ENDS] == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_start_that_is_refused_leaves_the_code_of_the_run_that_is_there(program: Path, tmp_path: Path) -> None:
+    other = program.with_name("other.model")
+    predicts = PROGRAM.replace(
+        "    compare(batch)", "    predict(batch) { return model(batch.pixels) }\n    compare(batch)"
+    )
+    other.write_text(
+        predicts.replace("hidden: int = 32", "hidden: int = 48").replace("AdamW", "Adam"), encoding="utf-8"
+    )
+    options = ("--out", str(tmp_path / "run"), "--allow-outside", "--steps", "10", "--device", "cpu")
+    emitted = tmp_path / "run" / "emitted"
+    assert tdsl("train", str(program), *options).returncode == 0
+    before = contents(emitted)
+    refused = tdsl("train", str(other), *options)
+    assert refused.returncode == 1
+    assert "is of a run with other settings" in refused.stderr
+    assert contents(emitted) == before
+    assert "predict.py" not in before
+    evaluated = python(str(emitted / "evaluate.py"), "--out", str(tmp_path / "run"), "--device", "cpu")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert tdsl("train", str(other), *options, "--resume", "none").returncode == 0
+    assert "predict.py" in contents(emitted)
+    assert (emitted / "program.model").read_text() == other.read_text()
