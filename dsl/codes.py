@@ -252,7 +252,7 @@ _DATA = (
          "list each value once, as the file has it",
          "`categories` numbers the values of a column by their places in a list of strings, or of whole numbers. A "
          "dataset reads a column in one way.",
-         (field('field y: int[] = categories("name", ["a", 1])'), field('field y: int[] = categories("x", ["a"])'))),
+         (field('field y: int[] = categories("name", ["a", 1])'), field('field y: int[] = categories("name", [1])'))),
     Code("E454", "a transform that does not fit its field",
          DATA.replace("\n}", "\n    transform x = [Normalize(mean=[0.5], std=[1.0])]\n}"),
          "give it what the field's shape needs",

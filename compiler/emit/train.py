@@ -347,6 +347,7 @@ def _state(spec: TrainSpec) -> str:
     arguments += ["ema=ema"] if spec.settings.get("ema") is not None else []
     arguments += [f"{name}={text}" for name, text in made.items() if text]
     arguments += ["tokenizer=data.make_tokenizer()"] if has_texts(spec.data) else []
+    arguments += ["categories=data.CATEGORIES"] if spec.data.categories else []
     return layout("state = Training", arguments, "", 4)
 
 
