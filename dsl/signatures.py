@@ -251,6 +251,8 @@ METRIC_KEYS = {
     "R2Score": "r2_score",
     "Perplexity": "perplexity",
 }
+# Those that are better the larger they are; of the others, and of losses, the smaller.
+HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
 
 # Settings and sections ----------------------------------------------------------------------------------------------
 
