@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def members(session: int) -> Iterator[int]:
                 yield int(each.parent.name)
 
 
+def status(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
+
+
+def pending(pid: int) -> set[int]:
+    """The signals that a process has been sent, and not taken yet."""
+    (mask,) = re.findall(r"ShdPnd:\t(\w+)", status(pid))
+    return {number for number in range(1, 32) if int(mask, 16) >> (number - 1) & 1}
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + MOST
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def assert_stopped(out: Path, session: int) -> None:
     """There is a checkpoint of the last step, and nothing that goes on."""
     found = checkpoint.latest_good(out / "checkpoints")
@@ -79,9 +97,14 @@ def test_a_signal_to_the_command_stops_its_run_with_a_checkpoint(
 
 
 def test_a_terminal_interrupts_command_and_run_at_once(program: Path, tmp_path: Path) -> None:
-    """Ctrl-C comes to both, and is one interrupt: the second is what ends a run without a checkpoint."""
+    """Ctrl-C comes to both, and is one interrupt, however long a step: a second would end the run in the midst of it."""
     started = trained(program, tmp_path / "run", "env", "--default-signal=INT")
+    (script,) = set(members(started.pid)) - {started.pid}
+    os.kill(script, signal.SIGSTOP)
+    wait_until(lambda: "State:\tT" in status(script))
     os.killpg(started.pid, signal.SIGINT)
+    wait_until(lambda: pending(script) == {signal.SIGINT, signal.SIGTERM})
+    os.kill(script, signal.SIGCONT)
     assert started.wait(MOST) == 128 + signal.SIGINT
     assert_stopped(tmp_path / "run", started.pid)
 
