@@ -230,6 +230,8 @@ def test_options_are_checked_as_the_program_is(resolved: Write) -> None:
         ("batch_size", "", "E012", 12),
         ("a b", "1", "E321", 1),
         ("x.y", "1", "E301", 1),
+        ("evaluate.split", "val", "E321", 1),
+        ("evaluate.metrics", "1", "E321", 1),
     ],
 )
 def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, column: int, tmp_path: Path) -> None:
@@ -239,6 +241,23 @@ def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, colu
     assert found.code == code
     assert found.span is not None
     assert str(found.span) == f"--set:1:{column}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "help"),
+    [
+        ("EXTRA", 'freeze = "l.*"', 'write `["l.*"]`'),
+        ("EXTRA", "freeze = 3", 'such as `["text"]`'),
+        ("EXTRA", 'scheduler = MultiStepLR(milestones="a")', "such as `[10, 20]`"),
+        ("[Accuracy()]", "Accuracy()", "write `[Accuracy()]`"),
+        ("Accuracy()", "AUROC(thresholds=1)", "such as `10`"),
+    ],
+)
+def test_the_cure_of_another_kind_is_one_of_the_kind(old: str, new: str, help: str, tmp_path: Path) -> None:
+    text = BASE.replace(old, new).replace("EXTRA", "")
+    _, reporter = load(tmp_path / "p.model", text=text, probe=probe)
+    (found,) = (each for each in reporter.errors if each.code in ("E311", "E312"))
+    assert found.help == help
 
 
 def test_imports(tmp_path: Path) -> None:
