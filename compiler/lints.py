@@ -102,7 +102,13 @@ def _labels(unit: Unit, run: RunIR, node: Node) -> Iterator[Diagnostic]:
     field = source_of(run.loss, node.values[1])
     if scores is None or field is None or node.values[1].type.is_float:
         return
-    classes = _classes(run.spec.data, field.removeprefix("batch."), unit)
+    from tdsl.compiler.probe import NoClass
+
+    try:
+        classes = _classes(run.spec.data, field.removeprefix("batch."), unit)
+    except NoClass as error:
+        yield Diagnostic("W204", f"{error.message}, which no score stands for", node.span, help=error.help)
+        return
     if classes is not None and classes > scores:
         message = f"there are {scores} scores a row, and the labels of `{field}` go up to {classes - 1}"
         spec = next(each for each in run.spec.data.fields if f"batch.{each.name}" == field)
@@ -121,7 +127,7 @@ def _classes(data: DataSpec, name: str, unit: Unit) -> int | None:
         return None
     from pathlib import Path
 
-    from tdsl.compiler.probe import SOURCES, ProbeError, probe
+    from tdsl.compiler.probe import SOURCES, NoClass, ProbeError, probe
 
     if source.name not in SOURCES:
         return None
@@ -130,6 +136,8 @@ def _classes(data: DataSpec, name: str, unit: Unit) -> int | None:
         found = probe(source.name, source.args, folder, allow_outside=True)
         small = sum((folder / file).stat().st_size for file in found.files) <= LARGEST_PROBED
         return found.num_classes(column) if small and column in found.columns else None
+    except NoClass:
+        raise
     except (ProbeError, OSError):
         return None
 

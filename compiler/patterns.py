@@ -32,7 +32,10 @@ def is_frozen(name: str, run: RunIR) -> bool:
 
 
 def is_named(name: str, pattern: str) -> bool:
-    """Whether a glob matches a parameter's name or that of a module that it is in, as when the run begins."""
+    """Whether a glob matches a parameter's name or that of a module that it is in.
+
+    The rule is that of `optim.freeze` and `optim.groups`, which a run without the compiler has.
+    """
     return any(fnmatchcase(each, pattern) for each in _prefixes(name))
 
 
@@ -48,7 +51,7 @@ def unmatched(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
 
 
 def place(span: Span, setting: str, pattern: str) -> Span:
-    """Where a pattern stands within a run, behind the name of the setting that it is of."""
+    """Where a pattern stands within a run, behind the name of its setting; else, as of a `const`, the run."""
     named = span.word(setting)
     at = span.source.text.find(f'"{pattern}"', named.start, span.end)
     return named if at < 0 else Span(span.source, at, at + len(pattern) + 2)

@@ -6,6 +6,7 @@ Whole files are read only for what is asked of their values: `Probe.rows` of tex
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,10 @@ class ProbeError(Exception):
         self.file = file
         self.row = row
         self.help = help
+
+
+class NoClass(ProbeError):
+    """A label below 0, which counts no class."""
 
 
 class Header(Protocol):
@@ -74,6 +79,7 @@ class Probe:
     columns: Mapping[str, Column]
     source: Source | None
     classes: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    told: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def exists(self) -> bool:
@@ -97,10 +103,12 @@ class Probe:
 
     def texts(self, column: str) -> tuple[str, ...]:
         """The distinct values of a column of text, sorted; none where they are many, or can't be told."""
-        try:
-            return self._source.texts(column)
-        except ProbeError:
-            return ()
+        if column not in self.told:
+            try:
+                self.told[column] = self._source.texts(column)
+            except ProbeError:
+                self.told[column] = ()
+        return self.told[column]
 
     @property
     def _source(self) -> Source:
@@ -277,7 +285,9 @@ class _Files:
     def _largest(self, name: str, header: Header, column: str) -> int:
         smallest, largest = _located(name, lambda: header.labels(column))
         if smallest < 0 and smallest != -100:
-            raise ProbeError(f"column `{column}` has the label {smallest}", file=name, help="labels count from 0")
+            numbered = f"categories({json.dumps(column)}, [{smallest}, {largest}])"
+            help = f"labels count from 0: number them, as by `{numbered}`"
+            raise NoClass(f"column `{column}` has the label {smallest}", file=name, help=help)
         if largest < 0:
             raise ProbeError(f"column `{column}` has no label that is not ignored", file=name)
         return largest

@@ -67,16 +67,12 @@ def _bad_sharding(unit: Unit, run: RunIR, strategy: Call) -> Iterator[Diagnostic
 
 
 def _bad_parameters(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
-    """Names that no parameter has, none that trains, and those that the optimizer can't train.
-
-    What a class of Python's has is seen when the run begins.
-    """
-    if has_foreign(unit, run):
-        return
-    yield from patterns.unmatched(unit, run)
+    """Names that no parameter has, none that trains, and those that the optimizer can't train."""
     trained = list(patterns.trained(unit, run))
-    if not trained:
-        yield _idle(unit, run)
+    if not has_foreign(unit, run):  # what a class of Python's has is seen when the run begins
+        yield from patterns.unmatched(unit, run)
+        if not trained:
+            yield _idle(unit, run)
     if run.spec.optimizer.name == "Muon":
         yield from _bad_matrices(trained, run)
 

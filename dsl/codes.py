@@ -253,7 +253,7 @@ _DATA = (
          "list each value once, as the file has it",
          "`categories` numbers the values of a column by their places in a list of strings, or of whole numbers. A "
          "dataset reads a column in one way.",
-         (field('field y: int[] = categories("name", ["a", 1])'), field('field y: int[] = categories("x", ["a"])'))),
+         (field('field y: int[] = categories("name", ["a", 1])'), field('field y: int[] = categories("name", [1])'))),
     Code("E454", "a transform that does not fit its field",
          DATA.replace("\n}", "\n    transform x = [Normalize(mean=[0.5], std=[1.0])]\n}"),
          "give it what the field's shape needs",
@@ -262,6 +262,14 @@ _DATA = (
          (_images("Resize([7, 7])"), _images("RandomRotation(9, expand=true)"), _images("Grayscale(2)"))),
 )  # fmt: skip
 
+_PLATEAU = run(
+    '    epochs = 1\n    scheduler = ReduceLROnPlateau(monitor="val/r2_score")',
+    DATA.replace("\n}", "\n    split = random(train=0.8, val=0.2)\n}"),
+) + (
+    "evaluate r {\n    compare(batch) { return model(batch.x)[:, 0], batch.x }\n"
+    '    metrics = [R2Score()]\n    split = "val"\n}\n'
+)
+
 _LINTS = (
     Code("W101", "a field that is never read",
          run("    epochs = 1", DATA.replace("}", '    field t: float[] = column("t")\n}')), "remove it",
@@ -269,6 +277,8 @@ _LINTS = (
     Code("W301", "a schedule that ends long before or after the run",
          run("    epochs = 10\n    scheduler = CosineAnnealingLR(T_max=100)"), "make both as long",
          "A schedule cut off early leaves the rate high, one that ends early trains on at a rate of nothing."),
+    Code("W302", "a plateau that is watched the wrong way", _PLATEAU, "say what is better",
+         "As PyTorch has it, `ReduceLROnPlateau` takes what it monitors for a loss: `mode` is `min` unless written."),
     Code("W401", "a missing file", _ABSENT, "provide the file before training",
          "The program is checked as far as it goes without the file."),
 )  # fmt: skip

@@ -33,14 +33,14 @@ BUILTINS = frozenset(
 
 # What the emitted scripts bind beside the modules and models of the program (a test compares them with the scripts).
 SCRIPTS = frozenset(
-    [*SCHEDULERS, "BATCH_SIZE", "Batch", "Batches", "Best", "EarlyStopping", "FOLDED", "Meter", "OUT", "Path", "ROOT",
-     "Results", "SETTINGS", "SPLITS", "Schedule", "Split", "TRANSFORMS", "Training", "activations", "bar", "batch",
-     "batches", "checkpoint", "checkpoint_tool", "compare", "counted", "data", "device", "distributed", "ends",
-     "evaluate", "expected", "fields", "fold", "found", "grad_norm", "groups", "held_out", "improved", "job", "length",
-     "line", "loading", "log", "loss", "main", "make_metrics", "mean", "meter", "metrics", "models", "name", "optim",
-     "optimizer", "out", "part", "plateau", "predict", "predict_rows", "predicted", "progress", "replace", "report",
-     "results", "run", "schedule", "seed", "settings", "sharding", "share", "shared", "shares", "sources", "stage",
-     "state", "streams", "sys", "tracked", "train", "validate", "validates", "value", "which"]
+    [*SCHEDULERS, "BATCH_SIZE", "Batch", "Batches", "Best", "CATEGORIES", "EarlyStopping", "FOLDED", "Meter", "OUT",
+     "Path", "ROOT", "Results", "SETTINGS", "SPLITS", "Schedule", "Split", "TRANSFORMS", "Training", "activations",
+     "bar", "batch", "batches", "checkpoint", "checkpoint_tool", "compare", "counted", "data", "device", "distributed",
+     "ends", "evaluate", "expected", "fields", "fold", "found", "grad_norm", "groups", "held_out", "improved", "job",
+     "length", "line", "loading", "log", "loss", "main", "make_metrics", "mean", "meter", "metrics", "models", "name",
+     "optim", "optimizer", "out", "part", "plateau", "predict", "predict_rows", "predicted", "progress", "replace",
+     "report", "results", "run", "schedule", "seed", "settings", "sharding", "share", "shared", "shares", "sources",
+     "stage", "state", "streams", "sys", "tracked", "train", "validate", "validates", "value", "which"]
 )  # fmt: skip
 
 # Attributes of `torch.nn.Module` (a test compares them with PyTorch's): a member of such a name would replace one.

@@ -27,6 +27,14 @@ ROUNDING = 1e-6
 MOVES = frozenset(
     ("flatten", "movedim", "permute", "reshape", "squeeze", "transpose", "unflatten", "unsqueeze", "view")
 )
+# What to do with a column whose categories are of another kind, by what it holds.
+ONE_OF = {
+    "text": "write them as strings",
+    "int": "write them as whole numbers",
+    "bool": "`column` reads it as 0 and 1",
+    "float": "categories are no fractions, and no missing values: make the column one of whole numbers, or of text",
+    "other": "categories are strings, or whole numbers",
+}
 # In a shape: the number of rows.
 ROWS = -1
 Shape = tuple[int, ...]
@@ -163,7 +171,11 @@ def _checked(
     spec: FieldSpec, field: ast.Field, readings: Readings, probes: Mapping[str, Probe], scope: Scope
 ) -> FieldSpec:
     """The field, once what its columns and transforms give in each split is known to be what it is declared as."""
-    columns = {name: _Columns(probe, scope) for name, probe in probes.items() if not probe.missing}
+    columns = {
+        name: _Columns(probe, scope, readings.sources[name].name == "csv")
+        for name, probe in probes.items()
+        if not probe.missing
+    }
     given = {name: columns[name].shape(field.value) if name in columns else None for name in readings.sources}
     chains = {name: readings.chains(spec.name, name) for name in readings.sources}
     calls = [chain for found in chains.values() for chain in found.values()]
@@ -252,8 +264,9 @@ def _row(shape: Shape) -> str:
 class _Columns:
     """Checks the columns that an expression names, and tells the shape of its value where that is plain."""
 
-    def __init__(self, probe: Probe, scope: Scope) -> None:
+    def __init__(self, probe: Probe, scope: Scope, untyped: bool) -> None:
         self.probe = probe
+        self.untyped = untyped
         self.scope = scope
         self.seen: list[Column] = []
 
@@ -319,11 +332,12 @@ class _Columns:
         """The shape of a row of a column with categories, which are of the column's kind."""
         name, values = numbering(call, self.scope.lookup)
         ((_, column, span),) = self.named(name, call.args[0].value.span, "column")
-        wanted = "text" if isinstance(values[0], str) else "int"
-        if column.kind != wanted:
-            are = "strings" if wanted == "text" else "whole numbers"
-            fail("E408", f"column `{name}` holds {column.kind}, and its categories are {are}", span,
-                 help="write them as the file has them")  # fmt: skip
+        texts = isinstance(values[0], str)
+        # A csv file has no types: what looks like numbers is read as text, where the categories are.
+        if column.kind != ("text" if texts else "int") and not (texts and self.untyped):
+            are = "strings" if texts else "whole numbers"
+            help = ONE_OF[column.kind] if not self.untyped else "write them as strings, as they stand in the file"
+            fail("E408", f"column `{name}` holds {column.kind}, and its categories are {are}", span, help=help)
         self.seen.append(column)
         return column.shape
 

@@ -15,6 +15,7 @@ from tdsl.dsl.scope import Scope, Silent, declared
 from tdsl.dsl.signatures import (
     EVALUATE_BLOCKS,
     EVALUATE_SETTINGS,
+    HIGHER_IS_BETTER,
     METRICS,
     OPTIMIZERS,
     OPTIONAL_SECTIONS,
@@ -63,6 +64,7 @@ def resolve_train(
     groups = tuple(_groups(run, optimizer, scope))
     _check_monitors(run, spec, schedulers, evaluation, scope)
     _check_length(written.get("scheduler"), schedulers, settings, scope)
+    _check_plateaus(schedulers, scope)
     if not models or spec is None or optimizer is None or loss is None:
         return None
     return TrainSpec(run.name, models, spec, loss, optimizer, groups, schedulers, settings, sections, run.span, run.doc)
@@ -347,6 +349,16 @@ def _check_length(
         message = f"the schedule ends after {end} {unit}s, the run after {length}"
         help = "a schedule as long as the run is usual; `per` says what it counts"
         scope.reporter.add(Diagnostic("W301", message, setting.value.span, help=help))
+
+
+def _check_plateaus(schedulers: tuple[Call, ...], scope: Scope) -> None:
+    """Warn of a rate that falls while what is monitored gets better: PyTorch's default `mode` is for losses."""
+    for each in schedulers:
+        monitor = str(each.args.get("monitor", "val/loss"))
+        rises = monitor.rpartition("/")[2] in HIGHER_IS_BETTER
+        if each.name == "ReduceLROnPlateau" and rises and each.args.get("mode", "min") == "min":
+            message = f"the rate falls while `{monitor}` rises, which is better the higher it is"
+            scope.reporter.add(Diagnostic("W302", message, each.span, help='write `mode="max"`'))
 
 
 def _end(scheduler: Call) -> int | None:

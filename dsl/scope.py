@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -73,22 +74,29 @@ class Scope:
 
     def constant(self, declaration: ast.Const, asked: Span) -> Constant:
         name = declaration.name
-        if name in self.folding:
-            chain = " -> ".join([*self.folding[self.folding.index(name) :], name])
-            fail("E111", f"`{name}` is defined by itself", asked, notes=(chain,), help="give one of them a value")
-        if name not in self.constants:
-            self.folding.append(name)
-            try:
-                self.constants[name] = fold(declaration.value, self.lookup)
-            except ProgramError as error:
-                self.reporter.add(error.diagnostic)
-                self.constants[name] = error
-            finally:
-                self.folding.pop()
+        with self.finding(name, asked):
+            if name not in self.constants:
+                try:
+                    self.constants[name] = fold(declaration.value, self.lookup)
+                except ProgramError as error:
+                    self.reporter.add(error.diagnostic)
+                    self.constants[name] = error
         value = self.constants[name]
         if isinstance(value, ProgramError):
             raise Silent
         return value
+
+    @contextmanager
+    def finding(self, name: str, asked: Span) -> Iterator[None]:
+        """Within, the value of a name is looked for, which it can't itself be part of."""
+        if name in self.folding:
+            chain = " -> ".join([*self.folding[self.folding.index(name) :], name])
+            fail("E111", f"`{name}` is defined by itself", asked, notes=(chain,), help="give one of them a value")
+        self.folding.append(name)
+        try:
+            yield
+        finally:
+            self.folding.pop()
 
     # Facts of data
 
@@ -106,7 +114,8 @@ class Scope:
             fail("E113", f"a dataset has no `{expr.name}`", expr.name_span, help=help)
         told = self.told.setdefault(owner.id, {})
         if expr.name not in told:
-            told[expr.name] = self.fact(data, expr)
+            with self.finding(f"{owner.id}.{expr.name}", expr.span):
+                told[expr.name] = self.fact(data, expr)
         return told[expr.name]
 
     def fact(self, data: ast.Data, expr: ast.Attribute) -> int:

@@ -256,6 +256,8 @@ METRIC_KEYS = {
     "R2Score": "r2_score",
     "Perplexity": "perplexity",
 }
+# Those that are better the larger they are; of the others, and of losses, the smaller.
+HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
 # Arguments that ask a metric for a number of each class or output.
 MANY_NUMBERS = (("average", "none"), ("average", None), ("multioutput", "raw_values"))
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ _NAME = re.compile(r"step-(\d+)")
 
 class Damaged(Exception):
     """A checkpoint that is not what was written."""
+
+
+# The values that number columns of the data, by their places.
+Categories = Mapping[str, Sequence[str] | Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -272,6 +276,14 @@ def load_model_weights(checkpoint: Checkpoint, model: nn.Module, name: str = MOD
     Raises `Failure` where the names or shapes of its tensors are others.
     """
     load(checkpoint, checkpoint.stem(name), model)
+
+
+def check_categories(checkpoint: Checkpoint, categories: Categories) -> None:
+    """Raise `Failure` where columns are numbered otherwise than those that the checkpoint was trained on."""
+    for column, values in checkpoint.state.get("categories", {}).items():
+        if column in categories and [*categories[column]] != values:
+            what = f"column `{column}` has other categories than when {checkpoint.path} was trained"
+            raise Failure(what, f"give it the list {json.dumps(values, ensure_ascii=False)}, or train anew")
 
 
 def load(checkpoint: Checkpoint, name: str, model: nn.Module | Average) -> None:

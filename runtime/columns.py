@@ -106,7 +106,7 @@ class Held(Column):
 class Numbered(Column):
     """The places that a column's values have in a list."""
 
-    def __init__(self, column: Column, values: Sequence[str | int]) -> None:
+    def __init__(self, column: Column, values: Sequence[str] | Sequence[int]) -> None:
         self.column = column
         self.values = values
         self.uniform = column.uniform
@@ -116,6 +116,7 @@ class Numbered(Column):
 
     def take(self, indices: Tensor) -> Tensor:
         found = self.column.take(indices)
+        found = found if found.is_floating_point() else found.long()  # the unsigned types compare with none
         same = found[..., None] == torch.tensor(self.values)
         wrong = torch.nonzero(~same.any(-1))
         if len(wrong):

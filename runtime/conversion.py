@@ -51,17 +51,21 @@ def converted(
         check(lost, f"{what} {type_name(dtype, shape)}", help)
     if classes is not None:
         wrong = ((found < 0) & (found != IGNORED)) | (found >= classes)
-        check(wrong, f"is not one of the classes 0 to {classes - 1}", "correct the label")
+        check(
+            wrong,
+            f"is not one of the classes 0 to {classes - 1}",
+            "correct it: labels count from 0, as `categories` numbers them",
+        )
     return found
 
 
-def no_category(value: Any, values: Sequence[str | int]) -> tuple[str, str]:
+def no_category(value: Any, values: Sequence[str] | Sequence[int]) -> tuple[str, str]:
     """What to tell of a value that is not in the list that numbers a column: what is wrong, and a cure."""
+    if value is None or value != value:
+        return "is missing", "remove the row, or fill in a value"
     close = get_close_matches(str(value), map(str, values), 1)
     told = f"`{close[0]}` is" if close else f"they are {', '.join(map(str, values[:8]))}{', ...' * (len(values) > 8)}"
-    help = f"correct it, or add it to the categories: {told}"
-    what = "has no value" if value is None or value != value else f"{value!r:.40} is not among the categories"
-    return what, help
+    return f"{value!r:.40} is not among the categories", f"correct it, or add it to the categories: {told}"
 
 
 def type_name(dtype: torch.dtype, shape: tuple[int, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from tdsl.runtime import checkpoint, examples, headlines, prediction_files, ranks, record, report, sources
-from tdsl.runtime.checkpoint import Checkpoint
+from tdsl.runtime.checkpoint import Categories, Checkpoint
 from tdsl.runtime.files import MANIFEST, sha256
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.results import Results
@@ -29,7 +29,8 @@ from tdsl.runtime.sources.texts import recorded
 class Job:
     """One evaluation: of which run (`out` is its folder), with which checkpoint, over which split, and where.
 
-    `parameters` counts those of each model that is loaded.
+    `categories` are the lists that number columns of the data, and `target` is the field that predictions are compared
+    with, where it is one. `parameters` counts those of each model that is loaded.
     """
 
     name: str
@@ -38,12 +39,15 @@ class Job:
     split: str
     device: torch.device
     predictions: Path | None
+    categories: Categories = field(default_factory=dict)
+    target: str | None = None
     began: float = field(default_factory=time.perf_counter)
     parameters: dict[str, int] = field(default_factory=dict)
     _seen: list[Batches] = field(default_factory=list, init=False)
 
     def load(self, **models: nn.Module) -> None:
         """Puts the checkpoint's weights into the models of the run, by name, and them on the device, to evaluate."""
+        checkpoint.check_categories(self.checkpoint, self.categories)
         for name, model in models.items():
             checkpoint.load_model_weights(self.checkpoint, model, name)
             model.to(self.device).eval()
@@ -75,7 +79,7 @@ class Job:
     def _report(self, results: Results) -> None:
         found = {"run": self.name, "split": self.split} | results.summary()
         for batches in self._seen:
-            _look_up(found, batches)
+            _look_up(found, batches, self.target)
         found["checkpoint"] = {
             "path": _relative(self.checkpoint.path, self.out),
             "step": self.checkpoint.step,
@@ -101,18 +105,18 @@ class Job:
         print(f"predictions: {self.predictions}")
 
 
-def _look_up(found: dict[str, Any], batches: Batches) -> None:
+def _look_up(found: dict[str, Any], batches: Batches, target: str | None) -> None:
     """Puts in what the data tell: which rows those with the highest loss are, and what the classes are called."""
-    known = []
+    names = examples.field_names(batches.split)
     for row in found["worst"]:
         first = row["batch"] * batches.batch_size
         rows = min(batches.batch_size, len(batches.split) - first)
         position = first + rows * row.pop("rank") // batches.ranks + row.pop("offset")
         del row["batch"]
-        known.append((position, row["true"]))
-        row |= examples.describe(batches.split, position)
+        row |= examples.describe(batches.split, position, names)
     classes = (found["task"] or {}).get("classes", 0)
-    found["class_names"] = examples.class_names(batches.split, known, classes) if classes else None
+    named = names.get(target or "", ())
+    found["class_names"] = list(named) if named and len(named) == classes else None
 
 
 def tokenizer_of(found: Checkpoint) -> sources.Tokenizer | None:
@@ -137,19 +141,22 @@ def main(
     seed: int = 0,
     predicts: bool = False,
     distributed: bool = False,
+    categories: Categories | None = None,
+    target: str | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run an evaluation script; the exit status: 0, 1 where the evaluation failed, 2 where the options are wrong.
 
     `out` is the run's folder unless `--out` names another, `splits` those that the data have, `seed` that of what is
     random in the model, `predicts` whether there is a `predict` to write predictions with, `distributed` whether
-    `torchrun` may start it in several processes.
+    `torchrun` may start it in several processes; see `Job` for `categories` and `target`.
     """
 
     def start() -> None:
         check_processes(name, distributed)
         torch.manual_seed(seed)
         job = _job(name, _parser(name, out, split, predicts).parse_args(argv), splits)
+        job = replace(job, categories=categories or {}, target=target)
         with ranks.group(job.device):
             evaluate(job)
 

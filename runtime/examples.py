@@ -17,25 +17,28 @@ from torch.nn import functional as F
 from tdsl.runtime.columns import Column, Field, Values, place
 from tdsl.runtime.data_error import DataError
 from tdsl.runtime.loader import Split
-from tdsl.runtime.table import Fields, Table
+from tdsl.runtime.table import Array, Fields, Table
 
 # Edges of a picture, in pixels.
 SMALLEST, LARGEST = 4, 72
+# Rows in which a field's values are compared with a column's.
+COMPARED = 64
 # Channels of what is taken for an image.
 GREY, COLOURS = 1, (3, 4)
 MOST_LETTERS, MOST_NUMBERS = 160, 6
 
 
-def describe(split: Split, position: int) -> dict[str, Any]:
+def describe(split: Split, position: int, names: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """The row at a position of a split: its `file`, its `row` there (from 1; None where the file is the row), `fields`.
 
-    A field is `{"text": ...}` or `{"image": "data:image/png;base64,..."}`. What can't be read again is left out.
+    `names` has what the numbers of fields stand for. A field is `{"text": ...}` or
+    `{"image": "data:image/png;base64,..."}`. What can't be read again is left out.
     """
     origin = split.origin or split
     index = int(origin.indices[position])
     table = table_of(origin)
     file, row = _where(origin.fields, table, index)
-    shown = {name: _shown(value, index, table) for name, value in origin.fields.items()}
+    shown = {name: _shown(value, index, (names or {}).get(name)) for name, value in origin.fields.items()}
     return {"file": file, "row": row, "fields": {name: value for name, value in shown.items() if value is not None}}
 
 
@@ -45,37 +48,39 @@ def table_of(split: Split) -> Table | None:
     return fields.table if isinstance(fields, Fields) else None
 
 
-def class_names(split: Split, rows: Sequence[tuple[int, Any]], count: int) -> list[str] | None:
-    """What a source calls the `count` classes; `rows` are positions with their targets, which tell whether it does.
+def field_names(split: Split) -> dict[str, Sequence[str]]:
+    """What the numbers of fields stand for, where the source tells that of a column: the names of classes, say."""
+    origin, table = split.origin or split, table_of(split)
+    found = {} if table is None else {name: _names(value, table) for name, value in origin.fields.items()}
+    return {name: names for name, names in found.items() if names is not None}
 
-    A name is right only where targets are the numbers that the source itself has: a program may number them anew.
+
+def _names(value: Values, table: Table) -> Sequence[str] | None:
+    """The names of the column whose numbers a field has.
+
+    A program may number them anew, and another column's may be like them in some rows: many are compared.
     """
-    origin = split.origin or split
-    table = table_of(origin)
-    for column, names in (table.names if table is not None and rows else {}).items():
-        assert table is not None
-        if len(names) == count and all(_is(table, column, int(origin.indices[at]), true) for at, true in rows):
-            return list(names)
+    if not table.names:
+        return None
+    rows = torch.linspace(0, len(value) - 1, min(len(value), COMPARED)).long()
+    try:
+        own = value.take(rows) if isinstance(value, Field) else value[rows.to(value.device)].cpu()
+    except (DataError, OSError):
+        return None
+    for column, names in table.names.items():
+        if column in table.data and _same(own, table.data[column], rows):
+            return names
     return None
 
 
-def _is(table: Table, column: str, index: int, true: Any) -> bool:
-    found = _raw(table, column, index)
-    return found is not None and found[: len(_list(true))] == [int(each) for each in _list(true)]
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _raw(table: Table, column: str, index: int) -> list[int] | None:
-    """The integers that a column has in a row."""
-    data = table.data[column]
+def _same(own: Tensor, column: Array | Column, rows: Tensor) -> bool:
+    """Whether a field has a column's integers in these rows."""
     try:
-        value = np.asarray(data.take(torch.tensor([index]))[0] if isinstance(data, Column) else data[index])
-    except DataError:
-        return None
-    return value.reshape(-1).tolist() if value.dtype.kind in "iu" else None
+        other = np.asarray(column.take(rows) if isinstance(column, Column) else column[rows.numpy()])
+    except (DataError, OSError):
+        return False
+    same = other.dtype.kind in "iu" and other.size == own.numel()
+    return same and own.reshape(-1).tolist() == other.reshape(-1).tolist()
 
 
 def _where(fields: Mapping[str, Values], table: Table | None, index: int) -> tuple[str, int | None]:
@@ -85,27 +90,22 @@ def _where(fields: Mapping[str, Values], table: Table | None, index: int) -> tup
     return place(table.files, index) if table is not None else ("the data", index + 1)
 
 
-def _shown(value: Values, index: int, table: Table | None) -> dict[str, str] | None:
+def _shown(value: Values, index: int, names: Sequence[str] | None) -> dict[str, str] | None:
     try:
         row = value.rows(torch.tensor([index]))[0] if isinstance(value, Field) else value[index].cpu()
     except (DataError, OSError):
         return None
     if row.ndim == 3 and row.shape[0] in (GREY, *COLOURS) and min(row.shape[1:]) >= SMALLEST:
         return {"image": picture(row)}
-    text = _letters(row, index, table) if table is not None else None
-    return {"text": text if text is not None else _numbers(row)}
+    return {"text": _numbers(row) if names is None else _letters(row, names)}
 
 
-def _letters(row: Tensor, index: int, table: Table) -> str | None:
-    """Tokens as text, or the name of a class beside its number, where the source tells what they stand for."""
-    if row.dtype.is_floating_point or row.ndim > 1:
-        return None
-    for column, names in table.names.items():
-        if column in table.data and _raw(table, column, index) == row.reshape(-1).tolist():
-            if row.ndim == 0:
-                return f"{int(row)} ({names[int(row)]})"
-            return excerpt([names[token] for token in row[: MOST_LETTERS + 1].tolist()])
-    return None
+def _letters(row: Tensor, names: Sequence[str]) -> str:
+    """Tokens as text, or the name of a class beside its number."""
+    if row.ndim:
+        return excerpt([names[token] for token in row.reshape(-1)[: MOST_LETTERS + 1].tolist()])
+    label = int(row)
+    return f"{label} ({names[label]})" if 0 <= label < len(names) else f"{label}"  # -100 is no class
 
 
 def excerpt(tokens: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from tdsl.runtime import checkpoint, prediction_files, sources
-from tdsl.runtime.checkpoint import Checkpoint
+from tdsl.runtime.checkpoint import Categories, Checkpoint
 from tdsl.runtime.columns import Values
 from tdsl.runtime.evaluation import status_of, tokenizer_of
 from tdsl.runtime.loader import Batch, Batches, Split
@@ -41,17 +41,22 @@ HERE = Path()
 
 @dataclass(frozen=True)
 class Job:
-    """One prediction: with which checkpoint of the run, for the rows of which table, into which file, and where."""
+    """One prediction: with which checkpoint of the run, for the rows of which table, into which file, and where.
+
+    `categories` are the lists that number columns.
+    """
 
     name: str
     checkpoint: Checkpoint
     table: Table
     output: Path
     device: torch.device
+    categories: Categories = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
     def load(self, **models: nn.Module) -> None:
         """Puts the checkpoint's weights into the models of the run, by name, and them on the device, to evaluate."""
+        checkpoint.check_categories(self.checkpoint, self.categories)
         for name, model in models.items():
             checkpoint.load_model_weights(self.checkpoint, model, name)
             model.to(self.device).eval()
@@ -83,17 +88,20 @@ def main(
     source: str,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    categories: Categories | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run a prediction script; the exit status: 0, 1 where it failed, 2 where the options are wrong.
 
     `out` is the run's folder unless `--out` names another, `source` the kind of source that the program reads and
-    `options` what it gives it beside paths, `seed` that of what is random in the model.
+    `options` what it gives it beside paths, `seed` that of what is random in the model, `categories` the lists that
+    number columns.
     """
 
     def start() -> None:
         torch.manual_seed(seed)
-        predict(_job(name, _parser(name, out).parse_args(argv), source, options or {}))
+        job = _job(name, _parser(name, out).parse_args(argv), source, options or {})
+        predict(replace(job, categories=categories or {}))
 
     return status_of(name, "predict", start)
 
@@ -129,7 +137,10 @@ def read(text: str, source: str, options: Mapping[str, Any], tokenizer: Tokenize
     """
     written = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*\(.*\)\s*", text, re.DOTALL)
     if written and not Path(text).exists():
-        return _called(written[1], *_arguments(text), tokenizer=tokenizer)
+        args, named = _arguments(text)
+        # What a csv file has as text, the program knows.
+        named = {**options, **named} if written[1] == source == "csv" else named
+        return _called(written[1], args, named, tokenizer=tokenizer)
     base, path = _placed(text)
     kind = KINDS.get(Path(text).suffix, source) if source not in ("text", "tokens") else source
     return _called(kind, [path], dict(options) if kind == source else {}, base, tokenizer)

@@ -66,21 +66,21 @@ class Table:
                 )
         return torch.stack(parts, dim=1)  # type: ignore[arg-type]
 
-    def numbered(self, name: str, *values: str | int) -> Table:
-        """The table with the values of the column `name` numbered by their places among `values`.
+    def numbered(self, name: str, values: Sequence[str] | Sequence[int]) -> Table:
+        """The table with the values of the column `name` numbered by their places in a list.
 
-        Raises `DataError` for a value that is not among them.
+        Raises `DataError` for a value that is not in it.
         """
         if name not in self.data:
             raise self._unknown(name, "column")
         array = self.data[name]
         if isinstance(array, Column) and isinstance(values[0], str):
-            help = "write the categories as the numbers that it holds"
-            raise DataError("holds numbers, which are no strings", file=self.files[0][0], field=name, help=help)
+            what, help = "is read row by row, as numbers", "write whole numbers as its categories"
+            raise DataError(what, file=self.files[0][0], field=name, help=help)
         numbers = Numbered(array, values) if isinstance(array, Column) else self._places(name, array, values)
         return replace(self, data={**self.data, name: numbers}, names={**self.names, name: [*map(str, values)]})
 
-    def _places(self, name: str, array: Array, values: Sequence[str | int]) -> Array:
+    def _places(self, name: str, array: Array, values: Sequence[str] | Sequence[int]) -> Array:
         places = {value: i for i, value in enumerate(values)}
         flat = array.reshape(-1).tolist()
         numbers = np.asarray([places.get(value, -1) for value in flat], np.int64)

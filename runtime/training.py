@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from tdsl.runtime import checkpoint, optim, ranks, record, sharded_checkpoint, shards, streams, timing
 from tdsl.runtime.average import Average
-from tdsl.runtime.checkpoint import Checkpoint
+from tdsl.runtime.checkpoint import Categories, Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
 from tdsl.runtime.loader import Batch
 from tdsl.runtime.logs import Log, Silent
@@ -135,6 +135,7 @@ class Training:
     best: Best | None = None
     early_stopping: EarlyStopping | None = None
     tokenizer: Tokenizer | None = None
+    categories: Categories = field(default_factory=dict)
     step: int = 0
     ended: bool = False
     # Since the last line of the log, and since the last validation.
@@ -262,6 +263,7 @@ class Training:
         return {
             "ended": self.ended,
             "run": self._run(),
+            "categories": dict(self.categories),
             "optimizer": optimizer,
             "schedule": self.schedule.state_dict(),
             "scaler": {} if self.scaler is None else self.scaler.state_dict(),
@@ -280,6 +282,7 @@ class Training:
         state = found.state
         self._check_run(found, state["run"])
         self._check_tokenizer(found)
+        checkpoint.check_categories(found, self.categories)
         for name, model in self.models.items():
             checkpoint.load(found, name, model)
         if self.ema is not None:

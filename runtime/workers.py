@@ -79,6 +79,8 @@ class Workers:
     def _lost(self) -> DataError | None:
         """What to tell of a worker that has ended while there are batches to be read."""
         for worker in () if self.iterator is None else self.iterator._workers:
+            # Its sockets, whose end is what was met with, close a little before it can be waited for.
+            worker.join(0.5)
             if not worker.is_alive():
                 code = worker.exitcode
                 how = f"was killed by a signal ({signal.strsignal(-code)})" if code < 0 else "is gone"
@@ -124,6 +126,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        # None stands for what was not set by Python, and can't be set again.
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, before)
 

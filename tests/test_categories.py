@@ -94,6 +94,69 @@ def test_a_run_learns_labels_that_are_text_and_tells_them_by_name(tmp_path: Path
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
 
 
+def test_names_are_those_of_the_column_that_a_field_is_made_of(tmp_path: Path) -> None:
+    """Though the rows that are shown, those with the highest loss, have the same numbers in another column."""
+    rows = [("male" if i % 3 else "female", i % 7 == 0 and i % 3 > 0) for i in range(400)]
+    (tmp_path / "people.csv").write_text("sex,alive\n" + "".join(f"{sex},{int(alive)}\n" for sex, alive in rows))
+    path = tmp_path / "people.model"
+    path.write_text(
+        'data People {\n    source = csv("people.csv")\n    split = random(train=0.5, test=0.5)\n'
+        '    field sex: int[] = categories("sex", ["female", "male"])\n    field y: int[] = column("alive")\n}\n'
+        "module Net() {\n    up = Embedding(2, 2)\n    forward(x: int[B]) -> float[B, 2] { return up(x) }\n}\n"
+        "train people {\n    model = Net()\n    data = People\n    epochs = 2\n    optimizer = Adam(lr=0.1)\n"
+        "    loss(batch) { return cross_entropy(model(batch.sex), batch.y) }\n}\n"
+        "evaluate people {\n    compare(batch) { return model(batch.sex), batch.y }\n    metrics = [Accuracy()]\n}\n"
+    )
+    for command in ("train", "evaluate"):
+        ran = tdsl(command, path, "--device", "cpu")
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = json.loads((tmp_path / "runs" / "people" / "metrics.json").read_text(encoding="utf-8"))
+    assert found["class_names"] is None
+    assert found["worst"]
+    assert all(row["fields"]["sex"]["text"] in ("0 (female)", "1 (male)") for row in found["worst"])
+    assert all(row["fields"]["y"]["text"] in ("0", "1") for row in found["worst"])
+
+
+def test_a_run_does_not_go_on_with_another_list(tmp_path: Path) -> None:
+    path = program(tmp_path)
+    assert tdsl("train", path, "--device", "cpu").returncode == 0
+    path.write_text(path.read_text().replace('["setosa", "versicolor"', '["versicolor", "setosa"'))
+    (tmp_path / "new.csv").write_text("petal_length,petal_width,sepal_length,sepal_width\n1.4,0.2,5.1,3.5\n")
+    for command in (("train", "--epochs", "20"), ("evaluate",)):
+        ran = tdsl(command[0], path, "--device", "cpu", *command[1:])
+        assert ran.returncode == 1, ran.stdout + ran.stderr
+        assert "column `species` has other categories than when" in ran.stderr
+        assert 'give it the list ["setosa", "versicolor", "virginica"]' in ran.stderr
+
+
+def test_texts_that_look_like_numbers_are_texts_in_every_file(tmp_path: Path) -> None:
+    """What a csv file's column holds is else guessed, from its own rows."""
+    for name, cabins in (("part1", "01 1 2 crew 2 1"), ("part2", "1 2 1 2"), ("new", "2 01")):
+        (tmp_path / f"{name}.csv").write_text("cabin,y\n" + "".join(f"{each},1\n" for each in cabins.split()))
+    path = tmp_path / "ship.model"
+    path.write_text(
+        'data Ship {\n    source = csv("part*.csv")\n    val = csv("part2.csv")\n'
+        '    field cabin: int[] = categories("cabin", ["01", "1", "2", "crew"])\n    field y: float[] = column("y")\n}\n'
+        "module Net() {\n    up = Embedding(4, 1)\n    forward(x: int[B]) -> float[B] { return up(x)[:, 0] }\n}\n"
+        "train ship {\n    model = Net()\n    data = Ship\n    epochs = 1\n    optimizer = SGD()\n"
+        "    loss(batch) { return mse_loss(model(batch.cabin), batch.y) }\n}\n"
+        'evaluate ship {\n    predict(batch) { return batch.cabin }\n    split = "val"\n}\n'
+    )
+    assert told(path) == []
+    assert tdsl("train", path, "--device", "cpu").returncode == 0
+    for source in (str(tmp_path / "new.csv"), f'csv("{tmp_path}/new.csv")'):
+        ran = tdsl("predict", path, "--input", source, "--output", tmp_path / "out.csv", "--device", "cpu")
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert [line.split(",")[1] for line in (tmp_path / "out.csv").read_text().splitlines()[1:]] == ["2", "0"]
+
+
+def test_a_list_that_needs_its_own_length_is_told(tmp_path: Path) -> None:
+    (found,) = [
+        each for each in told(program(tmp_path, 'categories("species", [Iris.num_classes])')) if each.code == "E111"
+    ]
+    assert found.notes == ("Iris.num_classes -> Iris.num_classes",)
+
+
 def test_a_text_that_is_in_no_list_ends_the_run_before_it_begins(tmp_path: Path) -> None:
     path = program(tmp_path, LISTED.replace("virginica", "virginca"))
     ran = tdsl("train", path, "--device", "cpu")
@@ -189,6 +252,23 @@ def test_a_model_with_fewer_scores_is_told(tmp_path: Path) -> None:
     assert [each.code for each in told(path)] == ["W204"]
 
 
+def test_labels_below_0_are_told_with_the_way_to_number_them(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("x,y\n1,-1\n2,1\n")
+    path = tmp_path / "rows.model"
+    path.write_text(
+        'data D {\n    source = csv("rows.csv")\n    field x: float[1] = columns("x")\n    field y: int[] = column("y")\n}\n'
+        "module Net() {\n    l = Linear(1, 2)\n    forward(x: float[B, 1]) -> float[B, 2] { return l(x) }\n}\n"
+        "train d {\n    model = Net()\n    data = D\n    epochs = 1\n    optimizer = SGD()\n"
+        "    loss(batch) { return cross_entropy(model(batch.x), batch.y) }\n}\n"
+    )
+    (found,) = told(path)
+    assert (found.code, found.severity) == ("W204", "warning")
+    assert found.help is not None
+    listed = found.help.split("`")[1]
+    path.write_text(path.read_text().replace('column("y")', listed))
+    assert told(path) == []
+
+
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 
@@ -199,14 +279,14 @@ def table(**columns: np.ndarray) -> Table:
 
 def test_values_are_numbered_by_their_places() -> None:
     made = np.array(["vw", "fiat", "vw", "bmw"], object)
-    found = table(make=made, year=np.array([70, 71, 72, 73])).numbered("make", "bmw", "fiat", "vw")
+    found = table(make=made, year=np.array([70, 71, 72, 73])).numbered("make", ["bmw", "fiat", "vw"])
     assert found.field("make", found.column("make"), torch.int64, (), classes=3).tolist() == [2, 1, 2, 0]  # type: ignore[union-attr]
     assert found.column("year").tolist() == [70, 71, 72, 73]
     assert found.names == {"make": ["bmw", "fiat", "vw"]}
 
 
 def test_numbers_that_do_not_count_from_0() -> None:
-    found = table(y=np.array([-1, 1, 1, -1])).numbered("y", -1, 1)
+    found = table(y=np.array([-1, 1, 1, -1])).numbered("y", [-1, 1])
     assert found.column("y").tolist() == [0, 1, 1, 0]
 
 
@@ -214,20 +294,20 @@ def test_numbers_that_do_not_count_from_0() -> None:
     ("values", "message"),
     [
         (np.array(["a", "b", "c", "a"], object), "second.csv, row 1, `x`: 'c' is not among the categories"),
-        (np.array(["a", None, "b", "a"], object), "first.csv, row 2, `x`: has no value"),
+        (np.array(["a", None, "b", "a"], object), "first.csv, row 2, `x`: is missing"),
         (np.array([["a", "b"], ["a", "b"], ["b", "a"], ["b", ""]]), "second.csv, row 2, `x`: '' is not among"),
         (np.array(["a", "b", "a", "b "]), "`a` is|`b` is"),
     ],
 )
 def test_a_value_without_a_number_is_told_by_its_row(values: np.ndarray, message: str) -> None:
     with pytest.raises(DataError) as raised:
-        table(x=values).numbered("x", "a", "b")
+        table(x=values).numbered("x", ["a", "b"])
     assert any(each in str(raised.value) for each in message.split("|"))
 
 
 def test_a_column_that_is_not_there_is_told() -> None:
     with pytest.raises(DataError, match=r"has no column `maker`(.|\n)*did you mean `make`"):
-        table(make=np.array(["a", "b", "a"])).numbered("maker", "a", "b")
+        table(make=np.array(["a", "b", "a"])).numbered("maker", ["a", "b"])
 
 
 class Years(Column):
@@ -244,7 +324,7 @@ class Years(Column):
 
 
 def test_rows_that_are_read_later_are_numbered_then() -> None:
-    found = Table({"year": Years()}, (("cars", 4),)).numbered("year", 72, 70)
+    found = Table({"year": Years()}, (("cars", 4),)).numbered("year", [72, 70])
     field = found.field("year", found.column("year"), torch.int64, ())
     assert not isinstance(field, Tensor)
     assert field.take(torch.tensor([2, 1, 0])).tolist() == [1, 0, 1]
@@ -253,10 +333,10 @@ def test_rows_that_are_read_later_are_numbered_then() -> None:
 
 
 def test_texts_of_rows_that_are_read_later_are_refused() -> None:
-    with pytest.raises(DataError, match="holds numbers, which are no strings"):
-        Table({"year": Years()}, (("cars", 4),)).numbered("year", "70")
+    with pytest.raises(DataError, match="is read row by row, as numbers"):
+        Table({"year": Years()}, (("cars", 4),)).numbered("year", ["70"])
 
 
 def test_synthetic_rows_need_no_numbering() -> None:
-    made = synthetic(rows=50).numbered("kind", "a", "b", "c")
+    made = synthetic(rows=50).numbered("kind", ["a", "b", "c"])
     assert set(made.field("kind", made.column("kind"), torch.int64, (), classes=3).tolist()) == {0, 1, 2}  # type: ignore[union-attr]

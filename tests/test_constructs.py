@@ -537,7 +537,7 @@ MEMBERS = "module M(d: int = 4) {\n%s\n    forward(x: float[B, d]) -> float[B, d
             "E110",
             "`l` is not yet made",
             "l",
-            "`l` above",
+            "declared above it",
         ),
         ("h = len(d)", "return x", "E202", "`len` counts the values of a list", "len(d)", ""),
         ("", "return x * B if B > 2 else x", "E208", "`B > 2` is not known", "B > 2", ""),

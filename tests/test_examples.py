@@ -47,7 +47,8 @@ def image_split(folder: Path) -> Split:
 
 
 def test_a_row_of_a_folder_is_told_by_its_file(folder: Path) -> None:
-    found = examples.describe(image_split(folder), 1)
+    split = image_split(folder)
+    found = examples.describe(split, 1, examples.field_names(split))
     # Sorted, `<dog>` is the first class.
     assert (found["file"], found["row"]) == ("images/<dog>/2.png", None)
     assert found["fields"]["label"] == {"text": "0 (<dog>)"}
@@ -63,11 +64,13 @@ def test_what_can_not_be_read_again_is_left_out(folder: Path) -> None:
 
 def test_classes_have_the_names_of_the_source(folder: Path) -> None:
     split = image_split(folder)
-    assert examples.class_names(split, [(0, 1), (1, 0), (2, 0)], 2) == ["<dog>", "cat"]
-    # Targets that a program numbers anew are others; so are rows that are scored without their class.
-    assert examples.class_names(split, [(0, 0), (1, 1)], 2) is None
-    assert examples.class_names(split, [(0, 1)], 3) is None
-    assert examples.class_names(split, [], 2) is None
+    assert examples.field_names(split) == {"label": ["<dog>", "cat"]}
+    # Labels that a program numbers anew are others, though some of their rows are like the source's.
+    labels = split.fields["label"]
+    assert isinstance(labels, Tensor)
+    table = examples.table_of(split)
+    assert table is not None
+    assert examples.field_names(split_of(table, label=1 - labels, other=torch.zeros_like(labels))) == {}
 
 
 def test_a_copy_on_a_device_tells_of_the_rows_that_it_is_a_copy_of(folder: Path) -> None:
@@ -94,7 +97,8 @@ def test_texts_are_told_by_their_letters(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("to be or\nnot to be")
     table = sources.text(tmp_path, "text.txt", window=8)
     fields = {name: table.field(name, table.column(name), torch.int64, (8,)) for name in ("tokens", "targets")}
-    found = examples.describe(split_of(table, **fields), 1)["fields"]
+    split = split_of(table, **fields)
+    found = examples.describe(split, 1, examples.field_names(split))["fields"]
     assert [found["tokens"]["text"], found["targets"]["text"]] == ["↵not to ", "not to b"]
     assert len(examples.excerpt(["ab"] * 500)) == examples.MOST_LETTERS + 1
 

@@ -29,12 +29,11 @@ from tdsl.compiler.build.values import (
     Semantic,
     Signature,
     Skip,
-    Unbound,
     describe,
 )
 from tdsl.compiler.ir import Attr, Graph, Scalar, Value
 from tdsl.compiler.ops.infer import assuming, knowing, known
-from tdsl.compiler.ops.op import OPS, Arg, Kind
+from tdsl.compiler.ops.op import Arg, Kind
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl import ast
 from tdsl.dsl.declared_names import walk
@@ -226,7 +225,7 @@ class Classes:
         with knowing(sizes):
             frame = Frame(self, GraphBuilder(decl.name), names)
             made = {}
-            self._await(decl, frame)
+            frame.awaited = frozenset(member.name for member in decl.members)
             self._assumed(decl, frame)
             for member in decl.members:
                 with body.guarded(self.reporter, frame, [member.name]):
@@ -244,13 +243,6 @@ class Classes:
         ir = ModuleIR(decl.name, decl, _parameters(decl, env), irs, members.ties(made, frame), graph, decl.doc)
         ir = self._shared(ir)
         return ModuleInstance(decl, env, ir, signature, (), self._inlined(ir))
-
-    def _await(self, decl: ast.Module, frame: Frame) -> None:
-        """Have the names of members that are not yet made told as such, where they mean nothing else."""
-        for member in decl.members:
-            if member.name not in frame.names and member.name not in OPS and self.lookup(member.name) is None:
-                note = f"members are made in the order in which they stand: declare `{member.name}` above"
-                frame.names[member.name] = Unbound("is not yet made here", note)
 
     def _extern(self, decl: ast.ExternModule, env: Mapping[str, Semantic]) -> ModuleInstance:
         """A Python class for these arguments."""

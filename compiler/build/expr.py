@@ -95,6 +95,9 @@ def _name(expr: ast.Name, frame: Frame) -> Semantic:
         found = Dtype(DTYPES[expr.id])
     if found is None and expr.id == "inf":
         found = Scalar(float("inf"))
+    if found is None and expr.id in frame.awaited:
+        help = "members are made in the order in which they stand: what one is made from is declared above it"
+        fail("E110", f"`{expr.id}` is not yet made here", expr.span, help=help)
     if found is None:
         fail("E110", f"unknown name `{expr.id}`", expr.span, help=_meant(expr.id, frame))
     return found

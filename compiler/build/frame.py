@@ -135,7 +135,10 @@ class GraphBuilder:
 
 @dataclass(eq=False)
 class Frame:
-    """Names in one body. `path` leads from the graph's module to the one whose body is inlined here."""
+    """Names in one body. `path` leads from the graph's module to the one whose body is inlined here.
+
+    `awaited` are the members of the module, which are made in the order in which they stand.
+    """
 
     classes: Classes
     builder: GraphBuilder
@@ -143,6 +146,7 @@ class Frame:
     path: str = ""
     origin: str = ""
     running: bool = False
+    awaited: frozenset[str] = frozenset()
 
     def inner(self, names: dict[str, Semantic], path: str, origin: str) -> Frame:
         """The frame of a body that is inlined into this one."""

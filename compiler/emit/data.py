@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from tdsl.compiler.emit.expression import constant, expression
-from tdsl.compiler.emit.render import layout, plain, render
+from tdsl.compiler.emit.render import WIDTH, layout, plain, render
 from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
@@ -39,7 +39,7 @@ BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
 class FieldText:
     """One field: its `entry` in the dict of fields, where it was declared, and a line of documentation.
 
-    `numbered` are the statements that number the columns with categories that it reads.
+    `numbered` are the columns with categories that it reads.
     """
 
     entry: str
@@ -60,8 +60,9 @@ class SplitText:
 class DataText:
     """All that varies in `data.py`: Python text, but for `program`, `doc`, `root` and the fields' `doc`.
 
-    `numbered` are the statements that number columns with categories, `reads` those that make the fields of each
-    source, `division` that which divides the rows of one, `tokenizer` that which returns what numbers texts.
+    `numbered` are the columns with categories, `categories` the entries of a dictionary of what they hold and `kinds`
+    the type of its values; `reads` are the statements that make the fields of each source, `division` that which
+    divides the rows of one, `tokenizer` that which returns what numbers texts.
     """
 
     program: str
@@ -69,6 +70,8 @@ class DataText:
     root: str
     fields: tuple[FieldText, ...]
     numbered: tuple[str, ...]
+    categories: tuple[str, ...]
+    kinds: str
     reads: tuple[str, ...]
     division: str
     splits: tuple[SplitText, ...]
@@ -103,7 +106,9 @@ def data_text(spec: DataSpec, consts: Mapping[str, Constant], root: str, allow_o
         doc=spec.doc,
         root=root,
         fields=fields,
-        numbered=numbered(fields),
+        numbered=columns_numbered(fields),
+        categories=tuple(_categories(spec, columns_numbered(fields))),
+        kinds=" | ".join(sorted({f"list[{type(values[0]).__name__}]" for values in spec.categories.values()})),
         reads=(*shared(spec, allow_outside), *_all_reads(spec, allow_outside)),
         division=_division(spec),
         splits=splits,
@@ -132,20 +137,23 @@ def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> 
         entry=layout(f"{constant(field.name)}: table.field", arguments, ",", indent=8),
         origin=f"{plain(PurePath(field.span.source.name).name)}:{field.span.line}",
         doc=f"{field.name}: {_type(field)}{f', {doc}' if doc else ''}",
-        numbered=tuple(_numbered(field, spec)),
+        numbered=tuple(map(column_named, filter(is_categories, walk(field.value)))),
     )
 
 
-def _numbered(field: FieldSpec, spec: DataSpec) -> Iterator[str]:
-    for call in filter(is_categories, walk(field.value)):
-        column = column_named(call)
-        arguments = [constant(column), *map(constant, spec.categories[column])]
-        yield layout("table = table.numbered", arguments, "", indent=4)
+def columns_numbered(fields: Iterable[FieldText]) -> tuple[str, ...]:
+    """The columns with categories that fields read, each once."""
+    return tuple(dict.fromkeys(column for field in fields for column in field.numbered))
 
 
-def numbered(fields: Iterable[FieldText]) -> tuple[str, ...]:
-    """The statements that number the columns with categories that fields read, each once."""
-    return tuple(dict.fromkeys(statement for field in fields for statement in field.numbered))
+def _categories(spec: DataSpec, columns: Iterable[str]) -> Iterator[str]:
+    """The entries of a dictionary: the values that number each column."""
+    for column in columns:
+        values = list(map(constant, spec.categories[column]))
+        line = f"{constant(column)}: [{', '.join(values)}],"
+        if 4 + len(line) > WIDTH:
+            line = "\n".join([f"{constant(column)}: [", *(f"        {value}," for value in values), "    ],"])
+        yield line
 
 
 def _is_label(field: FieldSpec, spec: DataSpec) -> bool:

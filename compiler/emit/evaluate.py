@@ -16,10 +16,11 @@ from tdsl.compiler.emit.text import arguments, identifier, mentions
 from tdsl.compiler.folding import Pair, foldable
 from tdsl.compiler.ir import Graph, Node, TensorType, Value
 from tdsl.compiler.passes.place_layouts import channels_last
+from tdsl.compiler.reach import source_of
 from tdsl.compiler.size import Size
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
-from tdsl.dsl.program import Call
+from tdsl.dsl.program import Call, DataSpec
 from tdsl.dsl.resolve_data import splits_of
 
 # Metrics that compare values, and those that compare scores with classes.
@@ -30,6 +31,8 @@ COUNTS = ("Accuracy", "Precision", "Recall", "F1Score")
 BINARY_ARGS = ("threshold", "max_fpr")
 # What makes probabilities of scores: metrics must not do it again.
 PROBABILITIES = {"binary": ("sigmoid",), "multiclass": ("softmax",)}
+# Sources that know the names of classes.
+NAMED = frozenset({"huggingface", "image_folder", "python", "torchvision"})
 LABELS = ("i64", "i32", "i16", "i8", "u8")
 
 
@@ -59,7 +62,8 @@ class EvaluateText:
     """All that varies in `evaluate.py`: Python text, but for `program`, `name`, `split` and the functions' names.
 
     `models` are the statements that make the run's models, by name; `folded` are the classes with the batch norms that
-    are folded in them; `standard`, `others` and `own` the imports.
+    are folded in them; `target` is the field that is compared, where its numbers may have names; `standard`, `others`
+    and `own` the imports.
     """
 
     program: str
@@ -69,6 +73,8 @@ class EvaluateText:
     metrics: tuple[str, ...]
     compare: FunctionText | None
     predict: FunctionText | None
+    target: str | None
+    categories: bool
     tracks: bool
     distributed: bool
     texts: bool
@@ -102,6 +108,8 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         metrics=tuple(dict.fromkeys(metric_texts(unit, run, evaluation))),
         compare=function_text(evaluation.compare if evaluation else None),
         predict=predict_function(evaluation) if evaluation else None,
+        target=_target(run.spec.data, evaluation),
+        categories=bool(run.spec.data.categories),
         tracks=run.loss.tracks,
         distributed=run.spec.settings.get("distributed") is not None,
         texts=has_texts(run.spec.data),
@@ -112,6 +120,15 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
     )
     standard, others, own = _imports(text, run)
     return replace(text, standard=tuple(standard), others=tuple(others), own=tuple(own))
+
+
+def _target(spec: DataSpec, evaluation: EvaluationIR | None) -> str | None:
+    """The field that `compare` returns as the target, of data that tell what the numbers of fields stand for."""
+    graph = evaluation.compare if evaluation is not None else None
+    if graph is None or not (spec.categories or NAMED & {call.name for call in spec.sources.values()}):
+        return None
+    found = source_of(graph, graph.outputs[1])
+    return None if found is None else found.removeprefix("batch.")
 
 
 def parts_text(run: RunIR, function: str, parts: str) -> str:

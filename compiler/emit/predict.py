@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import EvaluationIR, RunIR, Unit
-from tdsl.compiler.emit.data import FieldText, data_text, numbered
+from tdsl.compiler.emit.data import FieldText, columns_numbered, data_text
 from tdsl.compiler.emit.evaluate import FunctionText, model_statement, predict_function
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.render import import_from, plain, render
+from tdsl.compiler.emit.sources import text_columns
 from tdsl.compiler.emit.text import identifier, mentions
 from tdsl.compiler.ir import Value
 from tdsl.compiler.size import Size, Symbol
@@ -30,7 +31,7 @@ class PredictText:
     """All that varies in `predict.py`: Python text, but for `program`, `name` and `source`.
 
     `models` are the statements that make the run's models, by name; `fields` those that `predict` reads, `numbered` the
-    statements that number their categories; `transforms` the entries of a dictionary; `options` what the program gives
+    columns with categories among theirs; `transforms` the entries of a dictionary; `options` what the program gives
     its source beside paths.
     """
 
@@ -79,7 +80,7 @@ def predict_text(unit: Unit, run: RunIR, evaluation: EvaluationIR) -> PredictTex
         models={identifier(name): model_statement(name, member, unit, run) for name, member in run.models.items()},
         predict=predict,
         fields=fields,
-        numbered=numbered(fields),
+        numbered=columns_numbered(fields),
         transforms=tuple(transforms),
         source=spec.sources["source"].name,
         options=_options(spec),
@@ -101,8 +102,8 @@ def _read(body: str, spec: DataSpec) -> list[str]:
 def _options(spec: DataSpec) -> str:
     """What the source is given beside paths, as a dictionary's text; empty where that is nothing."""
     call = spec.sources["source"]
-    given = {name: value for name, value in call.args.items() if name not in (*PATHS, *NAMES) and value is not None}
-    entries = [f"{constant(name)}: {constant(value)}" for name, value in given.items() if _is_plain(value)]
+    given = {name: value for name, value in call.args.items() if name not in (*PATHS, *NAMES) and _is_plain(value)}
+    entries = [f"{constant(name)}: {constant(value)}" for name, value in (given | text_columns(call, spec)).items()]
     return f"{{{', '.join(entries)}}}" if entries else ""
 
 

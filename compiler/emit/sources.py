@@ -39,8 +39,15 @@ def _keywords(call: Call, spec: DataSpec) -> dict[str, Constant]:
     found = {name: value for name, value in call.args.items() if name not in apart}
     if call.name == "tokens" and "vocab_size" in spec.facts:
         found["vocab_size"] = spec.facts["vocab_size"]
+    found |= text_columns(call, spec)
     own = call.name in ("python", "torchvision")  # whose arguments are those of a class
     return {name: value for name, value in found.items() if own or value is not None}
+
+
+def text_columns(call: Call, spec: DataSpec) -> dict[str, Constant]:
+    """What a csv file does not tell: the columns whose categories are texts, though they may look like numbers."""
+    texts = tuple(column for column, values in spec.categories.items() if isinstance(values[0], str))
+    return {"text": texts} if call.name == "csv" and texts else {}
 
 
 def _positional(call: Call) -> tuple[str, ...]:

@@ -21,10 +21,8 @@ from tdsl.dsl.diagnostics import ProgramError
 from tdsl.dsl.kinds import Required
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
-from tdsl.dsl.signatures import OPTIMIZERS, metric_key
+from tdsl.dsl.signatures import HIGHER_IS_BETTER, OPTIMIZERS, metric_key
 
-# Metrics that are better the higher they are; losses and all else that can be monitored, the lower.
-HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
 # Those of the run time, which take a step in one launch on a GPU; others are PyTorch's.
 OWN_OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Lion")
 PLATEAU = "ReduceLROnPlateau"
@@ -351,6 +349,7 @@ def _state(spec: TrainSpec) -> str:
     arguments += ["ema=ema"] if spec.settings.get("ema") is not None else []
     arguments += [f"{name}={text}" for name, text in made.items() if text]
     arguments += ["tokenizer=data.make_tokenizer()"] if has_texts(spec.data) else []
+    arguments += ["categories=data.CATEGORIES"] if spec.data.categories else []
     return layout("state = Training", arguments, "", 4)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ LARGEST_BLOCK = 2**31 - 1
 JSON_HELP = 'each line is an object, such as `{"x": [1, 2], "label": 0}`'
 
 
-def csv(base: Path, path: str, *, allow_outside: bool = False) -> Table:
-    """Comma-separated values with a header; an empty cell is a missing value, and blank lines are skipped."""
-    return read(base, path, allow_outside, _csv)
+def csv(base: Path, path: str, *, text: Sequence[str] = (), allow_outside: bool = False) -> Table:
+    """Comma-separated values with a header; an empty cell is a missing value, and blank lines are skipped.
+
+    The columns `text` hold text as it stands there, whatever it looks like.
+    """
+    return read(base, path, allow_outside, partial(_csv, text=text))
 
 
 def parquet(base: Path, path: str, *, allow_outside: bool = False) -> Table:
@@ -38,7 +42,7 @@ def jsonl(base: Path, path: str, *, allow_outside: bool = False) -> Table:
     return read(base, path, allow_outside, _jsonl)
 
 
-def _csv(file: Path, name: str) -> Mapping[str, Array]:
+def _csv(file: Path, name: str, text: Sequence[str]) -> Mapping[str, Array]:
     import pyarrow as pa
     from pyarrow import csv as reader
 
@@ -48,7 +52,8 @@ def _csv(file: Path, name: str) -> Mapping[str, Array]:
 
     def read(threads: bool) -> Any:
         options = reader.ReadOptions(use_threads=threads, block_size=min(size + 1, LARGEST_BLOCK))
-        return reader.read_csv(file, read_options=options)
+        types = reader.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
+        return reader.read_csv(file, read_options=options, convert_options=types)
 
     try:
         table = read(True)

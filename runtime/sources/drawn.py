@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class Synthetic(Table):
     def columns(self, *patterns: str) -> Tensor | Column:
         return Anything(self.rows)
 
-    def numbered(self, name: str, *values: str | int) -> Synthetic:
+    def numbered(self, name: str, values: Sequence[str] | Sequence[int]) -> Synthetic:
         return self
 
     def values(self, name: str) -> Array:
