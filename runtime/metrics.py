@@ -342,7 +342,7 @@ class Curve(Metric):
         for label in [1] if self.task == "binary" else range(self.classes):
             if 0 < self.counts[label] < self.counts.sum():
                 a, b, t = (each[label] if isinstance(each, (list, tuple)) or each.ndim > 1 else each for each in series)
-                rows.append((label, a.cpu(), b.cpu(), self._thresholds(t.cpu())))
+                rows.append((label, a.cpu(), b.cpu(), self._thresholds(t.cpu().reshape(-1))))
         return rows
 
     def _thresholds(self, found: Tensor) -> Tensor:
@@ -363,12 +363,19 @@ class ROC(Curve):
 
 
 class PrecisionRecallCurve(Curve):
-    """Of each class: `recall`, `precision` and `thresholds`, one fewer, as the last point has none."""
+    """Of each class: `recall`, `precision` and `thresholds`, one fewer, as the last point has none.
+
+    Thresholds that are given and that no score reaches have no precision, and are left out.
+    """
 
     key, title = "precision_recall", "Precision and recall"
 
     def _compute(self) -> list[dict[str, Any]]:
-        return [{"class": label, "recall": x, "precision": y, "thresholds": t} for label, y, x, t in self._classes()]
+        known = [(label, y, x, t, ~y.isnan()) for label, y, x, t in self._classes()]
+        return [
+            {"class": label, "recall": x[kept], "precision": y[kept], "thresholds": t[kept[:-1]]}
+            for label, y, x, t, kept in known
+        ]
 
 
 class CalibrationError(Metric):

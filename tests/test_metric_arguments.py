@@ -192,7 +192,10 @@ def curve(case: Case, scores: np.ndarray, labels: np.ndarray) -> list[dict[str, 
         if case.argument == "thresholds":
             fpr, tpr, precision = points(case.given, ranks[:, i], right)
             one = {"fpr": fpr[::-1], "tpr": tpr[::-1]}
-            one = one if case.name == "ROC" else {"recall": [*tpr, 0.0], "precision": [*precision, 1.0]}
+            if case.name == "PrecisionRecallCurve":
+                kept = [each for each in zip(tpr, precision, case.given, strict=True) if not math.isnan(each[1])]
+                recall, precision, thresholds = (list(each) for each in zip(*kept, strict=True))
+                one = {"recall": [*recall, 0.0], "precision": [*precision, 1.0], "thresholds": thresholds}
         elif case.name == "ROC":
             one = dict(zip(("fpr", "tpr"), sk.roc_curve(right, ranks[:, i], drop_intermediate=False), strict=False))
         else:

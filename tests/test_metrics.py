@@ -280,6 +280,18 @@ def test_the_name_alone_is_that_of_a_number() -> None:
     assert list(Results([metrics.Accuracy(**TEN, average=None)]).metrics) == ["accuracy"]
 
 
+def test_thresholds_that_no_score_reaches_have_no_point(cancer: tuple[Tensor, Tensor]) -> None:
+    logits, labels = cancer
+    scores = logits.sigmoid().clamp(max=0.8)
+    results = Results([metrics.PrecisionRecallCurve(**TWO, thresholds=[0.2, 0.7, 0.9, 1.0], from_logits=False)])
+    results.add(scores, labels)
+    (curve,) = results.summary()["curves"]["precision_recall"]
+    assert curve["thresholds"] == pytest.approx([0.2, 0.7])
+    assert curve["precision"] == pytest.approx([*(sk.precision_score(labels, scores >= t) for t in (0.2, 0.7)), 1.0])
+    average = metrics.AveragePrecision(**TWO, thresholds=[0.2, 0.7, 0.9, 1.0], from_logits=False)
+    assert curve["area"] == pytest.approx(measured(average, scores, labels))
+
+
 def test_averages_of_two_classes() -> None:
     """Breast cancer, in which the classes are unequal; from logits and from probabilities."""
     x, y = load_breast_cancer(return_X_y=True)
