@@ -272,6 +272,27 @@ def test_metrics_of_one_name_are_told_apart() -> None:
     assert list(results.metrics) == ["accuracy", "accuracy(top_k=2)"]
 
 
+def test_the_name_alone_is_that_of_a_number() -> None:
+    results = Results(
+        [metrics.Accuracy(**TEN, average="none"), metrics.Accuracy(**TEN), metrics.Accuracy(**TEN, top_k=2)]
+    )
+    assert list(results.metrics) == ["accuracy(average=none)", "accuracy", "accuracy(top_k=2)"]
+    assert list(Results([metrics.Accuracy(**TEN, average=None)]).metrics) == ["accuracy"]
+
+
+def test_averages_of_two_classes() -> None:
+    """Breast cancer, in which the classes are unequal; from logits and from probabilities."""
+    x, y = load_breast_cancer(return_X_y=True)
+    logits = LogisticRegression(max_iter=50).fit(x[:100, :3], y[:100]).decision_function(x[100:, :3])
+    scores, labels = torch.tensor(logits), torch.tensor(y[100:])
+    for kind, score in ((metrics.F1Score, sk.f1_score), (metrics.Precision, sk.precision_score)):
+        for average in ("micro", "macro", "weighted", None):
+            expected = score(labels, logits > 0, average=average)
+            assert measured(kind(**TWO, average=average), scores, labels) == pytest.approx(expected)
+            sure = kind(**TWO, average=average, from_logits=False)
+            assert measured(sure, scores.sigmoid(), labels.float()) == pytest.approx(expected)
+
+
 def test_doubts_are_told(digits: tuple[Tensor, Tensor]) -> None:
     scores, labels = (each[digits[1] != 3] for each in digits)
     results = Results([metrics.Accuracy(**TEN)])
