@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -17,10 +18,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from tdsl.runtime import logs, ranks, streams, timing
+from tdsl.runtime import lock, logs, ranks, streams, timing
 from tdsl.runtime.loader import Batch, Batches
 from tdsl.runtime.settings import Settings, UsageError
 from tdsl.runtime.table import DataError
+
+# That a terminal is gone; Windows has no such signal.
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 
 class Failure(Exception):
@@ -54,7 +58,7 @@ class Job:
 
     @property
     def stopping(self) -> bool:
-        """Whether SIGTERM or SIGINT came, to any rank: the loop then ends after its step, with a checkpoint."""
+        """Whether SIGTERM, SIGINT or SIGHUP came, to any rank: the loop then ends after its step, with a checkpoint."""
         found = ranks.most(self.signal or 0)
         self.signal = found or self.signal
         return found > 0
@@ -63,7 +67,9 @@ class Job:
         """The handler of signals; a second SIGINT ends the process at once."""
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal = self.signal or number
+        if number == HANGUP:
+            _leave_terminal()
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def main(
     def start() -> int:
         check_processes(name, distributed)
         job = _job(name, settings, out, program, argv)
-        with ranks.group(job.device), _signals(job):
+        with ranks.group(job.device), _alone(job.out), _signals(job):
             train(job)
         return 0 if job.signal is None else 128 + job.signal
 
@@ -239,11 +245,35 @@ def choose_device(name: str) -> torch.device:
 
 
 @contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Within, no other run trains in this folder. Raises `Failure` where one does."""
+    with ExitStack() as until:
+        other = ranks.first(lambda: lock.take(out, until))
+        if other is not None:
+            help = "wait until that has ended, or train in another folder with `--out`"
+            raise Failure(f"{out} is in use: {other} trains there", help)
+        yield
+
+
+@contextmanager
 def _signals(job: Job) -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask the job to stop."""
-    before = {number: signal.signal(number, job.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Let SIGTERM, SIGINT and, unless `nohup` has it ignored, SIGHUP ask the job to stop."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+        numbers.append(HANGUP)
+    before = {number: signal.signal(number, job.stop) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Say no more to a terminal that is gone: whatever is said would raise, and no checkpoint be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        # What was a terminal is a device still, and no terminal any more.
+        if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)

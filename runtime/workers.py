@@ -133,8 +133,9 @@ def _quiet() -> Iterator[None]:
 
 def _begin(number: int) -> None:
     """Signals are for the process that waits: it ends its workers, and they end when it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has not all of them
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _close(workers: weakref.ref[Workers]) -> None:

@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tdsl.compiler.commands import process
+
 # What the processes of tests import; what a test has of its own is imported in its process.
 PRELOADED = (
     "torch._dynamo", "torch.fx.experimental.symbolic_shapes", "torchmetrics", "rich.console", "triton.language",
@@ -124,12 +126,8 @@ def execute(args: Sequence[str]) -> NoReturn:
 
 
 def _run(args: Sequence[str]) -> None:
-    import tdsl.compiler.commands.export
-    import tdsl.compiler.commands.scripts
-
     # What the command line starts is Python again.
-    for module in (tdsl.compiler.commands.export, tdsl.compiler.commands.scripts):
-        module.subprocess.call = _call  # type: ignore[attr-defined]
+    process.call = _call
     args = args[2:] if args[:2] == ["-W", "ignore"] else args
     if args[0] == "-m":
         sys.argv, sys.path[0] = [*args[1:]], os.getcwd()
@@ -142,13 +140,13 @@ def _run(args: Sequence[str]) -> None:
         runpy.run_path(args[0], run_name="__main__")
 
 
-CALL = subprocess.call
+CALL = process.call
 
 
 def _call(command: Sequence[str], env: Mapping[str, str]) -> int:
-    """`subprocess.call` of Python, unless that is for Triton's interpreter and this process is not, or the reverse."""
+    """`process.call` of Python, unless that is for Triton's interpreter and this process is not, or the reverse."""
     if command[0] != sys.executable or env.get("TRITON_INTERPRET") != os.environ.get("TRITON_INTERPRET"):
-        return CALL(command, env=env)
+        return CALL(command, env)
     sys.stdout.flush()
     child = os.fork()
     if child == 0:

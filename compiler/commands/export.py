@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
 
+from tdsl.compiler.commands import process
 from tdsl.compiler.commands.program import Stop, chosen, complain, program
 from tdsl.compiler.commands.scripts import importable
 
@@ -46,4 +46,4 @@ def run(options: Namespace) -> int:
         }
         words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
         command = [sys.executable, "-W", "ignore", "-m", "tdsl.runtime.export", *words]
-        return subprocess.call(command, env={**os.environ, **importable(here)})
+        return process.call(command, env={**os.environ, **importable(here)})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from tdsl.compiler.commands import process
 from tdsl.compiler.commands.program import Stop, chosen, complain, program, write_project
 
 SOURCES = Path(__file__).resolve().parent.parent.parent / "src"
@@ -22,9 +23,48 @@ def run(options: Namespace) -> int:
         complain(f"`{name}` does not say what to predict: write `evaluate {name} {{ predict(batch) {{ ... }} }}`")
         raise Stop(2)
     out: Path = options.out or Path(options.file).parent / "runs" / name
-    write_project(unit, name, out / "emitted", options)
     command = [sys.executable, str(out / "emitted" / options.script), "--out", str(out), *options.rest]
-    return subprocess.call(command, env={**os.environ, **importable(Path(options.file).parent)})
+    with _refusable(out) if options.script == "train.py" else nullcontext():
+        write_project(unit, name, out / "emitted", options)
+        return process.call(command, env={**os.environ, **importable(Path(options.file).parent)})
+
+
+@contextmanager
+def _refusable(out: Path) -> Iterator[None]:
+    """Put the code of a trained run back where a start is refused within: the checkpoints are still of that code."""
+    folder, accepted = out / "emitted", out / "program.model"
+    trained = (out / "checkpoints").is_dir()
+    files = {path: (path.read_bytes(), path.stat()) for path in _files(folder) if trained}
+    before = _version(accepted)
+    try:
+        yield
+    finally:
+        # A run writes this file anew as it begins or goes on.
+        if files and _version(accepted) == before:
+            with suppress(OSError):  # a disk that is full has been told of
+                for path in set(_files(folder)) - set(files):
+                    path.unlink()
+                for path, (content, was) in files.items():
+                    _put_back(path, content, was)
+
+
+def _put_back(path: Path, content: bytes, was: os.stat_result) -> None:
+    if path.read_bytes() == content:
+        return
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_bytes(content)
+    # Its time, too: by that and the size Python tells whether what it has compiled is of this text.
+    os.utime(aside, ns=(was.st_atime_ns, was.st_mtime_ns))
+    aside.replace(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What changes where a file is written anew; None where there is none."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
 
 
 def importable(beside: Path | None = None) -> Mapping[str, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
 
+from tdsl.compiler.commands import process
 from tdsl.compiler.commands.program import program
 from tdsl.compiler.commands.scripts import importable
 
@@ -29,7 +29,7 @@ def run(options: Namespace) -> int:
 
 
 def _run(module: str, folders: list[str], options: Namespace) -> int:
-    return subprocess.call([sys.executable, "-W", "ignore", "-m", module, *folders], env=_environment(options))
+    return process.call([sys.executable, "-W", "ignore", "-m", module, *folders], env=_environment(options))
 
 
 def _emitted(file: str, options: Namespace, root: Path) -> Path | None:

@@ -1,0 +1,160 @@
+"""What a command starts ends as the command is asked to: no script goes on alone, and none loses its checkpoint."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tdsl.compiler.commands import process
+from tdsl.runtime import checkpoint
+from tests.helpers import environment, python, tdsl
+from tests.training_runs import EXAMPLES, PROGRAM, logged
+
+TDSL = "import sys; from tdsl.compiler.cli import main; sys.exit(main())"
+LONG = ("--steps", "1000000", "--set", "checkpoint.every=1000000", "--device", "cpu")
+MOST = 120
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program whose data are beside it."""
+    (tmp_path / "data").symlink_to(EXAMPLES / "data")
+    (tmp_path / "digits.model").write_text(PROGRAM, encoding="utf-8")
+    return tmp_path / "digits.model"
+
+
+def trained(program: Path, out: Path, *before: str) -> subprocess.Popen[str]:
+    """`tdsl train`, once its log has lines; in a session of its own."""
+    command = [*before, sys.executable, "-c", TDSL, "train", str(program), "--out", str(out), "--allow-outside", *LONG]
+    with out.with_name("told").open("w") as told:
+        started = subprocess.Popen(
+            command, env=environment(), stdout=told, stderr=told, text=True, start_new_session=True
+        )
+    wait_for_lines(out, started)
+    return started
+
+
+def wait_for_lines(out: Path, started: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + MOST
+    while started.poll() is None and not logged(out) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert started.poll() is None, out.with_name("told").read_text()
+
+
+def members(session: int) -> Iterator[int]:
+    """The processes of a session that have not ended."""
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, found = each.read_text().rpartition(")")[2].split()[:4]
+            if int(found) == session and state not in "ZX":
+                yield int(each.parent.name)
+
+
+def assert_stopped(out: Path, session: int) -> None:
+    """There is a checkpoint of the last step, and nothing that goes on."""
+    found = checkpoint.latest_good(out / "checkpoints")
+    assert found is not None
+    assert found.step >= logged(out)[-1]["step"]
+    assert list(members(session)) == []
+    assert "Traceback" not in out.with_name("told").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_command_stops_its_run_with_a_checkpoint(
+    number: signal.Signals, program: Path, tmp_path: Path
+) -> None:
+    started = trained(program, tmp_path / "run", "env", "--default-signal=HUP,INT")
+    started.send_signal(number)
+    assert started.wait(MOST) == 128 + number
+    assert_stopped(tmp_path / "run", started.pid)
+
+
+def test_a_terminal_interrupts_command_and_run_at_once(program: Path, tmp_path: Path) -> None:
+    """Ctrl-C comes to both, and is one interrupt: the second is what ends a run without a checkpoint."""
+    started = trained(program, tmp_path / "run", "env", "--default-signal=INT")
+    os.killpg(started.pid, signal.SIGINT)
+    assert started.wait(MOST) == 128 + signal.SIGINT
+    assert_stopped(tmp_path / "run", started.pid)
+
+
+def test_a_run_outlives_its_terminal_under_nohup(program: Path, tmp_path: Path) -> None:
+    started = trained(program, tmp_path / "run", "nohup")
+    before = logged(tmp_path / "run")[-1]["step"]
+    os.killpg(started.pid, signal.SIGHUP)
+    until = time.monotonic() + MOST
+    while logged(tmp_path / "run")[-1]["step"] < before + 100 and time.monotonic() < until:
+        assert started.poll() is None
+        time.sleep(0.01)
+    started.terminate()
+    assert started.wait(MOST) == 128 + signal.SIGTERM
+    assert_stopped(tmp_path / "run", started.pid)
+
+
+def test_a_terminal_that_goes_leaves_a_checkpoint(program: Path, tmp_path: Path) -> None:
+    """What the run says goes to a terminal, and fails once that is gone."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", TDSL, "train", str(program), "--out", str(out), "--allow-outside", *LONG]
+    child, terminal = pty.fork()
+    if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.execve(sys.executable, command, environment())
+    os.set_blocking(terminal, False)
+    until = time.monotonic() + MOST
+    while not logged(out) and time.monotonic() < until:
+        with suppress(BlockingIOError):
+            os.read(terminal, 1 << 16)
+        time.sleep(0.01)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGHUP
+    found = checkpoint.latest_good(out / "checkpoints")
+    assert found is not None
+    assert found.step >= logged(out)[-1]["step"]
+    assert list(members(child)) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_signal_that_ends_a_script_is_its_status(number: signal.Signals) -> None:
+    assert process.call([sys.executable, "-c", f"import os; os.kill(os.getpid(), {number})"], {}) == 128 + number
+
+
+def test_signals_are_handled_as_before_once_a_script_has_ended() -> None:
+    before = [signal.getsignal(number) for number in process.ENDS]
+    assert process.call([sys.executable, "-c", "raise SystemExit(3)"], {}) == 3
+    assert [signal.getsignal(number) for number in process.ENDS] == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_start_that_is_refused_leaves_the_code_of_the_run_that_is_there(program: Path, tmp_path: Path) -> None:
+    other = program.with_name("other.model")
+    predicts = PROGRAM.replace(
+        "    compare(batch)", "    predict(batch) { return model(batch.pixels) }\n    compare(batch)"
+    )
+    other.write_text(
+        predicts.replace("hidden: int = 32", "hidden: int = 48").replace("AdamW", "Adam"), encoding="utf-8"
+    )
+    options = ("--out", str(tmp_path / "run"), "--allow-outside", "--steps", "10", "--device", "cpu")
+    emitted = tmp_path / "run" / "emitted"
+    assert tdsl("train", str(program), *options).returncode == 0
+    before = contents(emitted)
+    refused = tdsl("train", str(other), *options)
+    assert refused.returncode == 1
+    assert "is of a run with other settings" in refused.stderr
+    assert contents(emitted) == before
+    assert "predict.py" not in before
+    evaluated = python(str(emitted / "evaluate.py"), "--out", str(tmp_path / "run"), "--device", "cpu")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert tdsl("train", str(other), *options, "--resume", "none").returncode == 0
+    assert "predict.py" in contents(emitted)
+    assert (emitted / "program.model").read_text() == other.read_text()
