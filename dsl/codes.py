@@ -221,7 +221,8 @@ _RUNS = (
          "choose a divisor", "`batch_size` is the whole batch of a step; `accumulate` takes it in equal parts."),
     Code("E319", "a monitor that is never logged", run('    epochs = 1\n    checkpoint { best = "val/acuracy" }'),
          "monitor a value that is logged",
-         "Logged are the loss, what `track` names, and the metrics of the run's `evaluate`, each as `SPLIT/NAME`."),
+         "Logged are the loss, what `track` names, and of held-out rows the metrics of the run's "
+         "`evaluate`, each as `val/NAME` or `train/NAME`."),
     Code("E320", "a split that has no rows", run('    epochs = 1\n    checkpoint { best = "val/loss" }'),
          "give the data that split", "What is monitored on a split, or evaluated on it, needs rows there.",
          (run("    epochs = 1") + "evaluate r {\n    predict(batch) { return model(batch.x) }\n}\n",)),

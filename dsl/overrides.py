@@ -34,6 +34,11 @@ def _parse(key: str, text: str) -> ast.Setting:
     where = Span(source, 0, len(key))
     if not KEY.fullmatch(key):
         fail("E321", f"`{key}` is not the name of a setting", where, help="such as `batch_size` or `optimizer.lr`")
+    if key.startswith("evaluate."):
+        other = (
+            "`tdsl evaluate --split NAME` chooses the split" if key == "evaluate.split" else "change it in the program"
+        )
+        fail("E321", f"`{key}` is no setting of a run", where, help=other)
     value = parse_value(source, len(key) + 1)
     name = key.rpartition(".")[2]
     place = Span(source, len(key) - len(name), len(key))

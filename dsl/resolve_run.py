@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import zip_longest
 
 from tdsl.dsl import ast, habits
-from tdsl.dsl.constants import describe
-from tdsl.dsl.diagnostics import Diagnostic, Span, fail
+from tdsl.dsl.constants import Lookup, describe
+from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Span, fail
 from tdsl.dsl.kinds import Arg, Required, Signature, call
 from tdsl.dsl.names import did_you_mean, nearest, why_reserved
 from tdsl.dsl.program import Call, Constant, DataSpec, EvaluateSpec, GroupSpec, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
-from tdsl.dsl.scope import Scope, declared
+from tdsl.dsl.scope import Scope, Silent, declared
 from tdsl.dsl.signatures import (
     EVALUATE_BLOCKS,
     EVALUATE_SETTINGS,
     HIGHER_IS_BETTER,
-    METRIC_KEYS,
     METRICS,
     OPTIMIZERS,
     OPTIONAL_SECTIONS,
@@ -25,15 +23,14 @@ from tdsl.dsl.signatures import (
     SECTIONS,
     TRAIN_BLOCKS,
     TRAIN_SETTINGS,
+    metric_key,
 )
-from tdsl.dsl.values import evaluate, unknown
+from tdsl.dsl.values import bind, evaluate, unknown
 
 SPECIAL = ("model", "data", "optimizer", "scheduler")
 SCHEDULER = call("a scheduler", SCHEDULERS)
 # How far from the end of the run a schedule may end before it is worth a word.
 SHORTEST, LONGEST = 0.5, 2.0
-# Arguments that ask a metric for a number of each class or output.
-MANY_NUMBERS = (("average", "none"), ("average", None), ("multioutput", "raw_values"))
 
 
 def resolve_train(
@@ -244,19 +241,19 @@ def _groups(run: ast.Train, optimizer: Call | None, scope: Scope) -> Iterator[Gr
 def _check_monitors(
     run: ast.Train, data: DataSpec | None, schedulers: tuple[Call, ...], evaluation: ast.Evaluate | None, scope: Scope
 ) -> None:
-    """Whether what is monitored is ever logged: `val/loss`, or a metric or tracked value of a split that is there."""
+    """Whether what is monitored is ever logged, and its split there."""
     if run.name in scope.broken:
         return  # its evaluation is lost to a syntax error, and with it the metrics
-    known = monitored(run, evaluation, scope.declarations.values())
+    means, metrics = logged(run, evaluation, scope.declarations.values(), scope.lookup)
+    names = [*(f"val/{key}" for key in (*means, *metrics)), *(f"train/{key}" for key in means)]
     for setting in _monitors(run, schedulers):
         with scope.guard():
             name = setting.value.value if isinstance(setting.value, ast.Literal) else None
             if not isinstance(name, str):
                 continue
-            names = [f"{split}/{key}" for split in ("val", "train") for key in known]
-            if name not in names or (name.startswith("train/") and name[6:] in METRIC_KEYS.values()):
-                help = did_you_mean(name, names) or f"what is logged is {', '.join(names[: len(known)])}"
-                fail("E319", f"nothing called {describe(name)} is logged", setting.value.span, help=help)
+            if name not in names:
+                what = f"nothing called {describe(name)} is logged"
+                fail("E319", what, setting.value.span, help=_loggable(name, names))
             if name.startswith("val/") and data is not None and data.sources and "val" not in splits_of(data):
                 help = f'give the split of `{data.name}` a `val=` fraction, or monitor "train/loss"'
                 fail("E320", f"`{data.name}` has no `val` split to monitor", setting.value.span, help=help)
@@ -280,29 +277,49 @@ def _calls(expr: ast.Expr) -> list[ast.Call]:
     return [expr] if isinstance(expr, ast.Call) else []
 
 
-def monitored(run: ast.Train, evaluation: ast.Evaluate | None, declarations: Iterable[ast.Declaration]) -> list[str]:
-    """What is logged of a split: the loss, values that it or a module tracks, metrics."""
+NOT_LOGGED = {
+    "train": ": metrics are computed on held-out rows",
+    "test": ": a run never sees the rows of `test`, by which it is evaluated",
+}
+
+
+def _loggable(name: str, names: list[str]) -> str:
+    """What to monitor instead of what is not logged."""
+    split, _, key = name.rpartition("/")
+    if f"val/{key}" in names:
+        return f'monitor "val/{key}"{NOT_LOGGED.get(split, "")}'
+    return did_you_mean(name, names) or f"what is logged is {', '.join(names)}"
+
+
+def _unknown(_: ast.Expr) -> Constant:
+    raise Silent
+
+
+def logged(
+    run: ast.Train,
+    evaluation: ast.Evaluate | None,
+    declarations: Iterable[ast.Declaration],
+    lookup: Lookup = _unknown,
+) -> tuple[list[str], list[str]]:
+    """What is logged of `val` and `train`: the loss, values that it or a module tracks; and of `val` alone: metrics."""
     bodies = [block.body for block in run.blocks]
     bodies += [each.forward.body for each in declarations if isinstance(each, ast.Module) and each.forward]
     tracked = [name for body in bodies for name in _tracked(body)]
     metrics = next((s.value for s in evaluation.settings if s.name == "metrics"), None) if evaluation else None
     items = metrics.items if isinstance(metrics, ast.ListExpr) else ()
     calls = [item for item in items if isinstance(item, ast.Call) and isinstance(item.function, ast.Name)]
-    return ["loss", *tracked, *(key for call in calls if (key := _key(call)))]
+    return ["loss", *tracked], [key for call in calls if (key := _key(call, lookup))]
 
 
-def _key(metric: ast.Call) -> str | None:
-    """What a metric is logged by; None of one that is no single number."""
+def _key(metric: ast.Call, lookup: Lookup) -> str | None:
+    """What a metric is logged by; None of one that is no single number. Its mistakes are told elsewhere."""
     name = metric.function.id if isinstance(metric.function, ast.Name) else ""
     if name not in METRICS:
         return None
-    for argument, each in zip_longest(metric.args, METRICS[name].args):
-        if argument is None or not isinstance(argument.value, ast.Literal):
-            continue
-        called, value = argument.name or (each.name if each else ""), argument.value.value
-        if (called, value) in MANY_NUMBERS or (called == "num_outputs" and value != 1):
-            return None
-    return METRIC_KEYS[name]
+    try:
+        return metric_key(name, bind(metric, call("a metric", METRICS), "a metric", lookup).args)
+    except (ProgramError, Silent):
+        return metric_key(name, {})
 
 
 def _tracked(body: tuple[ast.Statement, ...]) -> Iterator[str]:

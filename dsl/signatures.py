@@ -5,6 +5,9 @@ Names, arguments, order and defaults are PyTorch's, torchvision's and torchmetri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tdsl.dsl.kinds import (
     BETAS,
     COUNT,
@@ -25,6 +28,7 @@ from tdsl.dsl.kinds import (
     call,
     choice,
     either,
+    integer,
     many,
     number,
     optional,
@@ -208,11 +212,12 @@ TRANSFORMS["Compose"] = Signature("Compose", (Arg("transforms", many(TRANSFORM))
 
 IGNORE = Arg("ignore_index", optional(INTEGER), None)
 THRESHOLD = Arg("threshold", UNIT, 0.5)
-THRESHOLDS = Arg("thresholds", optional(either(COUNT, many(UNIT))), None)
+THRESHOLDS = Arg("thresholds", optional(either(integer(low=2), many(UNIT))), None)
 TOP_K = Arg("top_k", COUNT, 1)
 AVERAGES = choice("micro", "macro", "weighted", "none")
 AVERAGE = Arg("average", optional(AVERAGES), "micro")
-MACRO = AVERAGE._replace(default="macro")
+# Areas are averaged over classes: there is none over all rows of all classes.
+MACRO = Arg("average", optional(choice("macro", "weighted", "none")), "macro")
 OUTPUTS = Arg("num_outputs", COUNT, 1)
 
 METRICS = dict((
@@ -253,6 +258,16 @@ METRIC_KEYS = {
 }
 # Those that are better the larger they are; of the others, and of losses, the smaller.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
+# Arguments that ask a metric for a number of each class or output.
+MANY_NUMBERS = (("average", "none"), ("average", None), ("multioutput", "raw_values"))
+
+
+def metric_key(name: str, args: Mapping[str, Any]) -> str | None:
+    """What a metric is logged and monitored by; None of one that is no single number."""
+    if args.get("num_outputs", 1) != 1 or any((key, args.get(key, "")) == (key, value) for key, value in MANY_NUMBERS):
+        return None
+    return METRIC_KEYS[name]
+
 
 # Settings and sections ----------------------------------------------------------------------------------------------
 

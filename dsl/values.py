@@ -18,7 +18,9 @@ def evaluate(expr: ast.Expr, kind: Kind, what: str, lookup: Lookup) -> Constant:
     if not kind.accepts(value):
         numbers = isinstance(value, (int, float)) and not isinstance(value, bool) and "number" in kind.what
         code = "E312" if numbers or (isinstance(value, int) and "integer" in kind.what) else "E311"
-        help = (did_you_mean(value, kind.words) if isinstance(value, str) else None) or _example(kind)
+        near = did_you_mean(value, kind.words) if isinstance(value, str) else None
+        single = kind.what.startswith("a list") and kind.accepts((value,))
+        help = near or (f"write `[{expr.span.text}]`" if single else _example(kind))
         fail(code, f"{what} takes {kind.what}, not {describe(value)}", expr.span, help=help)
     return value
 
@@ -28,7 +30,9 @@ EXAMPLES = {
     "a number": "such as `0.1`",
     "a string": 'such as `"text"`',
     "`true`": "`true` or `false`, without quotes",
-    "a list": "such as `[0.9, 0.95]`",
+    "a list, each a number": "such as `[0.9, 0.95]`",
+    "a list, each an integer": "such as `[10, 20]`",
+    "a list, each a string": 'such as `["text"]`',
 }
 
 

@@ -191,5 +191,5 @@ def _job(name: str, given: argparse.Namespace, splits: Sequence[str]) -> Job:
     found = checkpoint.find(given.out / "checkpoints", given.checkpoint)
     predictions: Path | None = vars(given).get("predict")
     if predictions is not None:
-        prediction_files.check_ending(predictions)
+        prediction_files.check(predictions)
     return Job(name, given.out, found, given.split, device, predictions)

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os.path import normpath
 from pathlib import Path
+from shlex import quote
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -27,7 +28,7 @@ def check(
     """
     if wrong := list(_differences(wanted, given, known)):
         what = f"the weights in `{normpath(path)}` are of another model: {'; '.join(wrong)}"
-        raise Failure(what, f"`tdsl diff {path.name} PROGRAM` tells it weight by weight")
+        raise Failure(what, f"`tdsl diff {quote(normpath(path))} PROGRAM` tells it weight by weight")
 
 
 @contextmanager

@@ -76,10 +76,21 @@ class Metric:
     def _make(self) -> torchmetrics.Metric:
         make: Any = getattr(torchmetrics, type(self).__name__)
         # Targets are checked here, with messages that say what to do.
-        given: dict[str, Any] = {"task": self.task, "validate_args": False} if self.task else {}
-        given |= {"num_classes": self.classes} if self.task == "multiclass" else {}
+        given: dict[str, Any] = {"task": self.counted, "validate_args": False} if self.task else {}
+        given |= {"num_classes": self.classes} if self.counted == "multiclass" else {}
         found: torchmetrics.Metric = make(**given, **ALONE, **self.args)
         return found
+
+    @property
+    def counted(self) -> Task | None:
+        """The task that torchmetrics is given."""
+        return self.task
+
+    @property
+    def single(self) -> bool:
+        """Whether the value is one number, not one for each class or output."""
+        asked = self.args.get("average", "") in ("none", None) or self.args.get("multioutput") == "raw_values"
+        return self.scalar and not asked and self.args.get("num_outputs", 1) == 1
 
     @property
     def ignored(self) -> int | None:
@@ -149,8 +160,7 @@ class Metric:
 
     def _nothing(self) -> Any:
         """The value of no rows."""
-        each_class = self.task == "multiclass" and self.args.get("average", "macro") in ("none", None)
-        return [math.nan] * self.classes if each_class else math.nan
+        return math.nan if self.single else [math.nan] * self.classes
 
     def _compute(self) -> Any:
         found: Tensor = self.metric.compute()
@@ -202,7 +212,18 @@ class _Decided(Metric):
 
 
 class _Counts(_Decided):
-    """A ratio of numbers of predictions, undefined where its denominator is 0."""
+    """A ratio of numbers of predictions, undefined where its denominator is 0.
+
+    Of two classes it is that of class 1; `average` asks for both, as if there were a score of each.
+    """
+
+    @property
+    def counted(self) -> Task | None:
+        return "multiclass" if "average" in self.args else self.task
+
+    def _scores(self, prediction: Tensor, reads: str) -> Tensor:
+        found = super()._scores(prediction, reads)
+        return found if self.counted == self.task else (found > self.args.get("threshold", 0.5)).long()
 
     def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
         """Of true positives, false positives and false negatives."""
@@ -211,7 +232,7 @@ class _Counts(_Decided):
     def _compute(self) -> Value:
         counts: Any = self.metric
         found = self.metric.compute().cpu()
-        if self.task == "binary" or self.args.get("average", "micro") in ("none", None):
+        if self.counted == "binary" or not self.single:
             denominator = self._denominator(counts.tp, counts.fp, counts.fn).cpu()
             found = found.masked_fill(denominator.view_as(found) == 0, torch.nan)
         value: Value = found.tolist()
@@ -224,7 +245,7 @@ class Accuracy(_Counts):
     key, title = "accuracy", "Accuracy"
 
     def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
-        return right + missed if self.task == "multiclass" else torch.ones_like(right)
+        return right + missed if self.counted == "multiclass" else torch.ones_like(right)
 
 
 class Precision(_Counts):
@@ -321,7 +342,7 @@ class Curve(Metric):
         for label in [1] if self.task == "binary" else range(self.classes):
             if 0 < self.counts[label] < self.counts.sum():
                 a, b, t = (each[label] if isinstance(each, (list, tuple)) or each.ndim > 1 else each for each in series)
-                rows.append((label, a.cpu(), b.cpu(), self._thresholds(t.cpu())))
+                rows.append((label, a.cpu(), b.cpu(), self._thresholds(t.cpu().reshape(-1))))
         return rows
 
     def _thresholds(self, found: Tensor) -> Tensor:
@@ -342,12 +363,19 @@ class ROC(Curve):
 
 
 class PrecisionRecallCurve(Curve):
-    """Of each class: `recall`, `precision` and `thresholds`, one fewer, as the last point has none."""
+    """Of each class: `recall`, `precision` and `thresholds`, one fewer, as the last point has none.
+
+    Thresholds that are given and that no score reaches have no precision, and are left out.
+    """
 
     key, title = "precision_recall", "Precision and recall"
 
     def _compute(self) -> list[dict[str, Any]]:
-        return [{"class": label, "recall": x, "precision": y, "thresholds": t} for label, y, x, t in self._classes()]
+        known = [(label, y, x, t, ~y.isnan()) for label, y, x, t in self._classes()]
+        return [
+            {"class": label, "recall": x[kept], "precision": y[kept], "thresholds": t[kept[:-1]]}
+            for label, y, x, t, kept in known
+        ]
 
 
 class CalibrationError(Metric):

@@ -121,7 +121,7 @@ def _parser(name: str, out: Path) -> argparse.ArgumentParser:
 
 
 def _job(name: str, given: argparse.Namespace, source: str, options: Mapping[str, Any]) -> Job:
-    prediction_files.check_ending(given.output)
+    prediction_files.check(given.output)
     device = choose_device(given.device)
     found = checkpoint.find(given.out / "checkpoints", given.checkpoint)
     table = read(given.input, source, options, tokenizer_of(found))

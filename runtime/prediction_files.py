@@ -38,15 +38,17 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-def check_ending(path: Path) -> None:
-    """Raise `UsageError` for a file that none of the formats is for."""
+def check(path: Path) -> None:
+    """Raise `UsageError` for a file that none of the formats is for, or that has no folder to be in."""
     if path.suffix not in WRITERS:
         raise UsageError(f"`{path.name}` names no format", f"the endings are {', '.join(WRITERS)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder `{path.parent}`", "make it first, or choose another")
 
 
 def write(path: Path, batches: Iterable[Mapping[str, Tensor]]) -> int:
     """Write the results of each batch, tensors [B, ...] by name, in order; the number of rows is returned."""
-    check_ending(path)
+    check(path)
     aside = path.with_name(f".{path.name}.new")
     rows = 0
     try:

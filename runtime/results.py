@@ -190,12 +190,18 @@ def _in_order(kept: Sequence[list[tuple[Tensor, Tensor]] | None]) -> list[tuple[
 
 
 def _keys(metrics: Sequence[Metric]) -> list[str]:
-    """A name for each metric: its own, or for a further one of that name, with its arguments."""
-    found: list[str] = []
-    for metric in metrics:
-        given = ", ".join(f"{name}={value}" for name, value in metric.args.items())
-        found.append(metric.key if metric.key not in found else f"{metric.key}({given})")
-    return found
+    """A name for each metric: its own, or with its arguments where another has that name.
+
+    Its own is the name of the first that is one number, which is what a run monitors by that name.
+    """
+    first: dict[str, Metric] = {}
+    for metric in sorted(metrics, key=lambda each: not each.single):
+        first.setdefault(metric.key, metric)
+    return [metric.key if first[metric.key] is metric else f"{metric.key}({_given(metric)})" for metric in metrics]
+
+
+def _given(metric: Metric) -> str:
+    return ", ".join(f"{name}={value}" for name, value in metric.args.items())
 
 
 def _finite(value: Value | None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -143,6 +143,10 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     found = written(tmp_path, 1)
     with pytest.raises(Failure, match="of another model"):
         checkpoint.load_model_weights(found, nn.Linear(4, 4))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "a b.safetensors")
+    with pytest.raises(Failure) as told:
+        checkpoint.load_weights(tmp_path / "a b.safetensors", Tied())
+    assert told.value.help == f"`tdsl diff '{tmp_path}/a b.safetensors' PROGRAM` tells it weight by weight"
     (tmp_path / "w.safetensors").write_text("not one")
     with pytest.raises(Failure, match="no safetensors file"):
         checkpoint.load_weights(tmp_path / "w.safetensors", Tied())

@@ -20,7 +20,7 @@ from tdsl.compiler import pipeline
 from tdsl.compiler.build.program import build
 from tdsl.compiler.build.unit import Unit
 from tdsl.compiler.emit.data import emit_data
-from tdsl.compiler.emit.evaluate import emit_evaluate, unsupported
+from tdsl.compiler.emit.evaluate import emit_evaluate, predict_function, unsupported
 from tdsl.compiler.emit.model import model_text
 from tdsl.compiler.emit.predict import emit_predict
 from tdsl.compiler.emit.python import block_lines
@@ -63,7 +63,7 @@ SCORES, BINARY = "model(batch.pixels)", "model(batch.pixels)[:, 0], batch.label.
         (f"{SCORES}, batch.label", 'F1Score(average="macro")', 'num_classes=10, average="macro")'),
         (f"softmax({SCORES}, dim=-1), batch.label", "AUROC()", "num_classes=10, from_logits=False)"),
         (BINARY, "AUROC()", 'metrics.AUROC(task="binary")'),
-        (BINARY, 'F1Score(average="macro", threshold=0.3)', 'metrics.F1Score(task="binary", threshold=0.3)'),
+        (BINARY, 'F1Score(average="macro", threshold=0.3)', 'task="binary", threshold=0.3, average="macro")'),
         (f"sigmoid({SCORES}[:, 0]), batch.label", "ROC()", 'metrics.ROC(task="binary", from_logits=False)'),
         (BINARY, "MeanSquaredError(squared=false)", "metrics.MeanSquaredError(squared=False)"),
         (f"{SCORES}, batch.label", "Perplexity()", 'metrics.Perplexity(task="multiclass", num_classes=10)'),
@@ -90,6 +90,8 @@ def test_probabilities_are_seen_in_fused_code_and_in_the_model() -> None:
         (f"{SCORES}[:, 0:1], batch.label", "Accuracy()"),
         (f"{SCORES}, batch.label", "Precision(threshold=0.7)"),
         (f"{SCORES}, batch.label", "AUROC(max_fpr=0.1)"),
+        (BINARY, 'AUROC(average="macro")'),
+        (BINARY, "Accuracy(top_k=2)"),
         (BINARY, "MeanSquaredError(num_outputs=2)"),
         (f"{SCORES}, batch.pixels[:, 0:10]", "MeanAbsoluteError(num_outputs=9)"),
     ],
@@ -103,6 +105,30 @@ def test_metrics_that_do_not_fit_are_located_errors(compare: str, metrics: str) 
     assert found.help
     with pytest.raises(ProgramError):
         emitted(unit)
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ("y = model(batch.pixels)\n t = batch.label\n return y, t", ("y", "t")),
+        ("truth = batch.label\n p = softmax(model(batch.pixels), dim=-1)\n return p, truth", ("p", "truth")),
+        ("y = model(batch.pixels)\n t = y\n return y, t", ("y", "t")),
+        ("return model(batch.pixels).argmax(-1), batch.label", ("prediction", "label")),
+        ("return batch.label + 1", ("prediction",)),
+        ("row = batch.label\n return row, row", ("row_0", "row_1")),
+        ("pair = (model(batch.pixels), batch.label)\n return pair", None),
+    ],
+)
+def test_results_are_called_as_the_program_calls_them(body: str, names: tuple[str, ...] | None) -> None:
+    unit = pipeline.run(digits(f"{SCORES}, batch.label", "Accuracy()", f"    predict(batch) {{ {body} }}\n"))
+    found = predict_function(unit.evaluations["digits"])
+    assert found is not None
+    assert len(set(found.names)) == found.returns.count("Tensor")
+    assert found.names == names or names is None
+    texts = emitted(unit), emit_predict(unit, unit.runs["digits"], unit.evaluations["digits"])
+    for text in texts:
+        assert text is not None
+        assert all(f'"{name}"' in text for name in found.names)
 
 
 def test_without_compare_a_run_is_evaluated_by_its_loss() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import shutil
 import subprocess
@@ -94,6 +95,26 @@ def test_accumulation_gives_what_pytorch_gives_for_the_whole_batch(tmp_path: Pat
         schedule.step()
     torch.testing.assert_close(found["head.weight"], model[1].weight.detach(), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found["norm.weight"], model[0].weight.detach(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "made"),
+    [
+        ('Accuracy(average="none"), Accuracy(top_k=2), Accuracy()', "num_classes=10, top_k=2)"),
+        ('Accuracy(), Accuracy(average="none")', "num_classes=10)"),
+    ],
+)
+def test_the_first_number_of_a_name_is_monitored(metrics: str, made: str, tmp_path: Path) -> None:
+    text = program('    epochs = 1\n    checkpoint { best = "val/accuracy" }\n', f"return {LOSS}")
+    text += (
+        "evaluate digits {\n    compare(batch) { return model(batch.pixels), batch.label }\n"
+        f"    metrics = [{metrics}]\n}}\n"
+    )
+    unit = built(text, EXAMPLES / "program.model")
+    assert f'accuracy = metrics.Accuracy(task="multiclass", {made}\n' in emit_train(unit, unit.runs["digits"])
+    trained(tmp_path, text)
+    (line,) = (each for each in (tmp_path / "log.jsonl").read_text().splitlines() if "val/accuracy" in each)
+    assert 0 < json.loads(line)["val/accuracy"] < 1
 
 
 DISTILLED = (

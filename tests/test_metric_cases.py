@@ -237,6 +237,18 @@ def decided(score: Callable[..., Any], threshold: float = 0.5) -> Oracle:
     return oracle
 
 
+def of_both(score: Callable[..., Any], average: str, threshold: float = 0.5) -> Oracle:
+    """An average over two classes, of which each has a score."""
+
+    def oracle(logits: np.ndarray, labels: np.ndarray) -> Any:
+        predicted = shares(logits) > threshold
+        if average == "none":
+            return score(labels, predicted, labels=range(2), average=None, zero_division=NAN)
+        return score(labels, predicted, average=average, zero_division=0)
+
+    return oracle
+
+
 def if_defined(score: Callable[..., Any], defined: Callable[[np.ndarray], bool], **args: Any) -> Oracle:
     """scikit-learn and torchmetrics have 0 for the average precision of no positives, torchmetrics for the AUROC."""
     return lambda logits, labels: score(labels, logits, **args) if defined(labels == 1) else NAN
@@ -249,6 +261,11 @@ BINARY: list[tuple[str, Mapping[str, Any], Oracle]] = [
     ("Precision", {"threshold": 0.7}, decided(sk.precision_score, 0.7)),
     ("Recall", {}, decided(sk.recall_score)),
     ("F1Score", {}, decided(sk.f1_score)),
+    *(("Accuracy", {"average": each}, of_both(sk.recall_score, each)) for each in AVERAGES),
+    *(("Precision", {"average": each}, of_both(sk.precision_score, each)) for each in AVERAGES),
+    *(("Recall", {"average": each}, of_both(sk.recall_score, each)) for each in AVERAGES),
+    *(("F1Score", {"average": each}, of_both(sk.f1_score, each)) for each in AVERAGES),
+    *(("F1Score", {"average": each, "threshold": 0.7}, of_both(sk.f1_score, each, 0.7)) for each in AVERAGES),
     ("AUROC", {}, if_defined(sk.roc_auc_score, both)),
     # Both have McClish's correction.
     ("AUROC", {"max_fpr": 0.3}, if_defined(sk.roc_auc_score, both, max_fpr=0.3)),

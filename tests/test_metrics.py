@@ -272,6 +272,39 @@ def test_metrics_of_one_name_are_told_apart() -> None:
     assert list(results.metrics) == ["accuracy", "accuracy(top_k=2)"]
 
 
+def test_the_name_alone_is_that_of_a_number() -> None:
+    results = Results(
+        [metrics.Accuracy(**TEN, average="none"), metrics.Accuracy(**TEN), metrics.Accuracy(**TEN, top_k=2)]
+    )
+    assert list(results.metrics) == ["accuracy(average=none)", "accuracy", "accuracy(top_k=2)"]
+    assert list(Results([metrics.Accuracy(**TEN, average=None)]).metrics) == ["accuracy"]
+
+
+def test_thresholds_that_no_score_reaches_have_no_point(cancer: tuple[Tensor, Tensor]) -> None:
+    logits, labels = cancer
+    scores = logits.sigmoid().clamp(max=0.8)
+    results = Results([metrics.PrecisionRecallCurve(**TWO, thresholds=[0.2, 0.7, 0.9, 1.0], from_logits=False)])
+    results.add(scores, labels)
+    (curve,) = results.summary()["curves"]["precision_recall"]
+    assert curve["thresholds"] == pytest.approx([0.2, 0.7])
+    assert curve["precision"] == pytest.approx([*(sk.precision_score(labels, scores >= t) for t in (0.2, 0.7)), 1.0])
+    average = metrics.AveragePrecision(**TWO, thresholds=[0.2, 0.7, 0.9, 1.0], from_logits=False)
+    assert curve["area"] == pytest.approx(measured(average, scores, labels))
+
+
+def test_averages_of_two_classes() -> None:
+    """Breast cancer, in which the classes are unequal; from logits and from probabilities."""
+    x, y = load_breast_cancer(return_X_y=True)
+    logits = LogisticRegression(max_iter=50).fit(x[:100, :3], y[:100]).decision_function(x[100:, :3])
+    scores, labels = torch.tensor(logits), torch.tensor(y[100:])
+    for kind, score in ((metrics.F1Score, sk.f1_score), (metrics.Precision, sk.precision_score)):
+        for average in ("micro", "macro", "weighted", None):
+            expected = score(labels, logits > 0, average=average)
+            assert measured(kind(**TWO, average=average), scores, labels) == pytest.approx(expected)
+            sure = kind(**TWO, average=average, from_logits=False)
+            assert measured(sure, scores.sigmoid(), labels.float()) == pytest.approx(expected)
+
+
 def test_doubts_are_told(digits: tuple[Tensor, Tensor]) -> None:
     scores, labels = (each[digits[1] != 3] for each in digits)
     results = Results([metrics.Accuracy(**TEN)])

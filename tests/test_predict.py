@@ -208,7 +208,8 @@ def test_rows_that_do_not_fit_are_told(content: str, told: str, trained: Path, t
     ("options", "status", "told"),
     [
         (["--input", "points.csv", "--output", "a.txt"], 2, "`a.txt` names no format"),
-        (["--input", "points.csv", "--output", "nowhere/a.csv"], 1, "No such file"),
+        (["--input", "points.csv", "--output", "nowhere/a.csv"], 2, "there is no folder `nowhere`"),
+        (["--input", "points.csv", "--output", "a.csv/b.csv"], 2, "there is no folder `a.csv`"),
         (["--input", "none.csv", "--output", "a.csv"], 1, "none.csv: no such file"),
         (["--input", 'cvs("points.csv")', "--output", "a.csv"], 2, "there is no source `cvs`"),
         (["--input", 'csv("points.csv", comma=1)', "--output", "a.csv"], 2, "`csv`: "),

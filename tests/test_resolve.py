@@ -109,6 +109,8 @@ def test_facts_come_from_the_files(fact: str, value: int, resolved: Write) -> No
         ("early_stopping { monitor = \"val/accuracy\" }", []),
         ("early_stopping { monitor = \"val/extra\" }", []),
         ("early_stopping { monitor = \"val/auroc\" }", ["E319"]),
+        ("early_stopping { monitor = \"train/extra\" }", []),
+        ("early_stopping { monitor = \"train/accuracy\" }", ["E319"]),
         ("logging { evry = 3 }", ["E301"]),
         ("loging { every = 3 }", ["E301"]),
         ("group \"*.bias\" { weight_decay = 0 }", []),
@@ -134,12 +136,37 @@ def test_settings_of_a_run(extra: str, expected: list[str], resolved: Write) -> 
         ('Accuracy(average="none")', ["E319"]),
         ("Accuracy(0.5, none)", ["E319"]),
         ("Accuracy(average=none)", ["E319"]),
+        ("Accuracy(average=each)", ["E319"]),
+        ('Accuracy(), Accuracy(average="none")', []),
+        ('Accuracy(average="none"), Accuracy(top_k=2)', []),
+        ("Accuracy(avrage=none)", ["E302"]),
     ],
 )
 def test_what_is_monitored_is_one_number(metric: str, expected: list[str], resolved: Write) -> None:
     text = BASE.replace("EXTRA", 'early_stopping { monitor = "val/accuracy" }')
     assert "Accuracy()" in text
-    assert resolved(text.replace("Accuracy()", metric))[1] == expected
+    assert resolved(f'const each = "none"\n{text.replace("Accuracy()", metric)}')[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("monitor", "help"),
+    [
+        ("train/accuracy", 'monitor "val/accuracy": metrics are computed on held-out rows'),
+        ("test/accuracy", 'monitor "val/accuracy": a run never sees the rows of `test`, by which it is evaluated'),
+        ("accuracy", 'monitor "val/accuracy"'),
+        ("val/acuracy", "did you mean `val/accuracy`?"),
+        ("distance", "what is logged is val/loss, val/extra, val/accuracy, train/loss, train/extra"),
+    ],
+)
+def test_what_can_be_monitored_is_told(monitor: str, help: str, tmp_path: Path) -> None:
+    text = BASE.replace("EXTRA", f'checkpoint {{ best = "{monitor}" }}')
+    _, reporter = load(tmp_path / "p.model", text=text, probe=probe)
+    (found,) = (each for each in reporter.errors if each.code == "E319")
+    assert found.help == help
+    # What is offered is taken.
+    for name in (word.strip('":`,?') for word in help.split() if "/" in word):
+        _, reporter = load(tmp_path / "p.model", text=text.replace(f'"{monitor}"', f'"{name}"'), probe=probe)
+        assert "E319" not in [each.code for each in reporter.errors]
 
 
 @pytest.mark.parametrize(
@@ -203,6 +230,8 @@ def test_options_are_checked_as_the_program_is(resolved: Write) -> None:
         ("batch_size", "", "E012", 12),
         ("a b", "1", "E321", 1),
         ("x.y", "1", "E301", 1),
+        ("evaluate.split", "val", "E321", 1),
+        ("evaluate.metrics", "1", "E321", 1),
     ],
 )
 def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, column: int, tmp_path: Path) -> None:
@@ -212,6 +241,23 @@ def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, colu
     assert found.code == code
     assert found.span is not None
     assert str(found.span) == f"--set:1:{column}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "help"),
+    [
+        ("EXTRA", 'freeze = "l.*"', 'write `["l.*"]`'),
+        ("EXTRA", "freeze = 3", 'such as `["text"]`'),
+        ("EXTRA", 'scheduler = MultiStepLR(milestones="a")', "such as `[10, 20]`"),
+        ("[Accuracy()]", "Accuracy()", "write `[Accuracy()]`"),
+        ("Accuracy()", "AUROC(thresholds=1)", "such as `10`"),
+    ],
+)
+def test_the_cure_of_another_kind_is_one_of_the_kind(old: str, new: str, help: str, tmp_path: Path) -> None:
+    text = BASE.replace(old, new).replace("EXTRA", "")
+    _, reporter = load(tmp_path / "p.model", text=text, probe=probe)
+    (found,) = (each for each in reporter.errors if each.code in ("E311", "E312"))
+    assert found.help == help
 
 
 def test_imports(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tdsl.compiler.ir import Value
 from tdsl.compiler.probe import probe as look
 from tdsl.dsl import ast, kinds, signatures
 from tdsl.dsl.build import KINDS
-from tdsl.dsl.resolve_run import monitored
+from tdsl.dsl.resolve_run import logged
 
 # Kinds of the protocol by those of symbols.
 _SYMBOLS = {
@@ -359,6 +359,8 @@ def _logged(analysis: Analysis, here: Context) -> Iterator[Completion]:
     declarations = [each for _, tree in analysis.trees for each in tree.declarations]
     evaluations = [each for each in declarations if isinstance(each, ast.Evaluate)]
     evaluation = next((each for each in evaluations if each.name == run.name), None)
-    for name in monitored(run, evaluation, declarations):
+    means, metrics = logged(run, evaluation, declarations)
+    for name in (*means, *metrics):
         yield Completion(f"val/{name}", "enummember", rank=1)
-    yield Completion("train/loss", "enummember", rank=2)
+    for name in means:
+        yield Completion(f"train/{name}", "enummember", rank=2)

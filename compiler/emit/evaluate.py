@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import EvaluationIR, ModuleIR, ModuleMember, RunIR, Unit
@@ -17,14 +18,16 @@ from tdsl.compiler.ir import Graph, Node, TensorType, Value
 from tdsl.compiler.passes.place_layouts import channels_last
 from tdsl.compiler.reach import source_of
 from tdsl.compiler.size import Size
+from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, DataSpec
 from tdsl.dsl.resolve_data import splits_of
 
 # Metrics that compare values, and those that compare scores with classes.
 REGRESSION = ("MeanSquaredError", "MeanAbsoluteError", "R2Score")
-# Arguments that have a meaning for several classes only; torchmetrics ignores them for two. And those for two only.
-MULTICLASS_ARGS = ("average", "top_k")
+# Those that count right and wrong predictions: of two classes, of class 1, or with `average` of both.
+COUNTS = ("Accuracy", "Precision", "Recall", "F1Score")
+# Arguments that have a meaning for two classes only.
 BINARY_ARGS = ("threshold", "max_fpr")
 # What makes probabilities of scores: metrics must not do it again.
 PROBABILITIES = {"binary": ("sigmoid",), "multiclass": ("softmax",)}
@@ -104,7 +107,7 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         # The same metric twice tells nothing more.
         metrics=tuple(dict.fromkeys(metric_texts(unit, run, evaluation))),
         compare=function_text(evaluation.compare if evaluation else None),
-        predict=function_text(evaluation.predict if evaluation else None),
+        predict=predict_function(evaluation) if evaluation else None,
         target=_target(run.spec.data, evaluation),
         categories=bool(run.spec.data.categories),
         tracks=run.loss.tracks,
@@ -168,9 +171,25 @@ def function_text(graph: Graph | None) -> FunctionText | None:
     )
 
 
-def _names(graph: Graph) -> tuple[str, ...]:
+def predict_function(evaluation: EvaluationIR) -> FunctionText | None:
+    """`predict` as a function, its results under the names that its `return` has for them."""
+    text, block = function_text(evaluation.predict), evaluation.spec.predict
+    returned = block.body[-1] if block is not None and block.body else None
+    if text is None or evaluation.predict is None or not isinstance(returned, ast.Return):
+        return text
+    written = returned.values if len(returned.values) == len(evaluation.predict.outputs) else ()
+    return replace(text, names=_names(evaluation.predict, tuple(map(_called, written))))
+
+
+def _called(result: ast.Expr) -> str:
+    """The name of a variable or of a field; none of what is computed."""
+    return result.id if isinstance(result, ast.Name) else result.name if isinstance(result, ast.Attribute) else ""
+
+
+def _names(graph: Graph, written: Sequence[str] = ()) -> tuple[str, ...]:
     """What the outputs are called in a table: what the program calls them, or else predictions."""
-    found = [value.name.rpartition(".")[2] or "prediction" for value in graph.outputs]
+    names = [value.name.rpartition(".")[2] for value in graph.outputs]
+    found = [name or other or "prediction" for name, other in zip_longest(written, names, fillvalue="")]
     # `row` is the number of the row.
     return tuple(name if found.count(name) == 1 and name != "row" else f"{name}_{i}" for i, name in enumerate(found))
 
@@ -209,16 +228,13 @@ def metric_texts(unit: Unit, run: RunIR, evaluation: EvaluationIR | None, indent
 
 def _metric(call: Call, task: Task, indent: int) -> str:
     arguments: list[str] = []
-    args = dict(call.args)
     if call.name not in REGRESSION:
         arguments.append(f"task={constant(task.name)}")
         if task.name == "multiclass":
             arguments.append(f"num_classes={task.classes}")
             arguments += [f"class_dim={task.class_dim}"] if task.class_dim != -1 else []
-        else:
-            args = {key: value for key, value in args.items() if key not in MULTICLASS_ARGS}
         arguments += [] if task.from_logits else ["from_logits=False"]
-    arguments += [f"{identifier(key)}={constant(value)}" for key, value in args.items()]
+    arguments += [f"{identifier(key)}={constant(value)}" for key, value in call.args.items()]
     return layout(f"metrics.{identifier(call.name)}", arguments, ",", indent)
 
 
@@ -249,9 +265,9 @@ def _misfit(call: Call, task: Task, prediction: TensorType, target: TensorType) 
     if task.name == "regression":
         help = "return scores [B, classes] with classes [B], or one logit [B] a target"
         return told(f"`{call.name}` compares scores with classes", help)
-    unheard = [name for name in BINARY_ARGS if name in call.args and task.name == "multiclass"]
-    if unheard:
-        return told(f"`{unheard[0]}` is of two classes, and these are several", "leave it out")
+    unheard = _unheard(call, task)
+    if unheard is not None:
+        return told(unheard, "leave it out")
     if task.name == "multiclass" and task.classes is None:
         return told(f"`{call.name}` needs a known number of classes", "declare the size as a number")
     if task.name == "binary" and call.name == "Perplexity":
@@ -260,6 +276,22 @@ def _misfit(call: Call, task: Task, prediction: TensorType, target: TensorType) 
         return told(f"`{call.name}` compares floating-point scores", "return the scores, not the class that wins")
     if task.name == "multiclass" and target.dtype not in LABELS:
         return told("classes are integers", "declare the field as `int`")
+    return None
+
+
+def _unheard(call: Call, task: Task) -> str | None:
+    """What is wrong with an argument by which nothing would change; None where there is none."""
+    if task.name == "multiclass":
+        top = call.args.get("top_k", 1)
+        if task.classes is not None and isinstance(top, int) and top > task.classes:
+            return f"`top_k` is {top}, and there are {task.classes} classes"
+        return next(
+            (f"`{name}` is of two classes, and these are several" for name in BINARY_ARGS if name in call.args), None
+        )
+    if "top_k" in call.args:
+        return "`top_k` is of several classes, and these are two"
+    if "average" in call.args and call.name not in COUNTS:
+        return f"`average` is over several classes, and of two there is one `{call.name}`"
     return None
 
 

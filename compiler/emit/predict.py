@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from tdsl.compiler.build.unit import EvaluationIR, RunIR, Unit
 from tdsl.compiler.emit.data import FieldText, columns_numbered, data_text
-from tdsl.compiler.emit.evaluate import FunctionText, function_text, model_statement
+from tdsl.compiler.emit.evaluate import FunctionText, model_statement, predict_function
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.render import import_from, plain, render
 from tdsl.compiler.emit.sources import text_columns
@@ -60,7 +60,7 @@ def emit_predict(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> str
 
 def predict_text(unit: Unit, run: RunIR, evaluation: EvaluationIR) -> PredictText:
     """What the template shows."""
-    predict = function_text(evaluation.predict)
+    predict = predict_function(evaluation)
     assert predict is not None
     spec = run.spec.data
     data = data_text(spec, unit.program.consts, "", False)

@@ -21,7 +21,7 @@ from tdsl.dsl.diagnostics import ProgramError
 from tdsl.dsl.kinds import Required
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
-from tdsl.dsl.signatures import HIGHER_IS_BETTER, METRIC_KEYS, OPTIMIZERS
+from tdsl.dsl.signatures import HIGHER_IS_BETTER, OPTIMIZERS, metric_key
 
 # Those of the run time, which take a step in one launch on a GPU; others are PyTorch's.
 OWN_OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Lion")
@@ -294,14 +294,18 @@ def _monitors(spec: TrainSpec) -> Iterator[str]:
 
 
 def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
-    """The metrics that are monitored, by the name they are logged by, and what makes each."""
+    """The metrics that are monitored, by the name they are logged by, and what makes each: the first of a name."""
     evaluation = unit.evaluations.get(run.spec.name)
     if evaluation is None or evaluation.compare is None:
         return {}
     wanted = {name.removeprefix("val/") for name in _monitors(run.spec)} - {"loss", *run.loss.tracked}
     made = metric_texts(unit, run, evaluation, indent=4)
-    calls = zip(evaluation.spec.metrics, made, strict=True)
-    return {key: text.removesuffix(",") for call, text in calls if (key := METRIC_KEYS[call.name]) in wanted and key}
+    found: dict[str, str] = {}
+    for call, text in zip(evaluation.spec.metrics, made, strict=True):
+        key = metric_key(call.name, call.args)
+        if key is not None and key in wanted:
+            found.setdefault(key, text.removesuffix(","))
+    return found
 
 
 def _shared(unit: Unit, run: RunIR) -> str:
