@@ -145,7 +145,7 @@ def _damaged(folder: Path) -> Path:
         (_damaged, "`model.safetensors` is damaged", 2),
         (
             _wrapped,
-            "their names begin with `module.`, as those of a model that is wrapped do(.|\n)*`tdsl diff w.safetensors",
+            "their names begin with `module.`, as those of a model that is wrapped do(.|\n)*`tdsl diff .*w.safetensors",
             1,
         ),
         (
