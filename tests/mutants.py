@@ -86,8 +86,9 @@ module Zero(D: int = 13) {
 }
 """
 SEED, COUNT = 7, 40
-# More of the processor's time than compiling these programs takes: what waits for itself never ends.
-PATIENCE = 40
+# More of the processor's time than compiling these programs takes, also where others use the other half of a core: what
+# waits for itself never ends.
+PATIENCE = 90
 
 
 class OutOfPatience(BaseException):
