@@ -89,6 +89,8 @@ SEED, COUNT = 7, 40
 # More of the processor's time than compiling these programs takes, also where others use the other half of a core: what
 # waits for itself never ends.
 PATIENCE = 90
+# Seconds in which a process that does anything is given some of the processor's time.
+STILL = 20.0
 
 
 class OutOfPatience(BaseException):
@@ -302,13 +304,27 @@ def _outcome(mutant: str | None, check: str) -> str:
     child = fork.Process(target=_tell, args=(mutant, check, write))
     child.start()
     write.close()
+    assert child.pid is not None
+    spent = -1
     try:
+        # What writes out of bounds may also write over a lock, and then wait for it without end.
+        while not read.poll(STILL):
+            if (now := _spent(child.pid)) == spent:
+                child.kill()
+                return "the process waits for ever"
+            spent = now
         return str(read.recv())
     except EOFError:
         child.join()
         return f"the process died with {child.exitcode}"
     finally:
         child.join()
+
+
+def _spent(process: int) -> int:
+    """The processor's time that a process has taken, in ticks: fields 14 and 15 of `/proc/PID/stat`."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def caught_by(mutant: str, every: bool = True) -> dict[str, str]:
