@@ -60,7 +60,7 @@ def _names(value: Values, table: Table) -> Sequence[str] | None:
 
     A program may number them anew, and another column's may be like them in some rows: many are compared.
     """
-    if not table.names:
+    if not table.names or len(value.shape) > (1 if isinstance(value, Field) else 2):  # images have no names
         return None
     rows = torch.linspace(0, len(value) - 1, min(len(value), COMPARED)).long()
     try:

@@ -82,7 +82,7 @@ class Table:
 
     def _places(self, name: str, array: Array, values: Sequence[str] | Sequence[int]) -> Array:
         places = {value: i for i, value in enumerate(values)}
-        flat = array.reshape(-1).tolist()
+        flat = (np.char.decode(array) if array.dtype.kind == "S" else array).reshape(-1).tolist()
         numbers = np.asarray([places.get(value, -1) for value in flat], np.int64)
         if len(wrong := np.flatnonzero(numbers < 0)):
             first = int(wrong[0])

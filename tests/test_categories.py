@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +169,19 @@ def test_a_text_that_is_in_no_list_ends_the_run_before_it_begins(tmp_path: Path)
     assert not (tmp_path / "runs" / "iris" / "log.jsonl").exists()
 
 
+@pytest.mark.skipif(shutil.which("ruff", path=str(Path(sys.executable).parent)) is None, reason="ruff is not installed")
+@pytest.mark.parametrize(
+    "more", ["", ', "one more"', "".join(f', "a name as long as names are, number {i}"' for i in range(9))]
+)
+def test_the_scripts_are_laid_out_as_others(more: str, tmp_path: Path) -> None:
+    path = program(tmp_path, LISTED.replace("]", f"{more}]"))
+    assert tdsl("compile", path, "-o", tmp_path / "out").returncode == 0
+    ruff = Path(sys.executable).parent / "ruff"
+    options = ["--isolated", "--line-length", "120", "--no-cache", str(tmp_path / "out")]
+    done = subprocess.run([ruff, "format", "--check", *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 # What is told of a program --------------------------------------------------------------------------------------------
 
 
@@ -283,6 +299,11 @@ def test_values_are_numbered_by_their_places() -> None:
     assert found.field("make", found.column("make"), torch.int64, (), classes=3).tolist() == [2, 1, 2, 0]  # type: ignore[union-attr]
     assert found.column("year").tolist() == [70, 71, 72, 73]
     assert found.names == {"make": ["bmw", "fiat", "vw"]}
+
+
+def test_text_in_bytes_is_numbered_as_other_text() -> None:
+    found = table(kind=np.array([b"b", b"a", "ä".encode()])).numbered("kind", ["a", "b", "ä"])
+    assert found.column("kind").tolist() == [1, 0, 2]
 
 
 def test_numbers_that_do_not_count_from_0() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -344,6 +345,27 @@ def test_a_worker_that_is_killed_is_a_clear_error() -> None:
     assert "workers" in found.value.help
     # What PyTorch would set raises anywhere, within a lock of a queue, too.
     assert signal.getsignal(signal.SIGCHLD) is before
+
+
+def test_a_worker_whose_end_is_not_yet_told_is_waited_for() -> None:
+    """What it held is closed a little before the system tells of its end."""
+
+    class Late:
+        pid, exitcode, joined = 7, -9, False
+
+        def join(self, timeout: float) -> None:
+            self.joined = True
+
+        def is_alive(self) -> bool:
+            return not self.joined
+
+    workers = Batches(squares(), 8, workers=2, **CROPPED)
+    list(workers)
+    made = workers._started[0]
+    kept, made.iterator = made.iterator, SimpleNamespace(_workers=[Late()])
+    found = made._lost()
+    made.iterator = kept
+    assert str(found).startswith("worker process 7: was killed by a signal (Killed)")
 
 
 def children(pid: int) -> list[int]:
