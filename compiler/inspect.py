@@ -58,18 +58,7 @@ def parameters(unit: Unit, member: ModuleMember) -> list[ParameterInfo]:
 
 def states(unit: Unit, member: ModuleMember) -> list[ParameterInfo]:
     """All that the model's `state_dict` has, what is shared once."""
-    return list(_module(unit, member, "", {}))
-
-
-def _module(unit: Unit, member: ModuleMember, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
-    ir = next(m for m in unit.modules if m.class_name == member.class_name)
-    inner = bound(ir, member, sizes)
-    there = [found for name, each in ir.members.items() for found in _member(unit, each, name, inner)]
-    shared = dict(ir.ties)
-    copied = {shared.get(found.path, found.path) for found in there if found.copied}
-    for found in there:
-        if found.path not in shared:
-            yield replace(found, path=f"{path}{found.path}", copied=found.path in copied)
+    return list(_Walk(unit).module(member, {}))
 
 
 def bound(ir: ModuleIR, member: ModuleMember, sizes: Sizes) -> dict[Symbol, int]:
@@ -95,20 +84,43 @@ def number(value: Attr, sizes: Sizes) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _member(unit: Unit, member: Member, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
-    if isinstance(member, TensorMember):
-        yield _parameter(path, member.shape, member.shape, sizes, member.trainable)
-    elif isinstance(member, LayerMember):
-        yield from _layer(member, path, sizes)
-    elif isinstance(member, ModuleMember):
-        yield from _module(unit, member, f"{path}.", sizes)
-    elif isinstance(member, (SequentialMember, ListMember)):
-        for i, element in enumerate(member.elements):
-            yield from _member(unit, element, f"{path}.{i}", sizes)
-    elif isinstance(member, RepeatMember):
-        for i in range(number(member.count, sizes) or 0):
-            inner = {**sizes, Symbol(member.variable, param=True): i}
-            yield from _member(unit, member.element, f"{path}.{i}", inner)
+class _Walk:
+    """All tensors of a model, in order; modules of the same arguments, such as a model's many blocks, are read once."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.modules = {module.class_name: module for module in unit.modules}
+        self.read: dict[tuple[str, frozenset[tuple[Symbol, int]]], list[ParameterInfo]] = {}
+
+    def module(self, member: ModuleMember, sizes: Sizes) -> list[ParameterInfo]:
+        """Paths are those within the module."""
+        ir = self.modules[member.class_name]
+        inner = bound(ir, member, sizes)
+        key = (ir.class_name, frozenset(inner.items()))
+        if key not in self.read:
+            self.read[key] = self._tensors(ir, inner)
+        return self.read[key]
+
+    def _tensors(self, ir: ModuleIR, sizes: Sizes) -> list[ParameterInfo]:
+        there = [found for name, each in ir.members.items() for found in self._member(each, name, sizes)]
+        shared = dict(ir.ties)
+        copied = {shared[found.path] for found in there if found.copied and found.path in shared}
+        own = [found for found in there if found.path not in shared]
+        return [replace(found, copied=True) if found.path in copied else found for found in own]
+
+    def _member(self, member: Member, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
+        if isinstance(member, TensorMember):
+            yield _parameter(path, member.shape, member.shape, sizes, member.trainable)
+        elif isinstance(member, LayerMember):
+            yield from _layer(member, path, sizes)
+        elif isinstance(member, ModuleMember):
+            yield from (replace(found, path=f"{path}.{found.path}") for found in self.module(member, sizes))
+        elif isinstance(member, (SequentialMember, ListMember)):
+            for i, element in enumerate(member.elements):
+                yield from self._member(element, f"{path}.{i}", sizes)
+        elif isinstance(member, RepeatMember):
+            for i in range(number(member.count, sizes) or 0):
+                inner = {**sizes, Symbol(member.variable, param=True): i}
+                yield from self._member(member.element, f"{path}.{i}", inner)
 
 
 def _layer(member: LayerMember, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
