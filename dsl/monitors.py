@@ -9,22 +9,21 @@ from tdsl.dsl.constants import Lookup, describe
 from tdsl.dsl.diagnostics import ProgramError, fail
 from tdsl.dsl.kinds import call
 from tdsl.dsl.names import did_you_mean
-from tdsl.dsl.program import Call, Constant, DataSpec
+from tdsl.dsl.program import Constant, DataSpec
 from tdsl.dsl.resolve_data import splits_of
+from tdsl.dsl.resolve_schedulers import stages
 from tdsl.dsl.scope import Scope, Silent
 from tdsl.dsl.signatures import METRICS, metric_key
 from tdsl.dsl.values import bind
 
 
-def check_monitors(
-    run: ast.Train, data: DataSpec | None, schedulers: tuple[Call, ...], evaluation: ast.Evaluate | None, scope: Scope
-) -> None:
+def check_monitors(run: ast.Train, data: DataSpec | None, evaluation: ast.Evaluate | None, scope: Scope) -> None:
     """Whether what is monitored is ever logged, and its split there."""
     if run.name in scope.broken:
         return  # its evaluation is lost to a syntax error, and with it the metrics
     means, metrics = logged(run, evaluation, scope.declarations.values(), scope.lookup)
     names = [*(f"val/{key}" for key in (*means, *metrics)), *(f"train/{key}" for key in means)]
-    for setting in _monitors(run, schedulers):
+    for setting in _monitors(run):
         with scope.guard():
             name = setting.value.value if isinstance(setting.value, ast.Literal) else None
             if not isinstance(name, str):
@@ -37,22 +36,15 @@ def check_monitors(
                 fail("E320", f"`{data.name}` has no `val` split to monitor", setting.value.span, help=help)
 
 
-def _monitors(run: ast.Train, schedulers: tuple[Call, ...]) -> Iterator[ast.Setting]:
+def _monitors(run: ast.Train) -> Iterator[ast.Setting]:
     for section in run.sections:
         wanted = {"checkpoint": "best", "early_stopping": "monitor"}.get(section.name)
         yield from (setting for setting in section.settings if setting.name == wanted)
     for setting in run.settings:
         if setting.name == "scheduler":
-            for made in _calls(setting.value):
-                for argument in made.args:
-                    if argument.name == "monitor":
-                        yield ast.Setting(argument.span, "monitor", argument.span, "", argument.value)
-
-
-def _calls(expr: ast.Expr) -> list[ast.Call]:
-    if isinstance(expr, ast.Pipe):
-        return [*_calls(expr.value), *_calls(expr.stage)]
-    return [expr] if isinstance(expr, ast.Call) else []
+            calls = [stage for stage in stages(setting.value) if isinstance(stage, ast.Call)]
+            for argument in (each for made in calls for each in made.args if each.name == "monitor"):
+                yield ast.Setting(argument.span, "monitor", argument.span, "", argument.value)
 
 
 NOT_LOGGED = {

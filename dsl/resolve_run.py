@@ -48,7 +48,7 @@ def resolve_train(
     schedulers = tuple(resolve_schedulers(written.get("scheduler"), scope))
     sections = resolve_sections(run, scope)
     groups = tuple(resolve_groups(run, optimizer, scope))
-    check_monitors(run, spec, schedulers, evaluation, scope)
+    check_monitors(run, spec, evaluation, scope)
     check_length(written.get("scheduler"), schedulers, settings, scope)
     check_plateaus(schedulers, scope)
     if not models or spec is None or optimizer is None or loss is None:

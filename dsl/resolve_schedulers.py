@@ -21,14 +21,19 @@ def resolve_schedulers(setting: ast.Setting | None, scope: Scope) -> Iterator[Ca
     """The schedules joined with `|>`."""
     if setting is None or (isinstance(setting.value, ast.Literal) and setting.value.value is None):
         return
-    parts: list[ast.Expr] = [setting.value]
-    while isinstance(parts[0], ast.Pipe):
-        parts[:1] = [parts[0].value, parts[0].stage]
     made: list[Constant] = []
-    for part in parts:
+    for part in stages(setting.value):
         with scope.guard():
             made.append(evaluate(part, SCHEDULER, "`scheduler`", scope.lookup))
     yield from (each for each in made if isinstance(each, Call))
+
+
+def stages(expr: ast.Expr) -> list[ast.Expr]:
+    """What is joined with `|>`, in order."""
+    found = [expr]
+    while isinstance(found[0], ast.Pipe):
+        found[:1] = [found[0].value, found[0].stage]
+    return found
 
 
 def check_length(

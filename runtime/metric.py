@@ -54,8 +54,6 @@ class Metric:
     scalar: ClassVar[bool] = True
     # Whether it compares each class with the others, so that a class without rows leaves it undefined.
     per_class: ClassVar[bool] = False
-    # Whether more is better; None where it is neither.
-    higher_is_better: ClassVar[bool | None] = True
 
     def __init__(
         self,

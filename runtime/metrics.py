@@ -192,7 +192,6 @@ class PrecisionRecallCurve(Curve):
 class CalibrationError(Metric):
     key, title = "calibration_error", "Calibration error"
     reads = "probabilities"
-    higher_is_better = False
 
     def bins(self) -> dict[str, list[float]]:
         """Over the bins that have rows: mean `confidence`, `accuracy` and `rows`."""
@@ -207,8 +206,6 @@ class CalibrationError(Metric):
 
 class _Errors(Metric):
     """Errors over all values, or over those of each of `num_outputs` columns."""
-
-    higher_is_better = False
 
     def _prepare(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.args.get("num_outputs", 1)
@@ -242,7 +239,6 @@ class Perplexity(Metric):
     """exp of the mean negative log-likelihood a token; scores [B, ..., C] with targets [B, ...]."""
 
     key, title = "perplexity", "Perplexity"
-    higher_is_better = False
 
     def _make(self) -> torchmetrics.Metric:
         return _Perplexity(**ALONE, **self.args)

@@ -19,8 +19,6 @@ MOST_FILES = 12
 MOST_SETTING = 200
 # Of a row with many values, so many.
 MOST_NUMBERS = 8
-# What settings are called that are no words.
-UNDEFINED = "undefined"
 
 
 def names(results: Mapping[str, Any]) -> Named:

@@ -68,7 +68,7 @@ def verify(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str) -> 
     generator = torch.Generator().manual_seed(len(case.group) + sum(map(sum, case.shapes)))
     inputs = [random_input(s, d, dtype, case, generator, device) for s, d in zip(case.shapes, case.dtypes)]
     function, reference = getattr(kernels, case.group), getattr(kernels, f"{case.group}_reference")
-    seeds = _seeds(reference, generator)
+    seeds = _seeds(reference)
     seed = generator.initial_seed()
     fused = _run(lambda *a: _seeded(function, a, seed), inputs, case, dtype)
     with _same_seed(seed):
@@ -163,7 +163,7 @@ def _states(inputs: Sequence[Input], case: Case) -> Iterator[Tensor]:
             yield each
 
 
-def _seeds(reference: Callable[..., Any], generator: torch.Generator) -> bool:
+def _seeds(reference: Callable[..., Any]) -> bool:
     return "seed" in reference.__annotations__
 
 

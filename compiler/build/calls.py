@@ -188,7 +188,7 @@ def _module(instance: ModuleInstance, values: list[Value], span: Span, frame: Fr
         instance.decl.name, instance.signature, values, span, instance.env, lambda v, t: against(frame, v, t)
     )
     if instance.inline:
-        outputs = frame.classes.inline(instance, values, binding, span, frame)
+        outputs = frame.classes.inline(instance, values, binding, frame)
     else:
         types = tuple(substituted(t, binding) for t in instance.signature.outputs)
         bound = Bound(OPS["call_module"], tuple(values), {}, span)

@@ -310,7 +310,7 @@ class Classes:
         return body.run(decl, frame, signature, binding, self.reporter)
 
     def inline(
-        self, instance: ModuleInstance, values: Sequence[Value], binding: Binding, span: Span, frame: Frame
+        self, instance: ModuleInstance, values: Sequence[Value], binding: Binding, frame: Frame
     ) -> tuple[Value, ...]:
         """Elaborate a module's body again where it is called; its parameters are reached through its path."""
         decl = instance.decl

@@ -11,7 +11,6 @@ from tdsl.compiler.emit.render import WIDTH
 from tdsl.compiler.emit.text import Text, op_text
 from tdsl.compiler.ir import Scalar, Value
 from tdsl.compiler.kernel import Gradient, Layout, Port
-from tdsl.compiler.passes.schedule import Schedule
 from tdsl.compiler.passes.windows import view_of
 
 
@@ -128,7 +127,7 @@ class FunctionWriter(BufferWriter):
         lines += self._laid_out(whole, plan_, saved_whole)
         lines += self._pieces(self.kernel.saved_inputs, "")
         lines += self._sizes(plan_) + self._tile(plan_)
-        lines += self._gradient_buffers(plan_, next(iter(used.values())))
+        lines += self._gradient_buffers(next(iter(used.values())))
         lines += self._launch("backward", plan_, self._backward_reads(), self._backward_writes(), graph)
         return [*lines, *_returning(self._returned())]
 
@@ -147,7 +146,7 @@ class FunctionWriter(BufferWriter):
             *wrapped("return launch.reference_backward", arguments),
         ]
 
-    def _gradient_buffers(self, plan_: Schedule, like: str) -> list[str]:
+    def _gradient_buffers(self, like: str) -> list[str]:
         lines = self._cut_buffers(like)
         done: set[Value] = set()
         for g in self._computed():
