@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tdsl.compiler.emit import function, groups, kernels, triton
+from tdsl.compiler.emit import function, groups, kernel_writer, kernels, triton
 from tdsl.compiler.ir import Scalar
 from tdsl.compiler.kernel import Layout, Space
 from tdsl.compiler.ops import trace
@@ -174,12 +174,12 @@ MUTANTS: dict[str, Plant] = {
         "mean", lower=lambda t, x, **_: t.row_sum(x) / t.wrap(Scalar(COLS - 1))
     ),
     "a result is stored unmasked": lambda: changed(
-        kernels._Writer, "_store", lambda kept: lambda self, t: re.sub(r", mask=\S+\)", ")", kept(self, t))
+        kernel_writer.KernelWriter, "_store", lambda kept: lambda self, t: re.sub(r", mask=\S+\)", ")", kept(self, t))
     ),
     "masked loads have no other": lambda: changed(
-        kernels._Writer, "_load", lambda kept: lambda self, t: re.sub(r", other=\S+?\)", ")", kept(self, t))
+        kernel_writer.KernelWriter, "_load", lambda kept: lambda self, t: re.sub(r", other=\S+?\)", ")", kept(self, t))
     ),
-    "a number a row is read along the columns": lambda: changed(kernels._Writer, "_place", _misplaced),
+    "a number a row is read along the columns": lambda: changed(kernel_writer.KernelWriter, "_place", _misplaced),
     "rows lie as far apart as blocks are wide": text(r"rows \* N_COLS \+ cols", "rows * BLOCK_COLS + cols"),
     "places of elements are counted in 32 bits": text(r"\.to\(tl\.int64\) \* BLOCK", " * BLOCK"),
     "what is loaded is not widened": text(r"other=0\.0\)\.to\(tl\.float32\)", "other=0.0)"),
@@ -219,7 +219,7 @@ MUTANTS: dict[str, Plant] = {
     "a gradient is not summed over what was broadcast": lambda: changed(
         differentiate._Reverse, "_reduced", lambda kept: lambda self, grad, result, operand: grad
     ),
-    "the backward draws from another seed": lambda: changed(kernels._Writer, "flat", _reseeded),
+    "the backward draws from another seed": lambda: changed(kernels._Flat, "lines", _reseeded),
     "all draws of a kernel are the same": lambda: changed(lower._Lowering, "_node", _one_stream),
     "one kernel serves groups that differ": lambda: changed(_home_of_same_kernel(), "same_kernel", _loose),
     "a group may wait for itself": lambda: changed(fuse._Fuser, "_detour", lambda kept: lambda self, a, b: False),
