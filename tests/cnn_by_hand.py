@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.helpers import SHARED, compiled, emitted, written
-from tests.random_programs import _load
+from tests.running import loaded
 
 PROGRAM = SHARED / "conformance" / "cnn.model"
 
@@ -57,7 +57,7 @@ def losses(model: nn.Module, steps: int) -> list[float]:
 def disagreement(folder: Path, tolerance: float) -> str:
     """Of the program's model and of that by hand, from the same weights; empty where they agree."""
     torch.manual_seed(1)
-    ours = _load(written(emitted(compiled(PROGRAM.read_text(encoding="utf-8"), name=PROGRAM)), folder)).CNN()
+    ours = loaded(written(emitted(compiled(PROGRAM.read_text(encoding="utf-8"), name=PROGRAM)), folder)).CNN()
     by_hand = CNN()
     by_hand.load_state_dict(ours.state_dict())
     models = [each.to(memory_format=torch.channels_last) for each in (ours, by_hand)]

@@ -18,6 +18,8 @@ from tdsl.compiler.emit.model import model_text
 from tdsl.compiler.ir import Graph, Group
 from tdsl.compiler.passes.tidy import prune, share
 from tdsl.compiler.probe import probe
+from tdsl.dsl.diagnostics import Diagnostic
+from tdsl.dsl.facts import Prober
 from tdsl.dsl.resolve import load
 from tests import forked
 
@@ -27,13 +29,28 @@ PLAIN = ("contiguous", False)
 UNFUSED: tuple[pipeline.Pass, ...] = (share, prune)
 
 
+def elaborate(
+    text: str, name: str | Path = "net.model", look: Prober | None = None
+) -> tuple[Unit | None, list[Diagnostic]]:
+    """The program as IR, None where it has mistakes, and what is told of it; files of data are read by `look`."""
+    program, reporter = load(name, text=text, probe=look)
+    unit = build(program, reporter) if program else None
+    return unit, reporter.diagnostics
+
+
 def built(text: str, name: str | Path = "program.model") -> Unit:
     """The program as IR, before any pass; an assertion tells its mistakes."""
-    program, reporter = load(name, text=text, probe=probe)
-    assert program is not None, reporter.diagnostics
-    unit = build(program, reporter)
-    assert unit is not None, "\n".join(f"{d.code} {d.message} {d.span} {d.label}" for d in reporter.diagnostics)
+    unit, told = elaborate(text, name, probe)
+    assert unit is not None, "\n".join(f"{d.code} {d.message} {d.span} {d.label}" for d in told)
     return unit
+
+
+def mistakes(text: str) -> list[Diagnostic]:
+    """What is told of a program that is refused."""
+    unit, told = elaborate(text)
+    assert unit is None
+    assert told
+    return told
 
 
 def compiled(

@@ -234,10 +234,11 @@ def comparisons(
 ) -> list[tuple[str, str, Comparison]]:
     """What to compare: the name of a relation and of a program, and the comparison."""
     from tests.helpers import compiled, emitted, written
-    from tests.random_programs_run import load, source
+    from tests.random_programs_run import source
+    from tests.running import loaded
 
     def fused(name: str, text: str) -> Any:
-        return load(written(emitted(compiled(text)), folder / name))
+        return loaded(written(emitted(compiled(text)), folder / name))
 
     draw = random.Random(seed)
     text = source(programs)

@@ -164,7 +164,7 @@ def by_unfused(folder: Path) -> str:
     """How models of `SPLIT` and `ROPE` differ from the same ones as PyTorch would run them, in float64."""
     import torch
 
-    from tests.random_programs_run import load
+    from tests.running import loaded
 
     sizes = ((SPLIT, [(2, 5, 24)]), (ROPE, [(2, 4, 5, 8), (2, 2, 5, 8)]))
     for number, (program, shapes) in enumerate(sizes):
@@ -173,7 +173,7 @@ def by_unfused(folder: Path) -> str:
         found = []
         for each in folders:
             torch.manual_seed(0)
-            model = load(each).M().double()
+            model = loaded(each).M().double()
             leaves = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
             results = model(*leaves)
             results = results if isinstance(results, tuple) else (results,)

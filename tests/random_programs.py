@@ -22,7 +22,6 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tests.random_programs_data import Program, Statement
@@ -34,12 +33,6 @@ if TYPE_CHECKING:
 BATCH = 50
 # One in so many has no corners, and runs in lower precision.
 SMOOTH = 5
-
-
-def _load(folder: Path) -> ModuleType:
-    from tests.random_programs_run import load
-
-    return load(folder)
 
 
 def batch(count: int, seed: int) -> tuple[list[Program], list[Program]]:

@@ -6,7 +6,6 @@ the program with groups.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,23 +29,12 @@ from tests.helpers import UNFUSED, built, emitted, graph_of, written
 from tests.random_programs_data import Program
 from tests.random_programs_judge import OffByOne, Results, difference
 from tests.random_programs_text import LIBRARY
-from tests.running import importable
+from tests.running import loaded
 
 SEED = 1 << 40
 # How often a program is run with rounding of its own, where it differs.
 NEARBY = 4
 LOW = {"bf16": torch.bfloat16, "f16": torch.float16}
-
-
-def load(folder: Path) -> ModuleType:
-    """`model.py` of a folder, with the `kernels` beside it."""
-    spec = importlib.util.spec_from_file_location(f"_model_{abs(hash(str(folder)))}", folder / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with importable(folder):
-        spec.loader.exec_module(module)
-    return module
 
 
 # Programs ------------------------------------------------------------------------------------------------------------
@@ -85,7 +73,7 @@ def compiled(text: str, folder: Path, precision: str = "f32") -> Compiled:
     unit = built(text)
     units = (pipeline.run(unit), pipeline.run(unit, UNFUSED))
     low = [pipeline.distinct(place_casts(u, precision)) for u in units]
-    made = [load(written(emitted(u), folder / name)) for u, name in zip(low, ("fused", "plain"))]
+    made = [loaded(written(emitted(u), folder / name)) for u, name in zip(low, ("fused", "plain"))]
     return Compiled(made[0], made[1], units)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from tests.helpers import compiled, emitted, written
@@ -40,11 +40,14 @@ def executed(text: str, folder: Path) -> Any:
 
 
 def loaded(folder: Path) -> Any:
-    """The names of a `model.py`."""
-    space: dict[str, Any] = {"__name__": "model"}
+    """The `model.py` of a folder, with the `kernels` beside it."""
+    spec = importlib.util.spec_from_file_location(f"_model_{abs(hash(str(folder)))}", folder / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
     with importable(folder):
-        exec(compile((folder / "model.py").read_text(encoding="utf-8"), folder / "model.py", "exec"), space)
-    return SimpleNamespace(**space)
+        spec.loader.exec_module(module)
+    return module
 
 
 def source(text: str, name: str) -> str:

@@ -12,8 +12,8 @@ import torch
 from tdsl.compiler.ir import Assumption
 from tdsl.compiler.ops.infer import knowing, known, quotient, same
 from tdsl.compiler.size import Size, Symbol
+from tests.helpers import built, mistakes
 from tests.running import executed, source
-from tests.test_build import built, mistakes
 
 B, H, T, W = (Size.of(Symbol(name)) for name in "BHTW")
 DIM, HEADS = (Size.of(Symbol(name, param=True)) for name in ("dim", "heads"))

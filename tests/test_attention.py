@@ -13,12 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdsl.compiler.build.program import build
 from tdsl.compiler.pipeline import PASSES
-from tdsl.dsl.resolve import load
 from tdsl.runtime import nn_functions
-from tests.helpers import UNFUSED, compiled, emitted, written
-from tests.random_programs import _load
+from tests.helpers import UNFUSED, compiled, emitted, mistakes, written
+from tests.running import loaded
 
 TYPES = "q: float[B, 4, T, 6], k: float[B, {0}, S, 6], v: float[B, {0}, S, 8]"
 
@@ -30,7 +28,7 @@ def module(call: str, groups: int = 4, more: str = "", result: str = "float[B, 4
 
 def made(text: str, passes: tuple[Any, ...] = PASSES) -> tuple[Any, str]:
     files = emitted(compiled(text, passes))
-    return _load(written(files, Path(tempfile.mkdtemp()))).M(), files["model.py"]
+    return loaded(written(files, Path(tempfile.mkdtemp()))).M(), files["model.py"]
 
 
 def tensors(groups: int = 4, queries: int = 5, keys: int = 7) -> list[Tensor]:
@@ -230,10 +228,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("call", "more", "code", "words"), WRONG)
 def test_what_does_not_fit_is_an_error(call: str, more: str, code: str, words: str) -> None:
-    loaded, reporter = load("net.model", text=module(call, more=more))
-    assert loaded is not None
-    assert build(loaded, reporter) is None
-    (error,) = reporter.errors
+    (error,) = mistakes(module(call, more=more))
     assert error.code == code
     assert words in f"{error.message} {error.label} {error.help}"
     assert error.span is not None

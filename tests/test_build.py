@@ -14,30 +14,11 @@ from tdsl.compiler.codes import CODES
 from tdsl.compiler.ir import Graph, Scalar
 from tdsl.compiler.probe import probe
 from tdsl.dsl.codes import Code
-from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.resolve import load
+from tests.helpers import built, elaborate, mistakes
 
 ROOT = Path(__file__).parent.parent
 CONFORMANCE = ROOT.parent / "shared" / "conformance"
-
-
-def elaborate(text: str) -> tuple[Unit | None, list[Diagnostic]]:
-    program, reporter = load("net.model", text=text)
-    unit = build(program, reporter) if program else None
-    return unit, reporter.diagnostics
-
-
-def built(text: str) -> Unit:
-    unit, diagnostics = elaborate(text)
-    assert unit is not None, diagnostics
-    return unit
-
-
-def mistakes(text: str) -> list[Diagnostic]:
-    unit, diagnostics = elaborate(text)
-    assert unit is None
-    assert diagnostics
-    return diagnostics
 
 
 def module(unit: Unit, name: str) -> ModuleIR:

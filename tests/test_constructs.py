@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from tests.construct_cases import CASES
-from tests.helpers import compiled, emitted, python, tdsl, written
+from tests.helpers import built, compiled, emitted, graph_of, mistakes, python, tdsl, written
 from tests.running import executed, loaded
-from tests.test_build import built, mistakes, module
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -61,7 +60,7 @@ module M() {
 """
     unit = built(text)
     assert [m.class_name for m in unit.modules] == ["Deep", "Deep2", "M"]
-    assert len(module(unit, "Deep2").graph.nodes) == 4
+    assert len(graph_of(unit, "Deep2").nodes) == 4
 
 
 def test_imports_of_folders_and_diamonds(tmp_path: Path) -> None:

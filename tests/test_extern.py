@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers import compiled, emitted
+from tests.helpers import compiled, emitted, mistakes
 from tests.running import executed
-from tests.test_build import mistakes
 
 EXTERNS = """
 # Twice as many features.

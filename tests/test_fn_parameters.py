@@ -13,8 +13,8 @@ from tdsl.compiler.editor.analysis import analyze
 from tdsl.compiler.editor.definition import definition
 from tdsl.compiler.editor.signature import signature
 from tests.editor import PATH, marked
+from tests.helpers import built, mistakes
 from tests.running import executed, source
-from tests.test_build import built, mistakes
 
 FUNCTIONS = """
 const K = 2

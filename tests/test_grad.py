@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers import SHARED, compiled, emitted, python, tdsl, written
+from tests.helpers import SHARED, compiled, emitted, mistakes, python, tdsl, written
 from tests.running import executed
-from tests.test_build import mistakes
 
 # A network whose body fuses to one kernel, and its gradient and the gradient's gradient with respect to the input.
 FIELD = """

@@ -11,12 +11,9 @@ import torch
 from torch import nn
 
 from tdsl.compiler import inspect
-from tdsl.compiler.build.program import build
 from tdsl.compiler.build.unit import ModuleMember, Unit
-from tdsl.dsl.diagnostics import Diagnostic
-from tdsl.dsl.resolve import load
-from tests.helpers import compiled, emitted, written
-from tests.random_programs import _load
+from tests.helpers import compiled, emitted, mistakes, written
+from tests.running import loaded
 
 
 def module(members: str, body: str, types: str = "x: float[B, T, 8]", result: str = "float[B, T, 8]") -> str:
@@ -28,15 +25,7 @@ def module(members: str, body: str, types: str = "x: float[B, T, 8]", result: st
 def made(text: str) -> tuple[Any, str, Unit]:
     unit = compiled(text)
     files = emitted(unit)
-    return _load(written(files, Path(tempfile.mkdtemp()))).M(), files["model.py"], unit
-
-
-def mistake(text: str) -> Diagnostic:
-    loaded, reporter = load("net.model", text=text)
-    assert loaded is not None, reporter.diagnostics
-    assert build(loaded, reporter) is None
-    (error,) = reporter.errors
-    return error
+    return loaded(written(files, Path(tempfile.mkdtemp()))).M(), files["model.py"], unit
 
 
 # Several inputs and results ------------------------------------------------------------------------------------------
@@ -186,7 +175,7 @@ def test_a_chain_of_pools_is_proved() -> None:
         "up = Upsample(scale_factor=4); back = ConvTranspose2d(8, 3, 2, stride=2)",
         "h = p(a(x)); y = b(h); return back(y)", "x: float[B, 3, 4 * K, 4 * K]", "float[B, 3, 2 * K, 2 * K]"
     )  # fmt: skip
-    error = mistake(text)
+    (error,) = mistakes(text)
     assert error.code == "E110"  # a size is bound by its name alone
     text = text.replace("4 * K, 4 * K", "H, W").replace(
         "2 * K, 2 * K", "(H // 2 - 1) // 2 * 2 + 2, (W // 2 - 1) // 2 * 2 + 2"
@@ -233,7 +222,7 @@ def test_running_numbers_are_read() -> None:
     torch.testing.assert_close(y, (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt() - 0.1 * x.mean(0))
     assert [p.path for p in inspect.parameters(unit, ModuleMember("M", ()))] == ["norm.weight", "norm.bias"]
     members = "norm = BatchNorm1d(5, track_running_stats=false)"
-    error = mistake(module(members, "return x - norm.running_mean", "x: float[B, 5]", "[B, 5]"))
+    (error,) = mistakes(module(members, "return x - norm.running_mean", "x: float[B, 5]", "[B, 5]"))
     assert (error.code, "has no `running_mean`" in error.message) == ("E201", True)
 
 
@@ -243,7 +232,7 @@ def test_what_is_assumed_proves_a_division() -> None:
     model, _, _ = made(module(members, body, "x: float[B, C, H, W]", "float[B, C, H, W]"))
     x = torch.randn(2, 8, 6, 5)
     torch.testing.assert_close(model(x), x)
-    error = mistake(module(members, "return shuffle(x)", "x: float[B, C, H, W]", "float[B, C, H, W]"))
+    (error,) = mistakes(module(members, "return shuffle(x)", "x: float[B, C, H, W]", "float[B, C, H, W]"))
     assert (error.code, error.help) == ("E208", "state it: `assume C % 4 == 0`")
 
 
@@ -263,9 +252,9 @@ module Reader(dim: int, hidden: int, layers: int, groups: int, heads: int) {
 }
 """
     files = emitted(compiled(text))
-    reader = _load(written(files, Path(tempfile.mkdtemp()))).Reader(6, 8, layers=3, groups=4, heads=2)
+    reader = loaded(written(files, Path(tempfile.mkdtemp()))).Reader(6, 8, layers=3, groups=4, heads=2)
     assert [tuple(t.shape) for t in reader(torch.randn(2, 5, 6))] == [(2, 8, 5), (3, 2, 8)]
-    error = mistake(text.replace("assume hidden % groups == 0", ""))
+    (error,) = mistakes(text.replace("assume hidden % groups == 0", ""))
     assert (error.code, error.help) == ("E208", "state it: `assume hidden % groups == 0`")
 
 
@@ -338,7 +327,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("members", "body", "types", "code", "words", "caret"), WRONG)
 def test_what_a_layer_refuses(members: str, body: str, types: str, code: str, words: str, caret: str) -> None:
-    error = mistake(module(members, body, types, "float[B]"))
+    (error,) = mistakes(module(members, body, types, "float[B]"))
     assert error.code == code
     assert words in " ".join([error.message, error.label, *error.notes, error.help or ""])
     assert error.span is not None

@@ -20,13 +20,10 @@ from torch import Tensor, nn
 
 from tdsl.compiler import inspect
 from tdsl.compiler.build.layers import LAYERS
-from tdsl.compiler.build.program import build
 from tdsl.compiler.build.unit import ModuleMember, Unit
-from tdsl.compiler.pipeline import run
-from tdsl.dsl.resolve import load
-from tests.helpers import emitted, written
+from tests.helpers import compiled, emitted, written
 from tests.layer_cases import CASES, SIZES, Case
-from tests.random_programs import _load
+from tests.running import loaded
 
 # LANGUAGE: every name that it lists among the layers, and every activation.
 NAMES = set(
@@ -66,13 +63,9 @@ def program() -> tuple[Unit, ModuleType]:
     """All cases as one program: `C3` is the third, `D3` the same among other operations."""
     texts = [module(f"C{i}", case) for i, case in enumerate(CASES)]
     texts += [module(f"D{i}", case, between=True) for i, case in enumerate(CASES) if goes_between(case)]
-    loaded, reporter = load("layers.model", text="".join(texts))
-    assert loaded is not None, reporter.diagnostics
-    unit = build(loaded, reporter)
-    assert unit is not None, "\n".join(f"{d.message} {d.label}: {d.span and d.span.text}" for d in reporter.diagnostics)
-    fused = run(unit)
+    fused = compiled("".join(texts))
     folder = Path(tempfile.mkdtemp())
-    return fused, _load(written(emitted(fused), folder))
+    return fused, loaded(written(emitted(fused), folder))
 
 
 def reference(case: Case) -> nn.Module:

@@ -16,10 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdsl.compiler.build.program import build
-from tdsl.dsl.resolve import load
-from tests.helpers import compiled, emitted, written
-from tests.random_programs import _load
+from tests.helpers import compiled, emitted, mistakes, written
+from tests.running import loaded
 
 NAMES = set(
     """
@@ -150,7 +148,7 @@ def module(name: str, call: str, inputs: dict[str, str], result: str) -> str:
 @cache
 def program() -> ModuleType:
     text = "".join(module(f"C{i}", c.call, c.inputs, c.result) for i, c in enumerate(CASES))
-    return _load(written(emitted(compiled(text)), Path(tempfile.mkdtemp())))
+    return loaded(written(emitted(compiled(text)), Path(tempfile.mkdtemp())))
 
 
 def python(call: str) -> str:
@@ -211,10 +209,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("call", "inputs", "code", "words"), WRONG)
 def test_what_pytorch_refuses_or_warns_of_is_an_error(call: str, inputs: dict[str, str], code: str, words: str) -> None:
-    loaded, reporter = load("loss.model", text=module("M", call, inputs, "float[]"))
-    assert loaded is not None
-    assert build(loaded, reporter) is None
-    (error,) = reporter.errors
+    (error,) = mistakes(module("M", call, inputs, "float[]"))
     assert error.code == code
     assert words in f"{error.message} {error.label} {error.help}"
     assert error.span is not None
@@ -224,7 +219,7 @@ def test_what_pytorch_refuses_or_warns_of_is_an_error(call: str, inputs: dict[st
 def test_a_number_stands_for_the_variance() -> None:
     inputs = {**PAIR}
     text = module("M", "gaussian_nll_loss(x, y, 0.25)", inputs, "float[]")
-    found = _load(written(emitted(compiled(text)), Path(tempfile.mkdtemp()))).M()
+    found = loaded(written(emitted(compiled(text)), Path(tempfile.mkdtemp()))).M()
     given = tensors(Case("", inputs))
     x, y = given.values()
     expected = (0.5 * (math.log(0.25) + (x - y) ** 2 / 0.25)).mean()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.test_build import built, mistakes
+from tests.helpers import built, mistakes
 
 ORIGINS = """module Res(d: int = 64) {
     pool = MaxPool2d(2)

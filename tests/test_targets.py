@@ -13,8 +13,8 @@ from tdsl.compiler.editor.hints import hints
 from tdsl.dsl.diagnostics import Reporter, Source
 from tdsl.dsl.format import format_source
 from tests.editor import PATH
+from tests.helpers import elaborate, mistakes
 from tests.running import executed, source
-from tests.test_build import elaborate, mistakes
 
 HEAD = "module M() {\n    lstm = LSTM(8, 8)\n    forward(x: float[T, B, 8]) -> float[T, B, 8] {\n        "
 

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 
 from tdsl.compiler import pipeline
 from tdsl.compiler.printer import dump
-from tests.helpers import UNFUSED, compiled, emitted, graph_of, python, written
+from tests.helpers import UNFUSED, compiled, emitted, graph_of, mistakes, python, written
 from tests.running import executed, loaded, source
-from tests.test_build import mistakes
 from tests.test_grad import BODY
 
 TEACHER = """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tdsl.compiler import pipeline
 from tests.helpers import ROOT, UNFUSED, compiled, emitted, python, written
-from tests.random_programs import _load
+from tests.running import loaded
 from tests.whole_models import PAIRS
 from tests.whole_models.pair import Pair
 
@@ -39,7 +39,7 @@ def disagreement(pair: Pair, folder: Path, how: str) -> str:
     """Train the compiled model and the hand-written one from the same weights; empty where they agree."""
     torch.manual_seed(5)
     unit = compiled(pair.program, UNFUSED if how == "unfused" else pipeline.PASSES)
-    ours = _load(written(emitted(unit), folder)).Loss()
+    ours = loaded(written(emitted(unit), folder)).Loss()
     by_hand = pair.by_hand()
     assert sorted(ours.state_dict()) == sorted(by_hand.state_dict())
     by_hand.load_state_dict(ours.state_dict())

@@ -16,7 +16,7 @@ from tests.helpers import compiled, emitted, written
 from tests.opinfo.check import infer_sizes, mistake
 from tests.opinfo.compare import computed, disagreement
 from tests.opinfo.samples import Case, cases
-from tests.random_programs import _load
+from tests.running import loaded
 
 # Triton has to be told before it is imported.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -124,7 +124,7 @@ def _module(ready: Sequence[Case], folder: Path) -> ModuleType:
     fused = {m.class_name for m in unit.modules if any(n.group is not None for n in m.graph.nodes)}
     for case in ready:
         case.in_kernel = f"{case.module}Kernel" in fused
-    return _load(written(emitted(unit), folder))
+    return loaded(written(emitted(unit), folder))
 
 
 def _problem(case: Case, module: ModuleType) -> str:
