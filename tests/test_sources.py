@@ -268,6 +268,13 @@ def test_labels_of_other_images(tmp_path: Path) -> None:
     assert "3 labels for the 4 images" in found.message
 
 
+@pytest.mark.parametrize("delimiter", ["", ";;", "é", '"', "\n"])
+def test_a_delimiter_is_one_character(tmp_path: Path, delimiter: str) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    found = error(lambda: sources.csv(tmp_path, "a.csv", delimiter=delimiter))
+    assert (found.file, found.message[:26]) == ("a.csv", "`delimiter` is one charact")
+
+
 def test_a_missing_column_is_guessed(tmp_path: Path) -> None:
     table = csv(tmp_path, "label,x\n1,2\n")
     assert error(lambda: table.column("lable")).help == "did you mean `label`?"

@@ -241,12 +241,17 @@ def _words(kind: kinds.Kind | None) -> Iterator[Completion]:
     """The words and strings that a setting can be."""
     if kind is None:
         return
-    found = list(kind.words) or [f'"{text}"' for text in re.findall(r'"([^"]+)"', kind.what)]
+    found = list(kind.words) or [f'"{text}"' for text in _choices(kind)]
     if "`true` or `false`" in kind.what:
         found += ["true", "false"]
     if "`none`" in kind.what:
         found.append("none")
     yield from (Completion(word, "enummember", rank=1) for word in found)
+
+
+def _choices(kind: kinds.Kind | None) -> list[str]:
+    """The strings that a value may be, or such as it may be."""
+    return re.findall(r'"([^"]+)"', kind.what) if kind is not None else []
 
 
 def _builtins(table: Table, rank: int) -> Iterator[Completion]:
@@ -302,16 +307,15 @@ def _strings(analysis: Analysis, here: Context) -> Iterator[Completion]:
     callee = here.call.callee.text if here.call is not None and here.call.callee is not None else ""
     keyword = here.call.keyword if here.call is not None else ""
     words = here.statement
+    choices = _choices(_kind_of_argument(here) or (_setting_kind(here) if here.call is None else None))
     if callee in builtins.of_sections()["column"] or keyword == "by":
         yield from _columns(analysis, here, callee == "columns")
-    elif words[:1] == ["import"] or callee in (*builtins.of_sections()["source"], "hf"):
+    elif words[:1] == ["import"] or (callee in (*builtins.of_sections()["source"], "hf") and not choices):
         yield from _paths(analysis, here, words[:1] == ["import"])
     elif keyword == "monitor" or (words and words[0] in ("best", "monitor")):
         yield from _logged(analysis, here)
     else:
-        kind = _kind_of_argument(here) or (_setting_kind(here) if here.call is None else None)
-        choices = re.findall(r'"([^"]+)"', kind.what) if kind is not None else CHOICES.get(keyword, ())
-        yield from (Completion(text, "enummember", rank=1) for text in choices)
+        yield from (Completion(text, "enummember", rank=1) for text in choices or CHOICES.get(keyword, ()))
 
 
 def _columns(analysis: Analysis, here: Context, globs: bool) -> Iterator[Completion]:

@@ -37,6 +37,8 @@ def source_arguments(call: Call, spec: DataSpec, allow_outside: bool) -> list[st
 def _keywords(call: Call, spec: DataSpec) -> dict[str, Constant]:
     apart = (*_positional(call), *(["tokenizer"] if call.name == "text" else []))
     found = {name: value for name, value in call.args.items() if name not in apart}
+    if call.name == "csv" and found.get("delimiter") == ",":
+        del found["delimiter"]
     if call.name == "tokens" and "vocab_size" in spec.facts:
         found["vocab_size"] = spec.facts["vocab_size"]
     found |= text_columns(call, spec)
