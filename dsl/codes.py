@@ -280,6 +280,8 @@ _LINTS = (
     Code("W302", "a plateau that is watched the wrong way", _PLATEAU, "say what is better",
          "As PyTorch has it, `ReduceLROnPlateau` takes what it monitors for a loss: `mode` is `min` unless written."),
     Code("W401", "a missing file", _ABSENT, "provide the file before training",
-         "The program is checked as far as it goes without the file."),
+         "The program is checked as far as it goes without the file. Weights of `init_from` that another run of the "
+         "program writes are not missed.",
+         (run('    epochs = 1\n    init_from = "absent.safetensors"'),)),
 )  # fmt: skip
 CODES = {each.code: each for each in (*_SYNTAX, *_NAMES, *_RUNS, *_DATA, *_LINTS)}

@@ -130,6 +130,30 @@ def test_settings_of_a_run(extra: str, expected: list[str], resolved: Write) -> 
 
 
 @pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("absent.safetensors", ["W401"]),
+        ("runs/other/weights.safetensors", ["W401"]),
+        ("runs/run", ["W401"]),  # its own
+        ("run\\nx", ["W401"]),
+        ("points.csv", []),
+        ("runs/base", []),
+        ("runs/base/checkpoints/step-4", []),
+    ],
+)
+def test_weights_that_are_not_there_are_told(path: str, expected: list[str], resolved: Write) -> None:
+    base = "\ntrain base {" + BASE.replace("EXTRA", "").partition("train run {")[2].partition("\nevaluate")[0]
+    assert "optimizer" in base
+    assert resolved(BASE.replace("EXTRA", f'init_from = "{path}"') + base)[1] == expected
+
+
+def test_weights_that_an_option_names_are_told_where_they_are_not_there(resolved: Write) -> None:
+    text = BASE.replace("EXTRA", "")
+    assert resolved(text, overrides={"init_from": '"absent"'})[1] == ["W401"]
+    assert resolved(text, overrides={"init_from": '"points.csv"'})[1] == []
+
+
+@pytest.mark.parametrize(
     ("metric", "expected"),
     [
         ('Accuracy(average="macro")', []),
