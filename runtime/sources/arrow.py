@@ -53,17 +53,19 @@ def _csv(file: Path, name: str, delimiter: str, text: Sequence[str]) -> Mapping[
     if size == 0:
         raise DataError("is empty", file=name)
 
-    def read(threads: bool) -> Any:
+    def parsed(threads: bool) -> Any:
         options = reader.ReadOptions(use_threads=threads, block_size=min(size + 1, LARGEST_BLOCK))
         types = reader.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
         parsing = reader.ParseOptions(delimiter=delimiter)
         return reader.read_csv(file, read_options=options, parse_options=parsing, convert_options=types)
 
     try:
-        table = read(True)
+        table = parsed(True)
+    except pa.ArrowCancelled:  # what Arrow makes of SIGINT
+        raise KeyboardInterrupt from None
     except pa.ArrowInvalid:
         try:
-            table = read(False)  # tells the row
+            table = parsed(False)  # tells the row
         except pa.ArrowInvalid as error:
             raise _malformed(str(error), name) from None
     return arrow_columns(table, name)
