@@ -42,12 +42,16 @@ def is_named(name: str, pattern: str) -> bool:
 def unmatched(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
     """An error for each pattern that names no parameter. What a class of Python's has is not among them."""
     names = [name for name, _ in named_parameters(unit, run)]
-    written = [(pattern, run.spec.span, "freeze") for pattern in _frozen(run)]
-    written += [(group.pattern, group.span, "group") for group in run.spec.groups]
-    for pattern, span, setting in written:
+    for pattern, span, setting in patterns_of(run):
         if not any(is_named(name, pattern) for name in names):
             message = f'"{pattern}" matches no parameter'
             yield Diagnostic("E336", message, place(span, setting, pattern), help=_help(pattern, names))
+
+
+def patterns_of(run: RunIR) -> list[tuple[str, Span, str]]:
+    """The globs that name parameters, what each stands within, and behind which word."""
+    frozen = [(pattern, run.spec.span, "freeze") for pattern in _frozen(run)]
+    return [*frozen, *((group.pattern, group.span, "group") for group in run.spec.groups)]
 
 
 def place(span: Span, setting: str, pattern: str) -> Span:
