@@ -227,8 +227,8 @@ _RUNS = (
          "give the data that split", "What is monitored on a split, or evaluated on it, needs rows there.",
          (run("    epochs = 1") + "evaluate r {\n    predict(batch) { return model(batch.x) }\n}\n",)),
     Code("E321", "an option that sets nothing", "", "name a setting: `--set batch_size=32`",
-         "`--set` changes settings of a run (`batch_size`), of its sections (`checkpoint.every`) and arguments of its "
-         "calls (`optimizer.lr`)."),
+         "`--set` changes settings of a run (`batch_size`), of its sections (`checkpoint.every`), arguments of its "
+         "calls (`optimizer.lr`), and settings of the data (`data.workers`) and the evaluation (`evaluate.metrics`)."),
 )  # fmt: skip
 
 _DATA = (
