@@ -18,6 +18,7 @@ from tdsl.compiler.build.unit import (
     LayerMember,
     Limit,
     ListMember,
+    ModuleIR,
     ModuleMember,
     RepeatMember,
     SequentialMember,
@@ -38,8 +39,8 @@ ELSEWHERE = frozenset(
 )  # fmt: skip
 # Integers that hold those of any field, however large: fields are not checked for what a cast would wrap around.
 WIDE = ("i64", "i32")
-# Of a larger row, whose parts are used differently, nothing is said.
-LARGEST_ROW = 1 << 16
+# Of rows whose parts are used differently, with more numbers times uses than this, nothing is said.
+MOST_PLACES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,11 @@ def uses(unit: Unit, graph: Graph, data: DataSpec, members: Mapping[str, ModuleM
 
 
 class _Walk:
+    """The uses in graphs; those in a module are found once for each way that fields go into it."""
+
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
+        self.known: dict[tuple[str, tuple[_Origin | None, ...]], list[Use]] = {}
 
     def graph(self, scope: Scope, given: _Origins) -> Iterator[Use]:
         """The uses in a graph, and in what it calls. What no result depends on is never computed."""
@@ -131,13 +135,18 @@ class _Walk:
         if isinstance(member, ModuleMember):
             module = module_of(self.unit, member)
             if module is not None:
-                inner = Scope(module.graph, module.members)
-                yield from self.graph(inner, _handed(node.inputs, module.graph, origins))
+                yield from self.module(module, _handed(node.inputs, module.graph, origins))
         elif isinstance(member, LayerMember) and member.name in ("Embedding", "EmbeddingBag") and member.args:
             rows = _number(member.args[0][1], scope.graph)
             origin = origins.get(node.values[0]) if node.values else None
             if origin is not None and rows is not None:
                 yield Use(origin.field, origin.region, Limit(rows, None, looked_up=True), node.span)
+
+    def module(self, module: ModuleIR, given: _Origins) -> list[Use]:
+        key = module.class_name, tuple(map(given.get, module.graph.inputs))
+        if key not in self.known:
+            self.known[key] = list(self.graph(Scope(module.graph, module.members), given))
+        return self.known[key]
 
 
 def _handed(given: Sequence[Operand], graph: Graph, origins: _Origins) -> dict[Value, _Origin]:
@@ -274,11 +283,12 @@ def _constant(attr: Attr) -> int | None:
 
 def _together(found: Sequence[Use], shape: tuple[int, ...]) -> Limit | None:
     """What every number of a row satisfies, whichever of the uses it has. None where that is nothing in particular."""
-    if math.prod(shape) > LARGEST_ROW and any(use.region != tuple(map(range, shape)) for use in found):
+    places = _places(found, shape)
+    if math.prod(map(len, places)) * len(found) > MOST_PLACES:
         return None
     groups = {
         tuple(i for i, use in enumerate(found) if all(map(range.__contains__, use.region, place)))
-        for place in product(*_places(found, shape))
+        for place in product(*places)
     }
     if not groups or () in groups:
         return None

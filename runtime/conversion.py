@@ -52,9 +52,10 @@ class Limit:
         if not found.numel():
             return None
         # One pass over the numbers, which nearly always is all that it takes.
-        low, high = found.aminmax()
+        low, high = map(int, found.aminmax())
         if low >= 0 and high < self.count:
             return None
+        found = found.long()  # narrower types would compare with 300 or -100 as what those wrap around to
         wrong = (found < 0) | (found >= self.count)
         return wrong if self.ignored is None else wrong & (found != self.ignored)
 
@@ -66,6 +67,7 @@ class Limit:
 
     def cure(self, found: Tensor) -> str:
         """What to do about numbers beyond it, some of which `found` has."""
+        found = found.long()
         kept = found if self.ignored is None else found[found != self.ignored]
         least, largest = int(kept.min()), int(kept.max())
         what = "entries" if self.looked_up else "labels"
