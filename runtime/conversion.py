@@ -51,9 +51,9 @@ class Limit:
         """Where `found` (integers) has other numbers, as a mask; None where it has none."""
         if not found.numel():
             return None
-        # One pass over the numbers, which nearly always is all that it takes.
-        low, high = map(int, found.aminmax())
-        if low >= 0 and high < self.count:
+        # Nearly always that is all that it takes. NumPy's two passes take half the time of torch's `aminmax`.
+        numbers = found.numpy()
+        if numbers.min() >= 0 and numbers.max() < self.count:
             return None
         found = found.long()  # narrower types would compare with 300 or -100 as what those wrap around to
         wrong = (found < 0) | (found >= self.count)

@@ -57,6 +57,7 @@ DATA = """data D {
     field label: int[] = column("label")
     field tokens: int[8] = columns("t*")
     field pair: int[2] = columns("p*")
+    field small: u8[] = column("s")
     MORE
 }
 """
@@ -124,6 +125,8 @@ def test_a_label_is_a_class(body: str, expected: Limit) -> None:
     ("model", "body", "expected"),
     [
         ("Words", "return model(batch.tokens).mean()", {"tokens": entries(65)}),
+        ("Net", f"{SCORES}return cross_entropy(scores, batch.small.long())", {"small": classes(5)}),
+        ("Net", f"{SCORES}return cross_entropy(scores, batch.label.int().long())", {"label": classes(5)}),
         ("Listed", "return model(batch.tokens).mean()", {"tokens": entries(30)}),
         ("Own", "return model(batch.x, batch.label)", {"label": classes(7)}),
         # Of the next token, -100 would be left out; of all others it is none of the table.
