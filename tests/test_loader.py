@@ -408,7 +408,7 @@ if ends == "terminates":
 @pytest.mark.parametrize("ends", ["returns", "raises", "killed", "terminates"])
 def test_workers_end_with_their_process(ends: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT, ends], env=environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", SCRIPT, ends], env=environment(), capture_output=True, text=True, timeout=300
     )
     first, second, *more = ran.stdout.splitlines()
     assert second == "2"
