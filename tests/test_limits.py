@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,6 +175,30 @@ def test_nothing_is_said_of_what_is_transformed_or_only_trained_with() -> None:
     loss = f"{SCORES}return scores.mean() + one_hot(batch.mask, 3).float().mean()"
     assert told(loss, more=mask) == {"mask": classes(3, None)}
     assert told(loss, more=f"{mask}\n    transform mask = [RandomCrop(4, padding=1)]") == {}
+
+
+# Pieces of a row of six, and which of its numbers they have; the first two have all.
+PIECES = {"": range(6), "[:, :]": range(6), "[:, 1:]": range(1, 6), "[:, :-1]": range(5), "[:, 2:5]": range(2, 5),
+          "[:, -1]": range(5, 6), "[:, ::2]": range(0, 6, 2)}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_limit_refuses_nothing_that_each_use_takes(seed: int) -> None:
+    """Where each use has the whole row, it takes nothing else, either."""
+    draw, whole = random.Random(seed), seed % 2 == 1
+    pieces = list(PIECES)[: 2 if whole else None]
+    uses = [(draw.choice(pieces), draw.randint(2, 9), draw.choice([-100, -1, 3, 7])) for _ in range(draw.randint(1, 4))]
+    terms = []
+    for piece, count, ignored in uses:
+        scores = f"zeros(batch.row.shape[0] * {len(PIECES[piece])}, {count})"
+        terms.append(f"cross_entropy({scores}, batch.row{piece}.flatten(), ignore_index={ignored})")
+    body = f"{SCORES}return scores.mean() + {' + '.join(terms)}"
+    limit = told(body, more='field row: int[6] = column("row")').get("row")
+    for place, value in itertools.product(range(6), range(-101, 12)):
+        holds = all(0 <= value < n or value == ignored for piece, n, ignored in uses if place in PIECES[piece])
+        taken = limit is None or 0 <= value < limit.count or value == limit.ignored
+        assert taken or not holds
+        assert not (whole and taken) or holds
 
 
 X, LOGS = torch.zeros(1, 5), torch.zeros(1, 5).log_softmax(-1)
