@@ -22,7 +22,7 @@ from tdsl.compiler.ir import Value
 from tdsl.compiler.probe import probe as look
 from tdsl.dsl import ast, kinds, signatures
 from tdsl.dsl.build import KINDS
-from tdsl.dsl.resolve_run import logged
+from tdsl.dsl.monitors import logged
 
 # Kinds of the protocol by those of symbols.
 _SYMBOLS = {
