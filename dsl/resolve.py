@@ -15,7 +15,8 @@ from tdsl.dsl.overrides import override
 from tdsl.dsl.parser import parse
 from tdsl.dsl.program import Constant, DataSpec, EvaluateSpec, Program, TrainSpec
 from tdsl.dsl.resolve_data import resolve_data
-from tdsl.dsl.resolve_run import resolve_evaluate, resolve_train
+from tdsl.dsl.resolve_evaluate import resolve_evaluate
+from tdsl.dsl.resolve_run import resolve_train
 from tdsl.dsl.scope import Scope
 
 MOST_IMPORTS = 64

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tdsl.runtime import intervals, ranks
-from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metric, Value
+from tdsl.runtime.metric import Metric, Value
+from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve
 from tdsl.runtime.row_results import Pairs, Worst, joined, worst
 
 # Resampling is done with at most so many scores, where it takes about a second.

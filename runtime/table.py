@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tdsl.runtime.columns import Column, Field, Held, Numbered, Values, place
-from tdsl.runtime.conversion import converted, no_category, type_name
+from tdsl.runtime.conversion import IGNORED, Limit, converted, no_category, type_name
 from tdsl.runtime.data_error import DataError
 
 __all__ = ["Array", "DataError", "Fields", "Table"]
@@ -112,19 +112,23 @@ class Table:
         shape: tuple[int, ...],
         *,
         classes: int | None = None,
+        entries: int | None = None,
+        ignored: int | None = IGNORED,
         resized: bool = False,
     ) -> Values:
         """`value` as the field `name`: [rows, *shape] of `dtype`.
 
         Values that `dtype` can't hold are errors: NaN, a fraction in an integer, a number out of range. With `classes`
-        so are labels outside of 0 to `classes` - 1, except for -100, which losses ignore. `resized` says that its rows
-        have `shape` only once they are transformed.
+        so are labels outside of 0 to `classes` - 1, except for the one that the loss has `ignored` (None: for none),
+        with `entries` numbers outside of 0 to `entries` - 1, which are looked up in a table. `resized` says that its
+        rows have `shape` only once they are transformed.
         """
         files = self._files(*self._asked)
         self._asked.clear()
+        limit = Limit.of(classes, entries, ignored)
         if isinstance(value, Column) or (resized and tuple(value.shape[1:]) != shape):
             column = value if isinstance(value, Column) else Held(value, files)
-            field = Field(name, column, dtype, shape, classes=classes, resized=resized)
+            field = Field(name, column, dtype, shape, limit=limit, resized=resized)
             field.rows(torch.zeros(1, dtype=torch.int64))  # a wrong declaration is told before the run begins
             return field
         if tuple(value.shape) != (self.rows, *shape):
@@ -135,7 +139,7 @@ class Table:
                 field=name,
                 help=f"declare it as {type_name(dtype, tuple(value.shape[1:]))}, or reshape the columns",
             )
-        return converted(value, dtype, shape, classes, lambda row, what, help: _at(files, row, name, what, help))
+        return converted(value, dtype, shape, limit, lambda row, what, help: _at(files, row, name, what, help))
 
     def _files(self, *columns: str) -> Files:
         """The files that columns lie in; of columns from several those of the table."""

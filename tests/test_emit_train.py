@@ -64,7 +64,7 @@ def trained(tmp_path: Path, text: str, *options: str) -> dict[str, torch.Tensor]
     unit = compiled(text, name=EXAMPLES / "program.model")
     write(emit(unit, Options("digits", root=str(EXAMPLES))), folder)
     command = [sys.executable, str(folder / "train.py"), "--out", str(tmp_path), "--device", "cpu", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     steps = sorted((tmp_path / "checkpoints").iterdir(), key=lambda path: int(path.name.removeprefix("step-")))
     return load_file(steps[-1] / "model.safetensors")

@@ -22,7 +22,7 @@ from tests.training_runs import EXAMPLES, PROGRAM, logged
 
 TDSL = "import sys; from tdsl.compiler.cli import main; sys.exit(main())"
 LONG = ("--steps", "1000000", "--set", "checkpoint.every=1000000", "--device", "cpu")
-MOST = 120
+MOST = 300
 
 
 @pytest.fixture

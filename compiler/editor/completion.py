@@ -21,7 +21,7 @@ from tdsl.compiler.editor.symbols import Symbol
 from tdsl.compiler.ir import Value
 from tdsl.dsl import ast, kinds, signatures
 from tdsl.dsl.build import KINDS
-from tdsl.dsl.resolve_run import logged
+from tdsl.dsl.monitors import logged
 
 # Kinds of the protocol by those of symbols.
 _SYMBOLS = {
