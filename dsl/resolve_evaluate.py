@@ -33,7 +33,7 @@ def resolve_evaluate(
     run = runs.get(evaluation.name)
     with scope.guard():
         if run is not None and run.data.sources and values["split"] not in splits_of(run.data):
-            help = f'give the data a `{values["split"]}` split, or write `split = "val"`'
+            help = f'give the data a `{values["split"]}` split, or write `split = "{splits_of(run.data)[-1]}"`'
             fail("E320", f"`{run.data.name}` has no `{values['split']}` split to evaluate", place, help=help)
     listed = tuple(metric for metric in metrics if isinstance(metric, Call)) if isinstance(metrics, tuple) else ()
     return EvaluateSpec(

@@ -270,13 +270,17 @@ def test_intervals_hold_what_the_normal_approximation_does(digits: tuple[Tensor,
 def test_metrics_of_one_name_are_told_apart() -> None:
     results = Results([metrics.Accuracy(**TEN), metrics.Accuracy(**TEN, top_k=2)])
     assert list(results.metrics) == ["accuracy", "accuracy(top_k=2)"]
+    results = Results([metrics.F1Score(**TEN, average="macro"), metrics.F1Score(**TEN, average="weighted")])
+    assert list(results.metrics) == ['f1_score(average="macro")', 'f1_score(average="weighted")']
+    results = Results([metrics.ROC(**TEN, thresholds=[0.25, 0.5]), metrics.ROC(**TEN, ignore_index=3)])
+    assert list(results.metrics) == ["roc(thresholds=[0.25, 0.5])", "roc(ignore_index=3)"]
 
 
-def test_the_name_alone_is_that_of_a_number() -> None:
+def test_the_name_alone_is_that_of_the_metric_without_arguments() -> None:
     results = Results(
-        [metrics.Accuracy(**TEN, average="none"), metrics.Accuracy(**TEN), metrics.Accuracy(**TEN, top_k=2)]
+        [metrics.Accuracy(**TEN, average=None), metrics.Accuracy(**TEN, top_k=2), metrics.Accuracy(**TEN)]
     )
-    assert list(results.metrics) == ["accuracy(average=none)", "accuracy", "accuracy(top_k=2)"]
+    assert list(results.metrics) == ["accuracy(average=none)", "accuracy(top_k=2)", "accuracy"]
     assert list(Results([metrics.Accuracy(**TEN, average=None)]).metrics) == ["accuracy"]
 
 
