@@ -14,9 +14,10 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tdsl.runtime.multi_tensor import Group, Rule, Tables
+from tdsl.runtime.multi_tensor import Tables
 from tdsl.runtime.run import Failure
 from tdsl.runtime.shards import Piece, piece
+from tdsl.runtime.slots import Group, Rule
 
 # The norm of gradients that nobody asked for.
 UNTOLD = torch.tensor(math.nan)

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from tdsl.runtime import multi_tensor, optim
+from tdsl.runtime import multi_tensor, optim, slots
 from tests.one_launch_tools import (
     CHECKS,
     check,
@@ -106,7 +106,7 @@ def two_hundred_steps() -> None:
 @check
 def blocks_chunks_and_addresses_that_are_not_aligned() -> None:
     """Several blocks a program, several programs a tensor, and tensors that begin anywhere."""
-    with patch.multiple(multi_tensor, BLOCK=64, SMALLEST=256, PROGRAMS=1 << 30):
+    with patch.object(multi_tensor, "BLOCK", 64), patch.multiple(slots, SMALLEST=256, PROGRAMS=1 << 30):
         torch.manual_seed(0)
         memory = torch.randn(6000)
         cuts = [(0, 512), (512, 1025), (1027, 1027), (1029, 3000), (3003, 3004), (3008, 5000)]
