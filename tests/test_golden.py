@@ -92,13 +92,13 @@ def _execute(folder: Path) -> int:
     import torch
 
     from tests.helpers import UNFUSED
-    from tests.random_programs import _load
+    from tests.running import loaded
 
     torch.manual_seed(0)
     for name, module in EXECUTED.items():
         text = (GOLDEN / f"{name}.model").read_text(encoding="utf-8")
-        fused = getattr(_load(GOLDEN / name), module)()
-        plain = getattr(_load(written(emitted(compiled(text, UNFUSED)), folder / name)), module)()
+        fused = getattr(loaded(GOLDEN / name), module)()
+        plain = getattr(loaded(written(emitted(compiled(text, UNFUSED)), folder / name)), module)()
         plain.load_state_dict(fused.state_dict())
         inputs = _inputs(compiled(text), module)
         outputs = [m(*inputs) for m in (fused, plain)]
