@@ -24,6 +24,7 @@ TITLES = {
     "precision_recall": "Precision and recall",
     "calibration_error": "Calibration error",
     "mean_squared_error": "Mean squared error",
+    "root_mean_squared_error": "Root mean squared error",
     "mean_absolute_error": "Mean absolute error",
     "r2_score": "R²",
     "perplexity": "Perplexity",

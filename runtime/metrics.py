@@ -48,7 +48,7 @@ class Metric:
     task (regression): values and targets of one shape. `args` are torchmetrics'.
     """
 
-    key: ClassVar[str]
+    key: str
     title: ClassVar[str]
     # What torchmetrics is given: `scores` as they are, `probabilities`, or `ranks` (in the order of the probabilities).
     reads: ClassVar[Literal["scores", "probabilities", "ranks"]] = "scores"
@@ -407,7 +407,14 @@ class _Errors(Metric):
 
 
 class MeanSquaredError(_Errors):
+    """With `squared=False` it is another number, and has another name: that of its root."""
+
     key, title = "mean_squared_error", "Mean squared error"
+
+    def _make(self) -> torchmetrics.Metric:
+        if not self.args.get("squared", True):
+            self.key = "root_mean_squared_error"
+        return super()._make()
 
 
 class MeanAbsoluteError(_Errors):

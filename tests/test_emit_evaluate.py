@@ -198,10 +198,14 @@ def test_digits_agree_with_scikit_learn(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((out / "metrics.json").read_text())
     with table.open() as file:
-        rows = [list(map(float, row[1:])) for row in list(csv.reader(file))[1:]]
+        written = [list(map(float, row)) for row in list(csv.reader(file))[1:]]
+    rows = [row[1:] for row in written]
     scores = torch.tensor([row[:10] for row in rows]).double()
     labels = [int(row[10]) for row in rows]
     assert found["rows"] == len(rows) == 269
+    with (ROOT / "examples" / "data" / "digits.csv").open() as file:
+        source = [int(row["label"]) for row in csv.DictReader(file)]
+    assert [source[int(row[0]) - 1] for row in written] == labels
     assert found["checkpoint"]["step"] == 7
     chosen = scores.argmax(1).tolist()
     assert found["metrics"]["accuracy"] == pytest.approx(accuracy_score(labels, chosen))

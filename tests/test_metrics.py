@@ -204,6 +204,12 @@ def test_regression() -> None:
     assert math.isnan(measured(metrics.R2Score(), values[:1], target[:1]))
 
 
+def test_the_root_of_the_mean_squared_error_has_a_name_of_its_own() -> None:
+    results = Results([metrics.MeanSquaredError(), metrics.MeanSquaredError(squared=False)])
+    results.add(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    assert results.scalars() == pytest.approx({"mean_squared_error": 2.0, "root_mean_squared_error": 2**0.5})
+
+
 def test_calibration(cancer: tuple[Tensor, Tensor]) -> None:
     logits, labels = cancer
     metric = metrics.CalibrationError(**TWO, n_bins=10)
