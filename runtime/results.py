@@ -122,7 +122,11 @@ class Results:
     def _task(self) -> dict[str, Any] | None:
         """What is predicted, where anything is compared."""
         first = next(iter(self.metrics.values()), None)
-        return None if first is None else {"name": first.task or "regression", "classes": first.classes}
+        if first is None:
+            return None
+        labels = max(metric.labels for metric in self.metrics.values())
+        found = {"name": first.task or "regression", "classes": first.classes}
+        return found | ({"labels": labels} if labels else {})
 
     def _of(self, kind: type[M]) -> dict[str, M]:
         """The metrics of one kind, where anything was compared."""

@@ -54,6 +54,7 @@ def emitted(unit: Unit, name: str = "digits") -> str:
 
 
 SCORES, BINARY = "model(batch.pixels)", "model(batch.pixels)[:, 0], batch.label.float()"
+LABELS = f"{SCORES}, batch.pixels[:, 0:10]"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,11 @@ SCORES, BINARY = "model(batch.pixels)", "model(batch.pixels)[:, 0], batch.label.
         (BINARY, "AUROC()", 'metrics.AUROC(task="binary")'),
         (BINARY, 'F1Score(average="macro", threshold=0.3)', 'task="binary", threshold=0.3, average="macro")'),
         (f"sigmoid({SCORES}[:, 0]), batch.label", "ROC()", 'metrics.ROC(task="binary", from_logits=False)'),
+        (LABELS, "AUROC()", 'metrics.AUROC(task="binary", num_labels=10)'),
+        (LABELS, 'F1Score(average="macro")', 'task="binary", num_labels=10, average="macro")'),
+        (LABELS, 'F1Score(average="micro")', 'metrics.F1Score(task="binary")'),
+        (LABELS, "ConfusionMatrix()", 'metrics.ConfusionMatrix(task="binary")'),
+        (f"{SCORES}[:, 0:1], batch.pixels[:, 0:1]", "AUROC()", 'metrics.AUROC(task="binary")'),
         (BINARY, "MeanSquaredError(squared=false)", "metrics.MeanSquaredError(squared=False)"),
         (f"{SCORES}, batch.label", "Perplexity()", 'metrics.Perplexity(task="multiclass", num_classes=10)'),
     ],
@@ -91,6 +97,7 @@ def test_probabilities_are_seen_in_fused_code_and_in_the_model() -> None:
         (f"{SCORES}, batch.label", "Precision(threshold=0.7)"),
         (f"{SCORES}, batch.label", "AUROC(max_fpr=0.1)"),
         (BINARY, 'AUROC(average="macro")'),
+        (LABELS, "AUROC(max_fpr=0.1)"),
         (BINARY, "Accuracy(top_k=2)"),
         (BINARY, "MeanSquaredError(num_outputs=2)"),
         (f"{SCORES}, batch.pixels[:, 0:10]", "MeanAbsoluteError(num_outputs=9)"),
