@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from tdsl.compiler.emit.expression import constant, expression
-from tdsl.compiler.emit.render import WIDTH, layout, plain, render
+from tdsl.compiler.emit.render import WIDTH, broken, layout, plain, render
 from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
@@ -127,7 +127,7 @@ def _type(field: FieldSpec) -> str:
 
 def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> FieldText:
     dtype = DTYPES["u8" if field.bytes else field.dtype]
-    arguments = [constant(field.name), expression(field.value, consts), dtype, repr(field.shape)]
+    arguments = [constant(field.name), broken(expression(field.value, consts), 12), dtype, repr(field.shape)]
     if _is_label(field, spec) and "num_classes" in spec.facts:
         arguments.append(f"classes={spec.facts['num_classes']}")
     if field.resized:
