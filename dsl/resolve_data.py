@@ -99,7 +99,7 @@ def _check_split(
             if name in sources:
                 fail("E315", f"`{name}` has a source of its own", split.span, help=f"remove `{name}=` from the split")
     probe = scope.probed(data, "source")
-    if split.name == "stratified" and probe is not None and not probe.missing:
+    if "by" in split.args and probe is not None and not probe.missing:
         known = [*(field.name for field in fields), *probe.columns]
         by = str(split.args.get("by"))
         with scope.guard():

@@ -160,6 +160,7 @@ FRACTIONS = (Arg("train", UNIT, 0.0), Arg("val", UNIT, 0.0), Arg("test", UNIT, 0
 SPLITS = dict((
     signature("random", *FRACTIONS, SEED),
     signature("stratified", *FRACTIONS, SEED, Arg("by", TEXT)),
+    signature("grouped", *FRACTIONS, SEED, Arg("by", TEXT)),
     signature("sequential", *FRACTIONS),
 ))  # fmt: skip
 

@@ -196,9 +196,9 @@ def _division(spec: DataSpec) -> str:
 
 
 def _divided(spec: DataSpec) -> str:
-    """What is divided: a number of rows, or the labels to be kept in proportion."""
+    """What is divided: a number of rows, or the labels to be kept in proportion, or together."""
     assert spec.split is not None
-    if spec.split.name != "stratified":
+    if spec.split.name not in ("stratified", "grouped"):
         return "table.rows"
     by = spec.split.args.get("by", "label")
     return f"source[{constant(by)}]" if by in {field.name for field in spec.fields} else f"table.values({constant(by)})"
