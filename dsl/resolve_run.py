@@ -238,6 +238,14 @@ def _groups(run: ast.Train, optimizer: Call | None, scope: Scope) -> Iterator[Gr
 # Checks of the whole ------------------------------------------------------------------------------------------------
 
 
+def _lacks(split: Constant, data: DataSpec, scope: Scope) -> bool:
+    """Whether data have no such split; of those whose source or `split` is mistaken, nothing is known."""
+    declaration = scope.declarations.get(data.name)
+    settings = declaration.settings if isinstance(declaration, ast.Data) else ()
+    mistaken = data.split is None and any(setting.name == "split" for setting in settings)
+    return bool(data.sources) and not mistaken and split not in splits_of(data)
+
+
 def _check_monitors(
     run: ast.Train, data: DataSpec | None, schedulers: tuple[Call, ...], evaluation: ast.Evaluate | None, scope: Scope
 ) -> None:
@@ -254,7 +262,7 @@ def _check_monitors(
             if name not in names:
                 what = f"nothing called {describe(name)} is logged"
                 fail("E319", what, setting.value.span, help=_loggable(name, names))
-            if name.startswith("val/") and data is not None and data.sources and "val" not in splits_of(data):
+            if name.startswith("val/") and data is not None and _lacks("val", data, scope):
                 help = f'give the split of `{data.name}` a `val=` fraction, or monitor "train/loss"'
                 fail("E320", f"`{data.name}` has no `val` split to monitor", setting.value.span, help=help)
 
@@ -404,7 +412,7 @@ def resolve_evaluate(
             fail("E303", "metrics need a `compare` block", evaluation.name_span, help=help)
     run = runs.get(evaluation.name)
     with scope.guard():
-        if run is not None and run.data.sources and values["split"] not in splits_of(run.data):
+        if run is not None and _lacks(values["split"], run.data, scope):
             help = f'give the data a `{values["split"]}` split, or write `split = "val"`'
             fail("E320", f"`{run.data.name}` has no `{values['split']}` split to evaluate", place, help=help)
     listed = tuple(metric for metric in metrics if isinstance(metric, Call)) if isinstance(metrics, tuple) else ()

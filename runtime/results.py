@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tdsl.runtime import intervals, ranks
-from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metric, Value
+from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metric, Perplexity, Value
 from tdsl.runtime.row_results import Pairs, Worst, joined, worst
 
 # Resampling is done with at most so many scores, where it takes about a second.
@@ -159,7 +159,7 @@ class Results:
             yield "the split has no rows"
         elif counts is not None:
             absent = [str(label) for label in range(len(counts)) if not counts[label]]
-            if absent:
+            if absent and not all(isinstance(metric, Perplexity) for metric in self.metrics.values()):
                 more = f" and {len(absent) - MOST_LISTED:,} more" if len(absent) > MOST_LISTED else ""
                 listed = ", ".join(absent[:MOST_LISTED]) + more
                 yield f"no row has the class {listed}: what is undefined for it is left out"

@@ -108,3 +108,22 @@ def test_a_name_that_has_a_cure_is_told_once() -> None:
 def test_a_member_of_a_member_is_not_taken_for_one_that_is_not_there() -> None:
     (found,) = told(BASE.replace(LOSS, "cross_entropy(model.upp(batch.x), batch.y)"))
     assert found.help is None
+
+
+def test_a_split_that_is_mistaken_is_told_alone() -> None:
+    text = BASE.replace("random(train", "shuffled(train").replace(
+        "epochs    = 3", 'epochs    = 3\n    checkpoint { best = "val/loss" }'
+    )
+    evaluated = (
+        text + "\nevaluate t {\n    compare(batch) { return model(batch.x), batch.y }\n    metrics = [Accuracy()]\n}\n"
+    )
+    assert [each.code for each in told(evaluated)] == ["E313"]
+
+
+def test_a_function_that_no_field_has_is_told_with_what_there_is() -> None:
+    (found,) = told(BASE.replace('columns("x", "t")', 'standardize(columns("x", "t"))'))
+    assert found.code == "E455"
+    assert found.help is not None
+    assert "operators, numbers and functions" in found.help
+    (near,) = told(BASE.replace('columns("x", "t")', 'sqrtt(columns("x", "t"))'))
+    assert near.help == "did you mean `sqrt`?"

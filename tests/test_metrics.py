@@ -317,6 +317,9 @@ def test_doubts_are_told(digits: tuple[Tensor, Tensor]) -> None:
     results.add(scores, labels)
     (absent,) = results.summary()["warnings"]
     assert "class 3" in absent
+    results = Results([metrics.Perplexity(**TEN)])  # of all tokens together: nothing is left out
+    results.add(scores, labels)
+    assert results.summary()["warnings"] == []
     results = Results([metrics.Accuracy(**TEN)])
     results.add(digits[0].softmax(1), digits[1])
     (doubt,) = results.summary()["warnings"]
