@@ -100,7 +100,8 @@ def test_accumulation_gives_what_pytorch_gives_for_the_whole_batch(tmp_path: Pat
 @pytest.mark.parametrize(
     ("metrics", "made"),
     [
-        ('Accuracy(average="none"), Accuracy(top_k=2), Accuracy()', "num_classes=10, top_k=2)"),
+        ('Accuracy(average="none"), Accuracy(top_k=2), Accuracy(top_k=3)', "num_classes=10, top_k=2)"),
+        ('Accuracy(average="none"), Accuracy(top_k=2), Accuracy()', "num_classes=10)"),
         ('Accuracy(), Accuracy(average="none")', "num_classes=10)"),
     ],
 )

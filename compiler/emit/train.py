@@ -294,7 +294,10 @@ def _monitors(spec: TrainSpec) -> Iterator[str]:
 
 
 def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
-    """The metrics that are monitored, by the name they are logged by, and what makes each: the first of a name."""
+    """The metrics that are monitored, by the name they are logged by, and what makes each.
+
+    Of several of a name it is the one without arguments, as in the results of an evaluation, or else the first.
+    """
     evaluation = unit.evaluations.get(run.spec.name)
     if evaluation is None or evaluation.compare is None:
         return {}
@@ -303,8 +306,8 @@ def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
     found: dict[str, str] = {}
     for call, text in zip(evaluation.spec.metrics, made, strict=True):
         key = metric_key(call.name, call.args)
-        if key is not None and key in wanted:
-            found.setdefault(key, text.removesuffix(","))
+        if key is not None and key in wanted and (key not in found or not call.args):
+            found[key] = text.removesuffix(",")
     return found
 
 
