@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from tdsl.compiler import terminal
 from tdsl.compiler.build.unit import ModuleMember, Unit
 from tdsl.compiler.inspect import ParameterInfo, parameters
 from tdsl.compiler.memory import RESERVED, Fit, Memory
@@ -41,7 +41,7 @@ def models(unit: Unit) -> dict[str, dict[str, ModuleMember]]:
 
 def show(unit: Unit, plans: dict[str, Plan]) -> None:
     """Each run's models and memory."""
-    console = Console()
+    console = terminal.console()
     for run, found in models(unit).items():
         for name, member in found.items():
             title = f"{run}: {name} = {member.class_name}" if run else name

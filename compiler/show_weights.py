@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tdsl.compiler import terminal
 from tdsl.compiler.weights import Difference, Entry, Row
 
 WHY = {
@@ -20,7 +21,7 @@ WHY = {
 
 def show(found: Difference, console: Console | None = None) -> None:
     """A table of what does not load, and a line of how much does."""
-    console = console or Console()
+    console = console or terminal.console()
     wrong = [row for row in found.rows if row.what != "loads"]
     if wrong:
         table = Table(

@@ -308,8 +308,12 @@ class Builder:
         """`nn.Linear` taken for `Linear`, `torch.float32` for `f32`."""
         number = habits.NUMBERS.get(name.text) if prefix in ("math", "torch") else None
         word = repr(number) if number is not None else habits.DTYPES.get(name.text, name.text)
+        cure = habits.unknown_name(name.text) if word == name.text else None
         help = f"write `{word}`" if word != name.text else f"built-in names have no prefix: write `{word}`"
-        self.misspelt(f"there is no `{prefix}`", at, help)
+        if cure is None:
+            self.misspelt(f"there is no `{prefix}`", at, help)
+        else:  # where the name is looked up, nothing more is told
+            self.misspelt(f"there is no `{prefix}.{name.text}`", self.span(name), cure)
         found = ast.Literal(at, number) if number is not None else ast.Name(self.span(name), word)
         self.respelt.add(found)
         return found

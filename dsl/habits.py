@@ -79,6 +79,14 @@ NAMES: Mapping[str, str] = {
     "np": "PyTorch's names are built in: write `sqrt(x)`",
     "concat": "did you mean `cat`?",
     "concatenate": "did you mean `cat`?",
+    "scaled_dot_product_attention": "write `attention(q, k, v, causal=true)`",
+    "optimizer": "the run knows its optimizer: leave it out",
+    "device": "leave it out: the run chooses the device (`--device`)",
+    "cdist": "write `(x[:, none] - y[none, :]).norm(dim=-1)`",
+    "nonzero": "its result has no known size: choose by `where(mask, a, b)`",
+    "masked_select": "its result has no known size: choose by `where(mask, a, b)`",
+    "unique": "its result has no known size: numbers of classes are `Digits.num_classes`",
+    "pd": "files are read by a source: `source = csv(\"data.csv\")`",
     "inf": "write a number large enough, such as 1e30",
 }  # fmt: skip
 LOSSES: Mapping[str, str] = {
@@ -182,7 +190,7 @@ def unknown_name(name: str) -> str | None:
     """The cure of a name that PyTorch or Python has and the language has not."""
     if name in LOSSES:
         return f"a loss is a function: `{LOSSES[name]}(input, target)`"
-    return NAMES.get(name)
+    return NAMES.get(name) or dtype(name)
 
 
 def unknown_method(name: str) -> str | None:

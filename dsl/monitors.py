@@ -10,7 +10,7 @@ from tdsl.dsl.diagnostics import ProgramError, fail
 from tdsl.dsl.kinds import call
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Constant, DataSpec
-from tdsl.dsl.resolve_data import splits_of
+from tdsl.dsl.resolve_data import lacks
 from tdsl.dsl.resolve_schedulers import stages
 from tdsl.dsl.scope import Scope, Silent
 from tdsl.dsl.signatures import METRICS, metric_key
@@ -31,7 +31,7 @@ def check_monitors(run: ast.Train, data: DataSpec | None, evaluation: ast.Evalua
             if name not in names:
                 what = f"nothing called {describe(name)} is logged"
                 fail("E319", what, setting.value.span, help=_loggable(name, names))
-            if name.startswith("val/") and data is not None and data.sources and "val" not in splits_of(data):
+            if name.startswith("val/") and data is not None and lacks("val", data, scope):
                 help = f'give the split of `{data.name}` a `val=` fraction, or monitor "train/loss"'
                 fail("E320", f"`{data.name}` has no `val` split to monitor", setting.value.span, help=help)
 

@@ -66,6 +66,14 @@ def splits_of(data: DataSpec) -> list[str]:
     return _with_rows(data.sources, data.split)
 
 
+def lacks(split: Constant, data: DataSpec, scope: Scope) -> bool:
+    """Whether data have no such split; of those whose source or `split` is mistaken, nothing is known."""
+    declaration = scope.declarations.get(data.name)
+    settings = declaration.settings if isinstance(declaration, ast.Data) else ()
+    mistaken = data.split is None and any(setting.name == "split" for setting in settings)
+    return bool(data.sources) and not mistaken and split not in splits_of(data)
+
+
 def _with_rows(sources: Mapping[str, Call], split: Call | None) -> list[str]:
     shares = split.args if split else {"train": 1.0}
     return [name for name in SPLIT_NAMES if name in sources or shares.get(name)]
@@ -99,7 +107,7 @@ def _check_split(
             if name in sources:
                 fail("E315", f"`{name}` has a source of its own", split.span, help=f"remove `{name}=` from the split")
     probe = scope.probed(data, "source")
-    if split.name == "stratified" and probe is not None and not probe.missing:
+    if "by" in split.args and probe is not None and not probe.missing:
         known = [*(field.name for field in fields), *probe.columns]
         by = str(split.args.get("by"))
         with scope.guard():

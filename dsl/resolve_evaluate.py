@@ -8,7 +8,7 @@ from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant, EvaluateSpec, TrainSpec
-from tdsl.dsl.resolve_data import splits_of
+from tdsl.dsl.resolve_data import lacks, splits_of
 from tdsl.dsl.resolve_sections import defaults, resolve_blocks
 from tdsl.dsl.scope import Scope
 from tdsl.dsl.signatures import EVALUATE_BLOCKS, EVALUATE_SETTINGS
@@ -32,7 +32,7 @@ def resolve_evaluate(
             fail("E303", "metrics need a `compare` block", evaluation.name_span, help=help)
     run = runs.get(evaluation.name)
     with scope.guard():
-        if run is not None and run.data.sources and values["split"] not in splits_of(run.data):
+        if run is not None and lacks(values["split"], run.data, scope):
             help = f'give the data a `{values["split"]}` split, or write `split = "{splits_of(run.data)[-1]}"`'
             fail("E320", f"`{run.data.name}` has no `{values['split']}` split to evaluate", place, help=help)
     listed = tuple(metric for metric in metrics if isinstance(metric, Call)) if isinstance(metrics, tuple) else ()

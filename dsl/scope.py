@@ -57,7 +57,9 @@ class Scope:
         if isinstance(expr, ast.Call) and isinstance(expr.function, ast.Name):
             help = did_you_mean(expr.function.id, FUNCTIONS) or VALUES
             fail("E120", f"`{expr.function.id}(...)` is not a compile-time value", expr.span, help=help)
-        return fail("E120", "this is not a compile-time value", expr.span, help=VALUES)
+        owner = expr.function.value if isinstance(expr, ast.Call) and isinstance(expr.function, ast.Attribute) else None
+        cure = unknown_name(owner.id) if isinstance(owner, ast.Name) else None
+        return fail("E120", "this is not a compile-time value", expr.span, help=cure or VALUES)
 
     def name(self, name: ast.Name) -> Constant:
         if name.id in self.broken:

@@ -161,6 +161,7 @@ FRACTIONS = (Arg("train", UNIT, 0.0), Arg("val", UNIT, 0.0), Arg("test", UNIT, 0
 SPLITS = dict((
     signature("random", *FRACTIONS, SEED),
     signature("stratified", *FRACTIONS, SEED, Arg("by", TEXT)),
+    signature("grouped", *FRACTIONS, SEED, Arg("by", TEXT)),
     signature("sequential", *FRACTIONS),
 ))  # fmt: skip
 
@@ -257,6 +258,8 @@ METRIC_KEYS = {
     "R2Score": "r2_score",
     "Perplexity": "perplexity",
 }
+# Of `MeanSquaredError(squared=false)`.
+ROOT_MEAN_SQUARED_ERROR = "root_mean_squared_error"
 # Those that are better the larger they are; of the others, and of losses, the smaller.
 HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
 # Arguments that ask a metric for a number of each class or output.
@@ -267,7 +270,7 @@ def metric_key(name: str, args: Mapping[str, Any]) -> str | None:
     """What a metric is logged and monitored by; None of one that is no single number."""
     if args.get("num_outputs", 1) != 1 or any((key, args.get(key, "")) == (key, value) for key, value in MANY_NUMBERS):
         return None
-    return METRIC_KEYS[name]
+    return METRIC_KEYS[name] if args.get("squared", True) else ROOT_MEAN_SQUARED_ERROR
 
 
 # Settings and sections ----------------------------------------------------------------------------------------------

@@ -221,6 +221,24 @@ def _statement(failure: Failure) -> Diagnostic | None:
     return Diagnostic("E026", "a value that nothing uses", span, "only `NAME = ...` can stand here", help=help)
 
 
+def _member(failure: Failure) -> Diagnostic | None:
+    """`self.up = ...`, `head.weight = ...` and `encode(x: [B]) {` where a module has its members."""
+    token, before = failure.token, failure.before
+    if before is None or before.kind != "NAME" or failure.accepts(",") or not failure.accepts("="):
+        return None
+    after = failure.after()
+    if token.kind == "(" and any(each.kind == "->" for each in _rest(failure)):
+        help = "write `fn NAME(...) -> ... { }` outside of the module, or a module of its own for this part"
+        return _told(failure, "E012", "a module computes by `forward` alone", help, before)
+    if token.kind != "." or after is None:
+        return None
+    if before.text == "self":
+        help = f"members are named as they are: write `{after.text} = ...`"
+        return _told(failure, "E019", "there is no `self`", help, before)
+    help = f"hand it over where the layer is made: `{before.text} = Linear(..., {after.text}=embed.{after.text})`"
+    return _told(failure, "E012", f"nothing is given to `{before.text}.{after.text}`", help, before)
+
+
 def _rest(failure: Failure) -> list[Token]:
     """The tokens behind it on its line, less those within brackets."""
     rest: list[Token] = []
@@ -267,5 +285,5 @@ def _comma(failure: Failure) -> Diagnostic | None:
 
 SLIPS = (
     _import, _comment, _string, _decorator, _splat, _equals, _update, _colon, _signature, _parameters, _unfinished,
-    _python, _keyword, _chain, _statement, _comma, _brace,
+    _python, _keyword, _chain, _statement, _member, _comma, _brace,
 )  # fmt: skip

@@ -18,7 +18,7 @@ def evaluate(expr: ast.Expr, kind: Kind, what: str, lookup: Lookup) -> Constant:
     if not kind.accepts(value):
         numbers = isinstance(value, (int, float)) and not isinstance(value, bool) and "number" in kind.what
         code = "E312" if numbers or (isinstance(value, int) and "integer" in kind.what) else "E311"
-        near = did_you_mean(value, kind.words) if isinstance(value, str) else None
+        near = (_quoted(value, kind) or did_you_mean(value, kind.words)) if isinstance(value, str) else None
         single = kind.what.startswith("a list") and kind.accepts((value,))
         help = near or (f"write `[{expr.span.text}]`" if single else _example(kind))
         fail(code, f"{what} takes {kind.what}, not {describe(value)}", expr.span, help=help)
@@ -35,6 +35,13 @@ EXAMPLES = {
     "a list, each an integer": "such as `[10, 20]`",
     "a list, each a string": 'such as `["text"]`',
 }
+
+
+def _quoted(text: str, kind: Kind) -> str | None:
+    """The cure of a string where a call stands: of `"adamw"`, or of a path whose ending names a source."""
+    if text.rpartition(".")[2] in kind.calls:
+        return f'write `{text.rpartition(".")[2]}("{text}")`'
+    return next((f"write `{name}(...)`, without quotes" for name in kind.calls if name.lower() == text.lower()), None)
 
 
 def _example(kind: Kind) -> str | None:

@@ -32,11 +32,17 @@ def main(name: str, out: Path, argv: Sequence[str] | None = None) -> int:
 
 def _parser(name: str, out: Path) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=f"The checkpoints of the run `{name}`.", allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="the run's folder (default: %(default)s)")
+    help = f"the run's folder (default: {str(out).replace('%', '%%')})"
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help=help)
+    # Behind the command, too; what is not given there leaves what stands before it.
+    behind = argparse.ArgumentParser(add_help=False)
+    behind.add_argument("--out", type=Path, default=argparse.SUPPRESS, metavar="DIR", help=help)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the checkpoints, the newest first")
-    commands.add_parser("verify", help="whether every file is as it was written")
-    convert = commands.add_parser("convert", help="the model's weights alone, as one safetensors file")
+    commands.add_parser("list", parents=[behind], help="the checkpoints, the newest first")
+    commands.add_parser("verify", parents=[behind], help="whether every file is as it was written")
+    convert = commands.add_parser(
+        "convert", parents=[behind], help="the model's weights alone, as one safetensors file"
+    )
     convert.add_argument("file", type=Path, metavar="FILE")
     convert.add_argument("--checkpoint", default="best", metavar="best|last|PATH", help="which (default: best)")
     return parser

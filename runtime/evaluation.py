@@ -96,12 +96,13 @@ class Job:
     def write_predictions(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
         """Writes what `predict` returned for each batch, tensors [B, ...] by name, to the file that was asked for.
 
-        Of several processes one writes.
+        Rows have their numbers in the source that the split is of. Of several processes one writes.
         """
         if ranks.rank():
             return
         assert self.predictions is not None
-        prediction_files.write(self.predictions, batches)
+        indices = next(((seen.split.origin or seen.split).indices.cpu() for seen in self._seen), None)
+        prediction_files.write(self.predictions, batches, indices)
         print(f"predictions: {self.predictions}")
 
 

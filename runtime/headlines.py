@@ -24,6 +24,7 @@ TITLES = {
     "precision_recall": "Precision and recall",
     "calibration_error": "Calibration error",
     "mean_squared_error": "Mean squared error",
+    "root_mean_squared_error": "Root mean squared error",
     "mean_absolute_error": "Mean absolute error",
     "r2_score": "R²",
     "perplexity": "Perplexity",
@@ -62,8 +63,9 @@ def headline(results: Mapping[str, Any]) -> Iterator[Headline]:
     named = report_tables.names(results)
     for key, value in results["metrics"].items():
         if isinstance(value, list):
-            what = "output" if (results.get("task") or {}).get("name") == "regression" else "class"
-            yield from _each(key, value, what, named)
+            task = results.get("task") or {}
+            what = "output" if task.get("name") == "regression" else "label" if task.get("labels") else "class"
+            yield from _each(key, value, what, str if task.get("labels") else named)
         else:
             yield _single(key, value, results["intervals"].get(key))
 

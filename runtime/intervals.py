@@ -39,8 +39,8 @@ def bootstrap(metric: Metric, prediction: Tensor, target: Tensor) -> list[float]
 
 
 def _complete(again: Metric, metric: Metric) -> bool:
-    """Whether a sample has the classes without which a metric means another thing."""
-    return not metric.per_class or bool(((again.counts > 0) == (metric.counts > 0)).all())
+    """Whether a sample has the classes, and labels, without which a metric means another thing."""
+    return not metric.per_class or bool(((again.seen > 0) == (metric.seen > 0)).all())
 
 
 def is_share(metric: Metric) -> bool:

@@ -24,7 +24,7 @@ from torch import Tensor
 from tdsl.runtime import ranks
 from tdsl.runtime.run import Failure
 
-Task = Literal["binary", "multiclass"]
+Task = Literal["binary", "multiclass", "multilabel"]
 # Of one metric: a number, or one for each class.
 Value: TypeAlias = "float | list[float]"
 
@@ -44,9 +44,11 @@ class Metric:
     `task="binary"`: scores and 0/1 targets (of any dtype), both [B, ...]. `task="multiclass"`: scores [B, C] or
     [B, ..., C] with integer targets [B, ...]; where the classes are not the last dimension, `class_dim` says which. No
     task (regression): values and targets of one shape. `args` are torchmetrics'.
+
+    `num_labels=L`, of binary scores [B, L], asks for the metric of each label and their average.
     """
 
-    key: ClassVar[str]
+    key: str
     title: ClassVar[str]
     # What torchmetrics is given: `scores` as they are, `probabilities`, or `ranks` (in the order of the probabilities).
     reads: ClassVar[Literal["scores", "probabilities", "ranks"]] = "scores"
@@ -60,13 +62,17 @@ class Metric:
         task: Task | None = None,
         *,
         num_classes: int | None = None,
+        num_labels: int | None = None,
         from_logits: bool = True,
         class_dim: int = -1,
         **args: Any,
     ) -> None:
         self.task, self.classes = task, 2 if task == "binary" else num_classes or 0
         self.from_logits, self.class_dim, self.args = from_logits, class_dim, args
+        self.labels = num_labels or 0
         self.counts = torch.zeros(self.classes, dtype=torch.int64)
+        # Of each label, the rows without and with it.
+        self.by_label = torch.zeros(self.labels, 2, dtype=torch.int64)
         self.metric = self._make().set_dtype(torch.float64)
 
     def _make(self) -> torchmetrics.Metric:
@@ -74,13 +80,24 @@ class Metric:
         # Targets are checked here, with messages that say what to do.
         given: dict[str, Any] = {"task": self.counted, "validate_args": False} if self.task else {}
         given |= {"num_classes": self.classes} if self.counted == "multiclass" else {}
-        found: torchmetrics.Metric = make(**given, **ALONE, **self.args)
+        given |= {"num_labels": self.labels, "average": "none"} if self.labels else {}
+        found: torchmetrics.Metric = make(**self.args | given, **ALONE)
         return found
 
     @property
     def counted(self) -> Task | None:
         """The task that torchmetrics is given."""
-        return self.task
+        return "multilabel" if self.labels else self.task
+
+    @property
+    def seen(self) -> Tensor:
+        """How many targets each class has; of labels, with and without each [L, 2]."""
+        return self.by_label if self.labels else self.counts
+
+    @property
+    def support(self) -> Tensor:
+        """How many targets there are of each class, or of each label."""
+        return self.by_label[:, 1] if self.labels else self.counts
 
     @property
     def single(self) -> bool:
@@ -120,6 +137,10 @@ class Metric:
         else:
             prediction, target = _same_shape(prediction.reshape(-1), target.reshape(-1))
         target = self._labels(target.reshape(-1))
+        if self.labels:
+            prediction, target = prediction.view(-1, self.labels), target.view(-1, self.labels)
+            with_and_without = [(target == value) & (value != self.ignored) for value in (0, 1)]
+            self.by_label += torch.stack(with_and_without, -1).sum(0).cpu()
         reads = self.reads if self.ranks or self.reads != "ranks" else "probabilities"
         return self._scores(prediction, reads), target
 
@@ -156,7 +177,7 @@ class Metric:
 
     def _nothing(self) -> Any:
         """The value of no rows."""
-        return math.nan if self.single else [math.nan] * self.classes
+        return math.nan if self.single else [math.nan] * len(self.support)
 
     def _compute(self) -> Any:
         found: Tensor = self.metric.compute()
@@ -168,16 +189,23 @@ class Metric:
             return
         device = self.metric.device
         own = {name: _to(value, torch.device("cpu")) for name, value in self.metric.metric_state.items()}
-        found = ranks.gathered((own, self.counts))
+        found = ranks.gathered((own, self.counts, self.by_label))
         self.reset()
-        for state, counts in found:
+        for state, counts, by_label in found:
             self.metric.merge_state({name: _to(value, device) for name, value in state.items()})
             self.counts += counts
+            self.by_label += by_label
 
     def reset(self) -> None:
         """Forgets all batches."""
         self.metric.reset()
         self.counts.zero_()
+        self.by_label.zero_()
+
+    def _average(self, found: Tensor, kept: Tensor) -> float:
+        """The mean of the values of classes or labels, those that are `kept`; what is undefined counts as 0."""
+        weights = (self.support if self.args.get("average") == "weighted" else torch.ones_like(self.support)) * kept
+        return float((found.nan_to_num() * weights).sum() / weights.sum())
 
 
 def _to(state: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:

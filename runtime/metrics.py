@@ -25,16 +25,16 @@ class _Decided(Metric):
 class _Counts(_Decided):
     """A ratio of numbers of predictions, undefined where its denominator is 0.
 
-    Of two classes it is that of class 1; `average` asks for both, as if there were a score of each.
+    Of two classes it is that of class 1; `average` asks for both, as if there were a score of each, or for labels.
     """
 
     @property
     def counted(self) -> Task | None:
-        return "multiclass" if "average" in self.args else self.task
+        return "multiclass" if "average" in self.args and not self.labels else super().counted
 
     def _scores(self, prediction: Tensor, reads: str) -> Tensor:
         found = super()._scores(prediction, reads)
-        return found if self.counted == self.task else (found > self.args.get("threshold", 0.5)).long()
+        return found if self.counted in (self.task, "multilabel") else (found > self.args.get("threshold", 0.5)).long()
 
     def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
         """Of true positives, false positives and false negatives."""
@@ -43,9 +43,11 @@ class _Counts(_Decided):
     def _compute(self) -> Value:
         counts: Any = self.metric
         found = self.metric.compute().cpu()
-        if self.counted == "binary" or not self.single:
-            denominator = self._denominator(counts.tp, counts.fp, counts.fn).cpu()
-            found = found.masked_fill(denominator.view_as(found) == 0, torch.nan)
+        if self.counted != "multiclass" or not self.single:
+            denominator = self._denominator(counts.tp, counts.fp, counts.fn).cpu().view_as(found)
+            found = found.masked_fill(denominator == 0, torch.nan)
+            if self.labels and self.single:
+                return self._average(found, (denominator + counts.tp.cpu() + counts.fp.cpu() + counts.fn.cpu()) > 0)
         value: Value = found.tolist()
         return value
 
@@ -109,19 +111,15 @@ class _PerClass(Metric):
 
     def _defined(self) -> Tensor:
         """Of each class, whether the metric means something."""
-        return (self.counts > 0) & (self.counts < self.counts.sum())
+        return (self.by_label > 0).all(-1) if self.labels else (self.counts > 0) & (self.counts < self.counts.sum())
 
     def _compute(self) -> Value:
         found = self.metric.compute().double().cpu()
-        if self.task == "binary":
+        if self.counted == "binary":
             return float(found) if self._defined()[1] else math.nan
         found = found.masked_fill(~self._defined(), torch.nan)
-        average = self.args.get("average", "macro")
-        if average in ("none", None):
-            values: list[float] = found.tolist()
-            return values
-        weights = (self.counts if average == "weighted" else torch.ones_like(self.counts)) * self._defined()
-        return float((found.nan_to_num() * weights).sum() / weights.sum())
+        values: list[float] = found.tolist()
+        return self._average(found, self._defined()) if self.single else values
 
 
 class AUROC(_PerClass):
@@ -132,7 +130,7 @@ class AveragePrecision(_PerClass):
     key, title = "average_precision", "Average precision"
 
     def _defined(self) -> Tensor:
-        return self.counts > 0
+        return self.support > 0
 
 
 class Curve(Metric):
@@ -215,7 +213,14 @@ class _Errors(Metric):
 
 
 class MeanSquaredError(_Errors):
+    """With `squared=False` it is another number, and has another name: that of its root."""
+
     key, title = "mean_squared_error", "Mean squared error"
+
+    def _make(self) -> torchmetrics.Metric:
+        if not self.args.get("squared", True):
+            self.key = "root_mean_squared_error"
+        return super()._make()
 
 
 class MeanAbsoluteError(_Errors):

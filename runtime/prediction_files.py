@@ -5,7 +5,7 @@
     parquet  a column a result; several numbers are a list of fixed size
     npz      an array a result, [rows, ...]
 
-Each has `row`, the number of the row in what was read, from 1. A file appears when it is whole.
+Each has `row`, the number of the row in the source that was read, from 1. A file appears when it is whole.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ def check(path: Path) -> None:
         raise UsageError(f"there is no folder `{path.parent}`", "make it first, or choose another")
 
 
-def write(path: Path, batches: Iterable[Mapping[str, Tensor]]) -> int:
-    """Write the results of each batch, tensors [B, ...] by name, in order; the number of rows is returned."""
+def write(path: Path, batches: Iterable[Mapping[str, Tensor]], indices: Tensor | None = None) -> int:
+    """Write the results of each batch, tensors [B, ...] by name, in order; the number of rows is returned.
+
+    `indices` [rows] has the places in the source, from 0, of rows that are not all of it.
+    """
     check(path)
     aside = path.with_name(f".{path.name}.new")
     rows = 0
@@ -57,7 +60,8 @@ def write(path: Path, batches: Iterable[Mapping[str, Tensor]]) -> int:
             for batch in batches:
                 columns = {name: _array(value) for name, value in batch.items()}
                 count = len(next(iter(columns.values())))
-                writer.add({ROW: np.arange(rows + 1, rows + count + 1), **columns})
+                places = np.arange(rows, rows + count) if indices is None else indices[rows : rows + count].numpy()
+                writer.add({ROW: places + 1, **columns})
                 rows += count
         finally:
             writer.close()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tdsl.runtime import intervals, ranks
 from tdsl.runtime.metric import Metric, Value
-from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve
+from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Perplexity
 from tdsl.runtime.row_results import Pairs, Worst, joined, worst
 
 # Resampling is done with at most so many scores, where it takes about a second.
@@ -125,7 +125,11 @@ class Results:
     def _task(self) -> dict[str, Any] | None:
         """What is predicted, where anything is compared."""
         first = next(iter(self.metrics.values()), None)
-        return None if first is None else {"name": first.task or "regression", "classes": first.classes}
+        if first is None:
+            return None
+        labels = max(metric.labels for metric in self.metrics.values())
+        found = {"name": first.task or "regression", "classes": first.classes}
+        return found | ({"labels": labels} if labels else {})
 
     def _of(self, kind: type[M]) -> dict[str, M]:
         """The metrics of one kind, where anything was compared."""
@@ -158,7 +162,7 @@ class Results:
             yield "the split has no rows"
         elif counts is not None:
             absent = [str(label) for label in range(len(counts)) if not counts[label]]
-            if absent:
+            if absent and not all(isinstance(metric, Perplexity) for metric in self.metrics.values()):
                 more = f" and {len(absent) - MOST_LISTED:,} more" if len(absent) > MOST_LISTED else ""
                 listed = ", ".join(absent[:MOST_LISTED]) + more
                 yield f"no row has the class {listed}: what is undefined for it is left out"

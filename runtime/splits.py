@@ -41,9 +41,7 @@ def stratified(
     Each label's rows are shuffled on their own, label after label: rows of the last label that are added leave the
     others where they are.
     """
-    if isinstance(labels, Column):
-        labels = labels.take(torch.arange(len(labels)))
-    values, groups = np.unique(np.asarray(labels), return_inverse=True)
+    values, groups = np.unique(_whole(labels), return_inverse=True)
     classes = torch.from_numpy(groups.reshape(-1))
     generator = _generator(seed)
     owed = dict.fromkeys((*fractions, LEFT), 0.0)
@@ -53,6 +51,36 @@ def stratified(
         order = rows[torch.randperm(len(rows), generator=generator)]
         parts.append(_deal(order, _sizes(len(rows), fractions, owed)))
     return {split: torch.cat([part[split] for part in parts]).sort().values for split in fractions}
+
+
+def grouped(
+    groups: Tensor | Column | npt.NDArray[np.generic], *, seed: int = 0, **fractions: float
+) -> dict[str, Tensor]:
+    """Whole groups drawn at random: rows with one value of `groups` [rows] are in one split.
+
+    The fractions are of rows. Each group goes to the split that lacks most rows by then, so a split is off by less than
+    the largest group; where only as many groups are left as there are splits without one, each of these gets one.
+    """
+    values, members = np.unique(_whole(groups), return_inverse=True)
+    sizes = np.bincount(members.reshape(-1), minlength=len(values))
+    lacking = {split: float(rows) for split, rows in _sizes(int(sizes.sum()), fractions).items()}
+    lacking[LEFT] = float(sizes.sum()) - sum(lacking.values())
+    empty = [split for split, rows in lacking.items() if rows and split != LEFT]
+    chosen = [""] * len(values)
+    for dealt, group in enumerate(torch.randperm(len(values), generator=_generator(seed)).tolist()):
+        split = max(empty if len(values) - dealt <= len(empty) else lacking, key=lacking.__getitem__)
+        chosen[group] = split
+        lacking[split] -= float(sizes[group])
+        empty = [each for each in empty if each != split]
+    owner = np.asarray(chosen)[members.reshape(-1)] if chosen else np.asarray([], dtype=str)
+    return {split: torch.from_numpy(np.flatnonzero(owner == split)) for split in fractions}
+
+
+def _whole(values: Tensor | Column | npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    found: npt.NDArray[np.generic] = np.asarray(
+        values.take(torch.arange(len(values))) if isinstance(values, Column) else values
+    )
+    return found
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -243,6 +243,10 @@ def test_the_tool_lists_verifies_and_converts(tmp_path: Path, capsys: pytest.Cap
     assert checkpoint_tool.main("m", tmp_path, ["convert", str(tmp_path / "w.safetensors")]) == 0
     assert torch.equal(load_file(tmp_path / "w.safetensors")["up.bias"], model.up.bias)
     assert checkpoint_tool.main("m", tmp_path, ["verify"]) == 0
+    for elsewhere in (["--out", str(tmp_path), "list"], ["list", "--out", str(tmp_path)]):
+        capsys.readouterr()
+        assert checkpoint_tool.main("m", tmp_path / "none", elsewhere) == 0
+        assert "step-" in capsys.readouterr().out
     flip_a_bit(folder / "step-3" / "model.safetensors")
     assert checkpoint_tool.main("m", tmp_path, ["verify"]) == 1
     assert "`model.safetensors` is damaged" in capsys.readouterr().out

@@ -54,6 +54,7 @@ def emitted(unit: Unit, name: str = "digits") -> str:
 
 
 SCORES, BINARY = "model(batch.pixels)", "model(batch.pixels)[:, 0], batch.label.float()"
+LABELS = f"{SCORES}, batch.pixels[:, 0:10]"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,11 @@ SCORES, BINARY = "model(batch.pixels)", "model(batch.pixels)[:, 0], batch.label.
         (BINARY, "AUROC()", 'metrics.AUROC(task="binary")'),
         (BINARY, 'F1Score(average="macro", threshold=0.3)', 'task="binary", threshold=0.3, average="macro")'),
         (f"sigmoid({SCORES}[:, 0]), batch.label", "ROC()", 'metrics.ROC(task="binary", from_logits=False)'),
+        (LABELS, "AUROC()", 'metrics.AUROC(task="binary", num_labels=10)'),
+        (LABELS, 'F1Score(average="macro")', 'task="binary", num_labels=10, average="macro")'),
+        (LABELS, 'F1Score(average="micro")', 'metrics.F1Score(task="binary")'),
+        (LABELS, "ConfusionMatrix()", 'metrics.ConfusionMatrix(task="binary")'),
+        (f"{SCORES}[:, 0:1], batch.pixels[:, 0:1]", "AUROC()", 'metrics.AUROC(task="binary")'),
         (BINARY, "MeanSquaredError(squared=false)", "metrics.MeanSquaredError(squared=False)"),
         (f"{SCORES}, batch.label", "Perplexity()", 'metrics.Perplexity(task="multiclass", num_classes=10)'),
     ],
@@ -91,6 +97,7 @@ def test_probabilities_are_seen_in_fused_code_and_in_the_model() -> None:
         (f"{SCORES}, batch.label", "Precision(threshold=0.7)"),
         (f"{SCORES}, batch.label", "AUROC(max_fpr=0.1)"),
         (BINARY, 'AUROC(average="macro")'),
+        (LABELS, "AUROC(max_fpr=0.1)"),
         (BINARY, "Accuracy(top_k=2)"),
         (BINARY, "MeanSquaredError(num_outputs=2)"),
         (f"{SCORES}, batch.pixels[:, 0:10]", "MeanAbsoluteError(num_outputs=9)"),
@@ -198,10 +205,14 @@ def test_digits_agree_with_scikit_learn(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((out / "metrics.json").read_text())
     with table.open() as file:
-        rows = [list(map(float, row[1:])) for row in list(csv.reader(file))[1:]]
+        written = [list(map(float, row)) for row in list(csv.reader(file))[1:]]
+    rows = [row[1:] for row in written]
     scores = torch.tensor([row[:10] for row in rows]).double()
     labels = [int(row[10]) for row in rows]
     assert found["rows"] == len(rows) == 269
+    with (ROOT / "examples" / "data" / "digits.csv").open() as file:
+        source = [int(row["label"]) for row in csv.DictReader(file)]
+    assert [source[int(row[0]) - 1] for row in written] == labels
     assert found["checkpoint"]["step"] == 7
     chosen = scores.argmax(1).tolist()
     assert found["metrics"]["accuracy"] == pytest.approx(accuracy_score(labels, chosen))

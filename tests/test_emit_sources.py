@@ -177,6 +177,19 @@ def test_synthetic_rows(tmp_path: Path) -> None:
     assert batch(splits["val"]).x.shape == (4, 2, 3)
 
 
+def test_rows_of_one_text_stay_together(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{name}\n" for i, name in enumerate(["ann", "bob", "eve", "joe"] * 5))
+    (tmp_path / "visits.csv").write_text(f"x,patient\n{rows}", encoding="utf-8")
+    body = """    source = csv("visits.csv")
+    split = grouped(train=0.5, val=0.25, test=0.25, by="patient")
+    field x: float[] = column("x")"""
+    assert 'splits.grouped(table.values("patient"), train=0.5' in text_of(tmp_path, body)
+    found = {name: set((split.indices % 4).tolist()) for name, split in loaded(tmp_path, body).items()}
+    assert sorted(map(len, found.values())) == [1, 1, 2]
+    _, told = resolved(tmp_path, body.replace('by="patient"', 'by="patients"'))
+    assert told == ["E402 no field or column `patients`"]
+
+
 def test_a_folder_of_images(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     for split, count in (("train", 6), ("test", 2)):

@@ -204,6 +204,12 @@ def test_regression() -> None:
     assert math.isnan(measured(metrics.R2Score(), values[:1], target[:1]))
 
 
+def test_the_root_of_the_mean_squared_error_has_a_name_of_its_own() -> None:
+    results = Results([metrics.MeanSquaredError(), metrics.MeanSquaredError(squared=False)])
+    results.add(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    assert results.scalars() == pytest.approx({"mean_squared_error": 2.0, "root_mean_squared_error": 2**0.5})
+
+
 def test_calibration(cancer: tuple[Tensor, Tensor]) -> None:
     logits, labels = cancer
     metric = metrics.CalibrationError(**TWO, n_bins=10)
@@ -315,6 +321,9 @@ def test_doubts_are_told(digits: tuple[Tensor, Tensor]) -> None:
     results.add(scores, labels)
     (absent,) = results.summary()["warnings"]
     assert "class 3" in absent
+    results = Results([metrics.Perplexity(**TEN)])  # of all tokens together: nothing is left out
+    results.add(scores, labels)
+    assert results.summary()["warnings"] == []
     results = Results([metrics.Accuracy(**TEN)])
     results.add(digits[0].softmax(1), digits[1])
     (doubt,) = results.summary()["warnings"]

@@ -324,6 +324,12 @@ def test_numbers_are_written_as_they_are(tmp_path: Path) -> None:
         assert found["row"].tolist() == [1, 2, 3, 4]
 
 
+def test_rows_of_a_split_have_their_numbers_in_the_source(tmp_path: Path) -> None:
+    prediction_files.write(tmp_path / "a.npz", [NUMBERS, NUMBERS], torch.tensor([6, 0, 3, 9]))
+    with np.load(tmp_path / "a.npz") as found:
+        assert found["row"].tolist() == [7, 1, 4, 10]
+
+
 def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("old")

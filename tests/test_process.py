@@ -202,6 +202,12 @@ def test_the_signal_that_ends_a_script_is_its_status(number: signal.Signals) -> 
     assert process.call([sys.executable, "-c", f"import os; os.kill(os.getpid(), {number})"], {}) == 128 + number
 
 
+def test_what_ends_a_script_from_outside_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    for number, words in ((signal.SIGKILL, "SIGKILL, as a system does that is out of memory"), (signal.SIGTERM, None)):
+        process.call([sys.executable, "-c", f"import os; os.kill(os.getpid(), {number})"], {})
+        assert capfd.readouterr().err == (f"tdsl: the script was ended by {words}\n" if words else "")
+
+
 def test_signals_are_handled_as_before_once_a_script_has_ended() -> None:
     before = [signal.getsignal(number) for number in process.ENDS]
     assert process.call([sys.executable, "-c", "raise SystemExit(3)"], {}) == 3

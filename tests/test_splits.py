@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -61,6 +62,30 @@ def test_stratified_by_text() -> None:
     labels = torch.tensor([0, 1] * 50).numpy().astype(str)
     found = splits.stratified(labels, seed=0, train=0.5, test=0.5)
     assert sorted(labels[found["test"]].tolist()) == ["0"] * 25 + ["1"] * 25
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_grouped_keeps_groups_whole_and_the_fractions_nearly(seed: int) -> None:
+    sizes = np.random.default_rng(seed).integers(1, 40, 60)
+    groups = np.random.default_rng(seed).permutation(np.repeat(np.arange(60), sizes))
+    fractions = {"train": 0.6, "val": 0.2, "test": 0.1}
+    found = splits.grouped(groups, seed=seed, **fractions)
+    members = [set(groups[rows].tolist()) for rows in found.values()]
+    assert sum(map(len, members)) == len(set.union(*members))
+    for split, rows in found.items():
+        assert abs(len(rows) - fractions[split] * len(groups)) <= sizes.max()
+        assert rows.dtype == torch.int64
+        assert torch.equal(rows, rows.sort().values)
+        assert torch.equal(rows, splits.grouped(groups, seed=seed, **fractions)[split])
+    assert not torch.equal(found["val"], splits.grouped(groups, seed=seed + 100, **fractions)["val"])
+
+
+def test_grouped_gives_each_split_a_group_where_there_are_enough() -> None:
+    found = splits.grouped(np.array(["ann", "bob", "eve"] * 5), seed=0, train=0.8, val=0.1, test=0.1)
+    assert [len(rows) for rows in found.values()] == [5, 5, 5]
+    assert [len(rows) for rows in splits.grouped(np.array([]), train=0.8, val=0.2).values()] == [0, 0]
+    whole = splits.grouped(torch.tensor([3, 3, 4]), train=1.0)
+    assert whole["train"].tolist() == [0, 1, 2]
 
 
 def test_a_seed_decides_and_the_global_state_does_not() -> None:

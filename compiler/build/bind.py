@@ -241,4 +241,12 @@ def _operand(op: Op, arg: Arg, given: Given | None, scalar: Callable[[Scalar], S
         return scalar(value)
     extra = "" if not isinstance(value, (OpRef, Infer)) else ": it is to be called"
     wanted = "a tensor" if arg.kind == "tensor" else "a tensor or a number"
-    fail("E202", f"argument `{arg.name}` of `{op.name}` is {wanted}", span, f"this is {describe(value)}{extra}")
+    number = value.value if isinstance(value, Scalar) and isinstance(value.value, (int, float)) else None
+    help = None if number is None else f"write `tensor({number})`, or `tensor([...])` with several numbers"
+    fail(
+        "E202",
+        f"argument `{arg.name}` of `{op.name}` is {wanted}",
+        span,
+        f"this is {describe(value)}{extra}",
+        help=help,
+    )

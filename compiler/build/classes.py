@@ -117,6 +117,11 @@ class Classes:
         for item in items:
             if not isinstance(item, (LayerInstance, ModuleInstance, ListInstance)):
                 help = "call it: `ReLU()`" if isinstance(item, (LayerRef, ModuleRef)) else None
+                help = (
+                    "add tensors up in a `for` loop, or join them by `stack([a, b])`"
+                    if isinstance(item, Value)
+                    else help
+                )
                 fail("E201", f"{describe(item)} in a list of modules", span, help=help)
         return ListInstance(tuple(i for i in items if isinstance(i, (LayerInstance, ModuleInstance, ListInstance))))
 

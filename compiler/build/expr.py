@@ -192,7 +192,8 @@ def _conditional(expr: ast.Conditional, frame: Frame) -> Semantic:
     if isinstance(condition, Training):
         return regions.chosen(condition, expr, evaluate, frame)
     if not isinstance(condition, Scalar):
-        fail("E208", "a condition is a compile-time value", expr.condition.span, describe(condition))
+        help = "choose among tensors with `where(mask, a, b)`" if isinstance(condition, Value) else None
+        fail("E208", "a condition is a compile-time value", expr.condition.span, describe(condition), help=help)
     return evaluate(expr.then if arithmetic.truth(condition, expr.condition.span) else expr.otherwise, frame)
 
 
@@ -277,7 +278,10 @@ def _member(owner: Semantic, expr: ast.Attribute, frame: Frame) -> Semantic:
         from tdsl.compiler.build.layer_calls import layer_member
 
         return layer_member(owner, expr.name, expr.name_span, frame)
-    fail("E201", f"{describe(owner)} has no `{expr.name}`", expr.name_span)
+    members = owner.decl.members if isinstance(owner, ModuleInstance) and isinstance(owner.decl, ast.Module) else ()
+    inner = any(each.name == expr.name for each in members)
+    cure = f"members are its own: return what `{expr.name}` gives from its `forward`, too" if inner else None
+    fail("E201", f"{describe(owner)} has no `{expr.name}`", expr.name_span, help=cure)
 
 
 def _index(expr: ast.Index, frame: Frame) -> Semantic:
@@ -285,7 +289,8 @@ def _index(expr: ast.Index, frame: Frame) -> Semantic:
     if isinstance(value, (tuple, ListInstance)):
         return _element(value, expr, frame)
     if not isinstance(value, Value):
-        fail("E201", f"{describe(value)} cannot be indexed", expr.span)
+        help = "its fields are named: `batch.label`" if isinstance(value, Batch) else None
+        fail("E201", f"{describe(value)} cannot be indexed", expr.span, help=help)
     tensors = [value]
     items = tuple(_item(item, frame, tensors) for item in expr.items)
     name = "index_by" if any(isinstance(item, tuple) and item[0] != "slice" for item in items) else "index"
@@ -297,7 +302,9 @@ def _element(value: tuple[Semantic, ...] | ListInstance, expr: ast.Index, frame:
     at = evaluate(expr.items[0], frame) if len(expr.items) == 1 else None
     index = arithmetic.number(at) if isinstance(at, Scalar) else None
     if not isinstance(index, int) or isinstance(index, bool):
-        fail("E201", "a list is indexed by one compile-time integer", expr.span)
+        names = ", ".join("abcdefgh"[: len(elements)])
+        help = f"it is {len(elements)} values: take them apart, `{names} = ...`" if isinstance(value, tuple) else None
+        fail("E201", "a list is indexed by one compile-time integer", expr.span, help=help)
     if not -len(elements) <= index < len(elements):
         fail("E125", f"index {index} of {len(elements)} values", expr.span)
     return elements[index]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,16 @@ def call(command: Sequence[str], env: Mapping[str, str], *, imports: bool = Fals
         for number in early:
             process.send_signal(number)
         status = _ended(process, release)
+    if status < 0 and -status not in (*ENDS, signal.SIGINT):
+        print(_killed(-status), file=sys.stderr)
     return status if status >= 0 else 128 - status
+
+
+def _killed(number: int) -> str:
+    """What is told of a process that a signal has ended which nobody here has sent."""
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    reason = ", as a system does that is out of memory" if name == "SIGKILL" else ""
+    return f"tdsl: the script was ended by {name}{reason}"
 
 
 @contextmanager

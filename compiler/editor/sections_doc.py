@@ -53,6 +53,7 @@ synthetic  Random rows in the types of the fields, integers below `classes`.
 SPLITS = sentences("""
 random  Rows to splits at random, the same for a seed.
 stratified  Rows to splits at random, each value of a field in the same proportion.
+grouped  Whole groups to splits at random: rows that have one value of a field or a column stay together.
 sequential  The first rows to the first split, and so on.
 """)
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from tdsl.compiler.build.unit import Limit
 from tdsl.compiler.emit.expression import constant, expression
-from tdsl.compiler.emit.render import WIDTH, layout, plain, render
+from tdsl.compiler.emit.render import WIDTH, broken, layout, plain, render
 from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer, vocabulary
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
@@ -142,7 +142,7 @@ def _type(field: FieldSpec) -> str:
 
 def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant], limit: Limit | None) -> FieldText:
     dtype = DTYPES["u8" if field.bytes else field.dtype]
-    arguments = [constant(field.name), expression(field.value, consts), dtype, repr(field.shape)]
+    arguments = [constant(field.name), broken(expression(field.value, consts), 12), dtype, repr(field.shape)]
     arguments += _limit(field, spec, limit)
     if field.resized:
         arguments.append("resized=True")
@@ -237,9 +237,9 @@ def _division(spec: DataSpec) -> str:
 
 
 def _divided(spec: DataSpec) -> str:
-    """What is divided: a number of rows, or the labels to be kept in proportion."""
+    """What is divided: a number of rows, or the labels to be kept in proportion, or together."""
     assert spec.split is not None
-    if spec.split.name != "stratified":
+    if spec.split.name not in ("stratified", "grouped"):
         return "table.rows"
     by = spec.split.args.get("by", "label")
     return f"source[{constant(by)}]" if by in {field.name for field in spec.fields} else f"table.values({constant(by)})"

@@ -27,6 +27,8 @@ from tdsl.dsl.resolve_data import splits_of
 REGRESSION = ("MeanSquaredError", "MeanAbsoluteError", "R2Score")
 # Those that count right and wrong predictions: of two classes, of class 1, or with `average` of both.
 COUNTS = ("Accuracy", "Precision", "Recall", "F1Score")
+# Those that are of each class or label by itself, and then averaged.
+AREAS = ("AUROC", "AveragePrecision")
 # Arguments that have a meaning for two classes only.
 BINARY_ARGS = ("threshold", "max_fpr")
 # What makes probabilities of scores: metrics must not do it again.
@@ -38,10 +40,14 @@ LABELS = ("i64", "i32", "i16", "i8", "u8")
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted: `binary`, `multiclass` (of `classes`, along `class_dim` of the scores) or `regression`."""
+    """What is predicted: `binary`, `multiclass` (of `classes`, along `class_dim` of the scores) or `regression`.
+
+    `labels` counts the binary targets of a row, where they are several.
+    """
 
     name: str
     classes: int | None = None
+    labels: int | None = None
     class_dim: int = -1
     from_logits: bool = True
 
@@ -233,9 +239,20 @@ def _metric(call: Call, task: Task, indent: int) -> str:
         if task.name == "multiclass":
             arguments.append(f"num_classes={task.classes}")
             arguments += [f"class_dim={task.class_dim}"] if task.class_dim != -1 else []
+        arguments += [f"num_labels={task.labels}"] if _is_per_label(call, task) else []
         arguments += [] if task.from_logits else ["from_logits=False"]
-    arguments += [f"{identifier(key)}={constant(value)}" for key, value in call.args.items()]
+    # Over all labels together, as `"micro"` asks, is what there is without.
+    kept = {
+        key: value for key, value in call.args.items() if not (task.labels and (key, value) == ("average", "micro"))
+    }
+    arguments += [f"{identifier(key)}={constant(value)}" for key, value in kept.items()]
     return layout(f"metrics.{identifier(call.name)}", arguments, ",", indent)
+
+
+def _is_per_label(call: Call, task: Task) -> bool:
+    """Whether a metric is computed of each label, and averaged."""
+    averaged = call.name in COUNTS and call.args.get("average", "micro") != "micro"
+    return task.labels is not None and (averaged or call.name in AREAS)
 
 
 def unsupported(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> list[Diagnostic]:
@@ -290,6 +307,8 @@ def _unheard(call: Call, task: Task) -> str | None:
         )
     if "top_k" in call.args:
         return "`top_k` is of several classes, and these are two"
+    if task.labels is not None:
+        return f"`max_fpr` is of one label, and these are {task.labels}" if "max_fpr" in call.args else None
     if "average" in call.args and call.name not in COUNTS:
         return f"`average` is over several classes, and of two there is one `{call.name}`"
     return None
@@ -300,12 +319,13 @@ def _task(unit: Unit, run: RunIR, graph: Graph) -> Task:
     shape, target = (value.type.shape for value in graph.outputs)
     maker = _maker(graph, 0, run, unit)
     if shape == target:
-        return Task("binary", from_logits=maker not in PROBABILITIES["binary"])
+        labels = _classes(shape[1], graph) if len(shape) == 2 else None
+        return Task("binary", labels=labels, from_logits=maker not in PROBABILITIES["binary"])
     logits = maker not in PROBABILITIES["multiclass"]
     if shape[:-1] == target:
-        return Task("multiclass", _classes(shape[-1], graph), -1, logits)
+        return Task("multiclass", _classes(shape[-1], graph), class_dim=-1, from_logits=logits)
     if len(shape) > 2 and (shape[0], *shape[2:]) == target:
-        return Task("multiclass", _classes(shape[1], graph), 1, logits)
+        return Task("multiclass", _classes(shape[1], graph), class_dim=1, from_logits=logits)
     return Task("regression")
 
 

@@ -8,6 +8,7 @@ from tdsl.compiler.ops import OPS, Kind, Op
 from tdsl.dsl import ast
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Span
+from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant
 
 # How tightly Python's operators bind; what binds tighter needs no parentheses within what binds looser.
@@ -19,6 +20,8 @@ CASTS = {"float": "float", "int": "long", "bool": "bool"}
 TABLE = ("column", "columns")
 # A field's shape is that of a row, the table's has the rows before it.
 ROW_SHAPES = ("reshape", "view")
+# The cure of a function that fields do not have.
+COMPUTED = 'a field is made of operators, numbers and functions of PyTorch, such as `(log(column("a")) - 3.2) / 1.5`'
 
 
 def constant(value: Constant) -> str:
@@ -126,7 +129,8 @@ class _Printer:
     def _op(self, name: str, value: ast.Call, owner: list[str]) -> str:
         op = OPS.get(name)
         if op is None or not isinstance(op.torch, str) or not op.torch.startswith(("torch.", "F.", ".")):
-            raise _mistake(f"`{name}` can't be used in a field", value.function.span)
+            near = None if op is not None else did_you_mean(name, OPS)
+            raise _mistake(f"`{name}` can't be used in a field", value.function.span, near or COMPUTED)
         if name in ROW_SHAPES and owner:
             return f"{owner[0]}.reshape(-1, {self._arguments(value)})"
         if op.kind is not Kind.POINTWISE and not _within_rows(op, value):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast as python
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
 
 # The longest line of emitted code.
 WIDTH = 120
+# Operators, and how tightly they bind.
+_SIGNS: Mapping[type[python.operator], str] = {
+    python.Add: "+",
+    python.Sub: "-",
+    python.Mult: "*",
+    python.Div: "/",
+    python.FloorDiv: "//",
+    python.Mod: "%",
+    python.MatMult: "@",
+    python.Pow: "**",
+    python.BitAnd: "&",
+    python.BitOr: "|",
+}
+_BINDS = {
+    kind: 0 if sign in "+-" else 1 if sign in ("*", "/", "//", "%", "@") else sign for kind, sign in _SIGNS.items()
+}
 
 
 def render(template: str, **values: Any) -> str:
@@ -39,6 +56,23 @@ def layout(head: str, arguments: Sequence[str], tail: str, indent: int) -> str:
         return line
     inner = " " * (indent + 4)
     return "\n".join([f"{head}(", *(f"{inner}{argument}," for argument in arguments), f"{' ' * indent}){tail}"])
+
+
+def broken(text: str, indent: int) -> str:
+    """An argument of a call, at that indentation: where it is too long, its outermost operators begin lines."""
+    if indent + len(text) < WIDTH:
+        return text
+    raw, found = text.encode(), python.parse(text, mode="eval").body
+    ends, starts = [len(raw)], []
+    while isinstance(found, python.BinOp):
+        # Behind the operator there may be parentheses, which are no part of the operand.
+        operator = _SIGNS[type(found.op)].encode()
+        starts.append(raw.rindex(operator, 0, found.right.col_offset))
+        ends.append(starts[-1])
+        same = isinstance(found.left, python.BinOp) and _BINDS[type(found.left.op)] == _BINDS[type(found.op)]
+        found = found.left if same else python.Constant(None)
+    parts = [raw[start:end].decode().rstrip() for start, end in zip([*starts, 0], ends, strict=True)]
+    return f"\n{' ' * indent}".join(reversed(parts))
 
 
 def import_from(module: str, names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from tdsl.compiler import terminal
 from tdsl.compiler.explain.model import Cost, Explanation, Part, PartKind, Table, Unfused
 from tdsl.dsl.diagnostics import Span
 
@@ -24,7 +25,7 @@ KERNEL, AGAIN = "\u25a0 ", "\u2033 "
 
 def show(found: Explanation, console: Console | None = None) -> None:
     """Each module, what did not fuse, what a step comes to."""
-    console = console or Console()
+    console = console or terminal.console()
     widths = _widths(found, console.width)
     for table in found.tables:
         console.print(_table(table, found, widths))

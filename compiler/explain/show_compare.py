@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 
+from tdsl.compiler import terminal
 from tdsl.compiler.explain.compare import CATEGORIES, PHASES, Comparison, Row
 from tdsl.compiler.explain.show import size
 from tdsl.dsl.diagnostics import Diagnostic
@@ -26,7 +27,7 @@ PRECISIONS = {"f32": "in float32", "bf16": "under autocast to bfloat16", "f16": 
 
 def show(found: Comparison, operations: bool = False, console: Console | None = None) -> None:
     """A table of phases; with `operations` another of all that is launched."""
-    console = console or Console()
+    console = console or terminal.console()
     console.print(_phases(found))
     if operations:
         console.print(_operations(found))

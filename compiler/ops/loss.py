@@ -158,9 +158,12 @@ def _classes(b: Bound) -> Types:
             fail("E202", "`ignore_index` goes with classes, not with probabilities", b.span, f"the target is {target}")
         return _reduced(b, wanted)
     if target.dtype not in ("i64", "u8"):
-        fail("E205", f"`{b.op.name}` needs classes as integers", b.span, f"the target is {target}")
+        help = "declare the field as `int`, or convert it: `.int()`"
+        fail("E205", f"`{b.op.name}` needs classes as integers", b.span, f"the target is {target}", help=help)
     if not same_shape(target.shape, wanted):
-        _mismatch(b, f"scores {scores} want a target int[{', '.join(map(str, wanted))}], not {target}")
+        one_hot = b.op.name == "cross_entropy" and same_shape(target.shape, scores.shape)
+        cure = "give the numbers of the classes, or probabilities as floats: `.float()`" if one_hot else None
+        _mismatch(b, f"scores {scores} want a target int[{', '.join(map(str, wanted))}], not {target}", cure)
     return _reduced(b, wanted)
 
 
