@@ -8,6 +8,7 @@ from tdsl.compiler import patterns, recomputation
 from tdsl.compiler.build.unit import RunIR, Unit
 from tdsl.compiler.inspect import ParameterInfo
 from tdsl.compiler.reach import classes, has_foreign
+from tdsl.compiler.starts import strangers
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.program import Call, TrainSpec
 
@@ -69,6 +70,7 @@ def _bad_sharding(unit: Unit, run: RunIR, strategy: Call) -> Iterator[Diagnostic
 def _bad_parameters(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
     """Names that no parameter has, none that trains, and those that the optimizer can't train."""
     trained = list(patterns.trained(unit, run))
+    yield from strangers(run.spec)
     if not has_foreign(unit, run):  # what a class of Python's has is seen when the run begins
         yield from patterns.unmatched(unit, run)
         if not trained:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +13,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tdsl.runtime.fitting import is_named
 from tdsl.runtime.multi_tensor import Group, Rule, Tables
 from tdsl.runtime.run import Failure
 from tdsl.runtime.shards import Piece, piece
@@ -45,17 +45,11 @@ def freeze(models: Mapping[str, nn.Module], *patterns: str) -> None:
 
 
 def _matching(models: Mapping[str, nn.Module], pattern: str) -> list[nn.Parameter]:
-    found = [parameter for name, parameter in named_parameters(models) if _is_named(name, pattern)]
+    found = [parameter for name, parameter in named_parameters(models) if is_named(name, pattern)]
     if not found:
         names = ", ".join(name for name, _ in named_parameters(models))
         raise Failure(f'"{pattern}" matches no parameter', f"the parameters are {names}")
     return found
-
-
-def _is_named(name: str, pattern: str) -> bool:
-    """Whether a glob matches a parameter's name or that of a module that it is in: `blocks.0` of `blocks.0.weight`."""
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
 
 
 def groups(models: Mapping[str, nn.Module], special: Mapping[str, Mapping[str, Any]] | None = None) -> list[Any]:
@@ -72,7 +66,7 @@ def groups(models: Mapping[str, nn.Module], special: Mapping[str, Mapping[str, A
         if parameter.requires_grad:
             args: dict[str, Any] = {}
             for pattern, given in special.items():
-                args |= given if _is_named(name, pattern) else {}
+                args |= given if is_named(name, pattern) else {}
             found.setdefault(tuple(args.items()), []).append((name, parameter))
     if not any(found.values()):
         raise Failure("there is nothing to train: every parameter is frozen", "take a pattern out of `freeze`")

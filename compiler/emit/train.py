@@ -16,6 +16,7 @@ from tdsl.compiler.emit.render import import_from, layout, plain, render
 from tdsl.compiler.emit.sources import has_texts
 from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
 from tdsl.compiler.passes.place_layouts import channels_last
+from tdsl.compiler.starts import starts
 from tdsl.compiler.trainable import unsupported
 from tdsl.dsl.diagnostics import ProgramError
 from tdsl.dsl.kinds import Required
@@ -57,7 +58,7 @@ class TrainText:
     compare_differentiates: bool
     metrics: Mapping[str, str]
     validates: bool
-    init_from: str
+    init_from: tuple[str, ...]
     freeze: tuple[str, ...]
     recomputes: tuple[str, ...]
     groups: str
@@ -137,7 +138,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
     evaluation = unit.evaluations.get(spec.name)
     metrics = _metrics(unit, run)
     counted = run.accumulation.counted
-    freeze, init_from = spec.settings.get("freeze"), spec.settings.get("init_from")
+    freeze = spec.settings.get("freeze")
     text = TrainText(
         program=_program(unit),
         name=spec.name,
@@ -163,7 +164,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         compare_differentiates=bool(evaluation and evaluation.compare and evaluation.compare.differentiates),
         metrics=metrics,
         validates="val" in splits_of(spec.data),
-        init_from=literal(init_from) if init_from is not None else "",
+        init_from=tuple(_init_from(spec)),
         freeze=tuple(map(literal, freeze)) if isinstance(freeze, tuple) else (),
         recomputes=tuple(map(literal, recomputation.patterns_of(run))),
         groups=_groups(spec),
@@ -178,6 +179,14 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
     )
     standard, others, own = _imports(text, run)
     return replace(text, standard=tuple(standard), others=tuple(others), own=tuple(own))
+
+
+def _init_from(spec: TrainSpec) -> Iterator[str]:
+    """The statements that load the weights that a run begins with."""
+    for each in starts(spec):
+        given = [f"data.ROOT / {literal(each.path)}", identifier(each.model)]
+        given += [f"without={literal(each.without)}"] if each.without else []
+        yield layout("checkpoint.load_weights", given, "", 4)
 
 
 def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[str]]:
