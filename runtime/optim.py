@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from tdsl.runtime.average import Averaged
 from tdsl.runtime.fitting import is_named
 from tdsl.runtime.multi_tensor import Group, Rule, Tables
 from tdsl.runtime.run import Failure
@@ -105,8 +106,11 @@ def clip_gradients(optimizer: Optimizer, max_norm: float | None, *, told: bool =
 
 
 def average(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of `model` whose parameters follow it as an exponential moving average; its buffers are the model's."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    """A copy of `model` whose parameters, and running statistics of norms, follow it as an exponential moving average.
+
+    Its other buffers are the model's.
+    """
+    return Averaged(model, decay)
 
 
 # Optimizers -----------------------------------------------------------------------------------------------------------
