@@ -65,6 +65,7 @@ def resolve_train(
     _check_monitors(run, spec, schedulers, evaluation, scope)
     _check_length(written.get("scheduler"), schedulers, settings, scope)
     _check_plateaus(schedulers, scope)
+    _check_cycles(schedulers, settings, scope)
     if not models or spec is None or optimizer is None or loss is None:
         return None
     return TrainSpec(run.name, models, spec, loss, optimizer, groups, schedulers, settings, sections, run.span, run.doc)
@@ -359,6 +360,18 @@ def _check_plateaus(schedulers: tuple[Call, ...], scope: Scope) -> None:
         if each.name == "ReduceLROnPlateau" and rises and each.args.get("mode", "min") == "min":
             message = f"the rate falls while `{monitor}` rises, which is better the higher it is"
             scope.reporter.add(Diagnostic("W302", message, each.span, help='write `mode="max"`'))
+
+
+def _check_cycles(schedulers: tuple[Call, ...], settings: Mapping[str, Constant], scope: Scope) -> None:
+    """Warn of a cycle that is stepped with each batch in PyTorch, and would be with each epoch here."""
+    for each in schedulers:
+        steps = each.args.get("per") is None and each.args.get("total_steps") is None
+        if each.name in ("OneCycleLR", "CyclicLR") and steps and settings["steps"] is None:
+            message = f"`{each.name}` changes the rate once an epoch: the run counts epochs"
+            help = (
+                'PyTorch\'s is stepped after every batch: write `per="step"`, or `per="epoch"` where epochs are meant'
+            )
+            scope.reporter.add(Diagnostic("W303", message, each.span, help=help))
 
 
 def _end(scheduler: Call) -> int | None:
