@@ -151,6 +151,8 @@ def _optimizer(setting: ast.Setting | None, scope: Scope) -> Call | None:
     if setting is None:
         return None
     with scope.guard():
+        if isinstance(setting.value, (ast.ListExpr, ast.TupleExpr)):
+            fail("E313", "a run has one optimizer, and this is a list", setting.value.span, help=habits.ONE_OPTIMIZER)
         made = evaluate(setting.value, call("an optimizer", OPTIMIZERS), "`optimizer`", scope.lookup)
         return made if isinstance(made, Call) else None
     return None

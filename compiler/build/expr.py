@@ -277,6 +277,14 @@ def _member(owner: Semantic, expr: ast.Attribute, frame: Frame) -> Semantic:
         from tdsl.compiler.build.layer_calls import layer_member
 
         return layer_member(owner, expr.name, expr.name_span, frame)
+    if isinstance(owner, ModuleInstance) and expr.name in owner.ir.members:
+        help = "return what is wanted from its `forward`, or let a module that both have compute it"
+        fail(
+            "E201",
+            f"`{expr.name}` is {describe(owner)}'s own: it can't be used from outside",
+            expr.name_span,
+            help=help,
+        )
     fail("E201", f"{describe(owner)} has no `{expr.name}`", expr.name_span)
 
 
