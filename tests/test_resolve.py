@@ -249,7 +249,10 @@ def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, colu
 
 @pytest.mark.parametrize(
     ("old", "new", "code"),
-    [("optimizer = SGD(lr=0.1)", "optimizer = [SGD(lr=0.1), Adam()]", "E313"), ("EXTRA", "optimizer = Adam()", "E101")],
+    [
+        ("optimizer = AdamW(lr=half)", "optimizer = [SGD(lr=0.1), Adam()]", "E313"),
+        ("EXTRA", "optimizer = Adam()", "E101"),
+    ],
 )
 def test_a_run_has_one_optimizer(old: str, new: str, code: str, tmp_path: Path) -> None:
     _, reporter = load(tmp_path / "p.model", text=BASE.replace(old, new).replace("EXTRA", ""), probe=probe)
