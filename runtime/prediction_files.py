@@ -5,7 +5,8 @@
     parquet  a column a result; several numbers are a list of fixed size
     npz      an array a result, [rows, ...]
 
-Each has `row`, the number of the row in what was read, from 1. A file appears when it is whole.
+Each has `row`, the number of the row in what was read, from 1, and of images in files `file`. A file appears when it is
+whole.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import csv
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -27,7 +28,7 @@ from tdsl.runtime.settings import UsageError
 
 Array: TypeAlias = npt.NDArray[Any]
 Columns: TypeAlias = Mapping[str, Array]
-ROW = "row"
+ROW, FILE = "row", "file"
 
 
 class Writer(Protocol):
@@ -46,8 +47,11 @@ def check(path: Path) -> None:
         raise UsageError(f"there is no folder `{path.parent}`", "make it first, or choose another")
 
 
-def write(path: Path, batches: Iterable[Mapping[str, Tensor]]) -> int:
-    """Write the results of each batch, tensors [B, ...] by name, in order; the number of rows is returned."""
+def write(path: Path, batches: Iterable[Mapping[str, Tensor]], files: Sequence[str] = ()) -> int:
+    """Write the results of each batch, tensors [B, ...] by name, in order; the number of rows is returned.
+
+    `files` has the file of each row, where each has its own.
+    """
     check(path)
     aside = path.with_name(f".{path.name}.new")
     rows = 0
@@ -57,7 +61,8 @@ def write(path: Path, batches: Iterable[Mapping[str, Tensor]]) -> int:
             for batch in batches:
                 columns = {name: _array(value) for name, value in batch.items()}
                 count = len(next(iter(columns.values())))
-                writer.add({ROW: np.arange(rows + 1, rows + count + 1), **columns})
+                named = {FILE: np.array(files[rows : rows + count])} if files else {}
+                writer.add({ROW: np.arange(rows + 1, rows + count + 1), **named, **columns})
                 rows += count
         finally:
             writer.close()
