@@ -102,7 +102,8 @@ _LINTS = (
          "No gradient reaches them: they keep their first values, and the optimizer's state for them is memory lost."),
     Code("W204", "class labels that no score stands for", loss(_CLASSES, LABELLED, size="9"),
          "give the model as many outputs as there are classes",
-         "A label outside of the scores is an error of PyTorch's as training runs, on a GPU one that names no place."),
+         "So is what is looked up in a table of fewer entries. Where no file tells it here, it is an error as the data "
+         "are loaded, with file, row and field."),
     Code("W205", "dropout or batch norm in a batch of one",
          loss("model(batch.x).mean()", net="n(l(x.unsqueeze(-1)))", members="    n = BatchNorm1d(1)\n").replace(
              "    epochs = 1", "    epochs = 1\n    batch_size = 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import operator
 import re
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from tdsl.dsl.facts import other_delimiter
 
 if TYPE_CHECKING:
     from zipfile import ZipFile
@@ -82,10 +85,11 @@ def integers(content: bytes, letter: str, size: int, big_endian: bool) -> array[
 
 
 class Csv:
-    """The header and the first records of a CSV file."""
+    """The header and the first records of a CSV file, with `delimiter` between its values."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, delimiter: str = ",") -> None:
         self.file = file
+        self.delimiter = delimiter
         with self._open() as opened:
             records = self._records(opened)
             self.names = next(records, [])
@@ -110,7 +114,7 @@ class Csv:
     def _records(self, opened: IO[str]) -> Iterator[list[str]]:
         row = 0
         try:
-            for record in csv.reader(opened):
+            for record in csv.reader(opened, delimiter=self.delimiter):
                 if record:
                     yield record
                     row += 1
@@ -121,7 +125,12 @@ class Csv:
 
     def _check(self, row: int, record: list[str]) -> None:
         if len(record) != len(self.names):
-            raise Damaged(f"has {len(record)} values for {len(self.names)} columns", row)
+            delimiter = other_delimiter(self.names, self.delimiter)
+            help = (
+                delimiter
+                and f"its header is one column, {json.dumps(self.names[0], ensure_ascii=False)}: write `{delimiter}`"
+            )
+            raise Damaged(f"has {len(record)} values for {len(self.names)} columns", row, help)
 
     def rows(self) -> int:
         return sum(1 for _ in self._cells(self.names[0]))
@@ -146,7 +155,7 @@ class Csv:
     def _cells(self, column: str) -> Iterator[str]:
         """The cells of a column; without quotes a record is a line, which saves parsing the cells before it."""
         at, last = self.names.index(column), len(self.names) - 1
-        content = self.file.read_bytes()
+        content, delimiter = self.file.read_bytes(), self.delimiter.encode()
         if b'"' in content or b"\r" in content.replace(b"\r\n", b""):
             with self._open() as opened:
                 for row, record in enumerate(islice(self._records(opened), 1, None), 1):
@@ -156,9 +165,9 @@ class Csv:
         lines = filter(None, content.splitlines())
         next(lines)
         for row, line in enumerate(lines, 1):
-            if line.count(b",") != last:
-                self._check(row, line.decode("utf-8", "replace").split(","))
-            cell = line[line.rfind(b",") + 1 :] if at == last else line.split(b",", at + 1)[at]
+            if line.count(delimiter) != last:
+                self._check(row, line.decode("utf-8", "replace").split(self.delimiter))
+            cell = line[line.rfind(delimiter) + 1 :] if at == last else line.split(delimiter, at + 1)[at]
             yield cell.decode("utf-8", "replace")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -36,7 +36,7 @@ class ParameterInfo:
     """A parameter by its `state_dict` path; `dims` is its shape as the program has it, `2 * dim` for 256.
 
     A `statistic` is what a layer keeps beside its parameters, such as a running mean. Of what is `copied`, runs of a
-    lower precision have a copy in it.
+    lower precision have a copy in it. `ties` are the other paths of a parameter that is shared.
     """
 
     path: str
@@ -45,6 +45,7 @@ class ParameterInfo:
     dims: tuple[str, ...] = ()
     statistic: bool = False
     copied: bool = False
+    ties: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -103,9 +104,12 @@ class _Walk:
     def _tensors(self, ir: ModuleIR, sizes: Sizes) -> list[ParameterInfo]:
         there = [found for name, each in ir.members.items() for found in self._member(each, name, sizes)]
         shared = dict(ir.ties)
-        copied = {shared[found.path] for found in there if found.copied and found.path in shared}
+        others: dict[str, list[ParameterInfo]] = {}
+        for found in there:
+            if found.path in shared:
+                others.setdefault(shared[found.path], []).append(found)
         own = [found for found in there if found.path not in shared]
-        return [replace(found, copied=True) if found.path in copied else found for found in own]
+        return [_shared(found, others[found.path]) if found.path in others else found for found in own]
 
     def _member(self, member: Member, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:
         if isinstance(member, TensorMember):
@@ -113,7 +117,7 @@ class _Walk:
         elif isinstance(member, LayerMember):
             yield from _layer(member, path, sizes)
         elif isinstance(member, ModuleMember):
-            yield from (replace(found, path=f"{path}.{found.path}") for found in self.module(member, sizes))
+            yield from (_within(path, found) for found in self.module(member, sizes))
         elif isinstance(member, (SequentialMember, ListMember)):
             for i, element in enumerate(member.elements):
                 yield from self._member(element, f"{path}.{i}", sizes)
@@ -121,6 +125,17 @@ class _Walk:
             for i in range(number(member.count, sizes) or 0):
                 inner = {**sizes, Symbol(member.variable, param=True): i}
                 yield from self._member(member.element, f"{path}.{i}", inner)
+
+
+def _shared(first: ParameterInfo, others: Sequence[ParameterInfo]) -> ParameterInfo:
+    """A parameter that has the names of others, too."""
+    ties = (*first.ties, *(name for each in others for name in (each.path, *each.ties)))
+    return replace(first, ties=ties, copied=first.copied or any(each.copied for each in others))
+
+
+def _within(path: str, found: ParameterInfo) -> ParameterInfo:
+    """A parameter of a module that is called `path`."""
+    return replace(found, path=f"{path}.{found.path}", ties=tuple(f"{path}.{name}" for name in found.ties))
 
 
 def _layer(member: LayerMember, path: str, sizes: Sizes) -> Iterator[ParameterInfo]:

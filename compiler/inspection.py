@@ -60,6 +60,8 @@ def _table(title: str, found: Sequence[ParameterInfo]) -> Table:
     for each in found:
         shape = " x ".join(map(str, each.shape)) or "scalar"
         table.add_row(each.path if each.trainable else f"{each.path} (buffer)", shape, f"{each.count:,}")
+        for name in each.ties:
+            table.add_row(f"{name} (tied to {each.path})", shape, "")
     return table
 
 
@@ -123,7 +125,15 @@ def to_json(unit: Unit, plans: dict[str, Plan], diagnostics: Sequence[Diagnostic
 
 def _parameters(found: Sequence[ParameterInfo]) -> list[dict[str, object]]:
     return [
-        {"name": p.path, "shape": p.shape, "dims": p.dims, "count": p.count, "trainable": p.trainable} for p in found
+        {
+            "name": p.path,
+            "shape": p.shape,
+            "dims": p.dims,
+            "count": p.count,
+            "trainable": p.trainable,
+            "ties": p.ties,
+        }
+        for p in found
     ]
 
 

@@ -20,7 +20,8 @@ from tdsl.compiler.build.unit import (
 )
 from tdsl.compiler.data_lints import drawn
 from tdsl.compiler.ir import Graph, Node
-from tdsl.compiler.reach import Scope, maker, scopes, source_of, unreached
+from tdsl.compiler.limits import Use, uses
+from tdsl.compiler.reach import Scope, maker, scopes, unreached
 from tdsl.dsl import ast
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
@@ -90,31 +91,40 @@ def _losses(unit: Unit, names: Mapping[str, object]) -> Iterator[tuple[Scope, No
 
 
 def labels(unit: Unit) -> Iterator[Diagnostic]:
-    """Class labels that no score stands for."""
+    """Class labels that no score stands for, and numbers that a table has no entry for."""
+    told: set[tuple[Span | None, str]] = set()
     for run in unit.runs.values():
-        for node in run.loss.walk():
-            if node.op.name in ("cross_entropy", "nll_loss") and len(node.values) > 1:
-                yield from _labels(unit, run, node)
+        for use in uses(unit, run.loss, run.spec.data, run.models):
+            for diagnostic in _labels(unit, run, use):
+                if (use.span, diagnostic.message) not in told:
+                    told.add((use.span, diagnostic.message))
+                    yield diagnostic
 
 
-def _labels(unit: Unit, run: RunIR, node: Node) -> Iterator[Diagnostic]:
-    shape = node.values[0].type.shape
-    scores = shape[min(1, len(shape) - 1)].constant if shape else None
-    field = source_of(run.loss, node.values[1])
-    if scores is None or field is None or node.values[1].type.is_float:
-        return
+def _labels(unit: Unit, run: RunIR, use: Use) -> Iterator[Diagnostic]:
     from tdsl.compiler.probe import NoClass
 
+    data, limit = run.spec.data, use.limit
+    what, fact = ("entry", "vocab_size") if limit.looked_up else ("score", "num_classes")
     try:
-        classes = _classes(run.spec.data, field.removeprefix("batch."), unit)
+        classes = _classes(data, use.field, unit)
     except NoClass as error:
-        yield Diagnostic("W204", f"{error.message}, which no score stands for", node.span, help=error.help)
+        if limit.ignored in (None, -100):  # else it may be what is ignored
+            yield Diagnostic("W204", f"{error.message}, which no {what} stands for", use.span, help=error.help)
         return
-    if classes is not None and classes > scores:
-        message = f"there are {scores} scores a row, and the labels of `{field}` go up to {classes - 1}"
-        spec = next(each for each in run.spec.data.fields if f"batch.{each.name}" == field)
-        help = f"give the model {classes} outputs, such as by `{run.spec.data.name}.num_classes`"
-        yield Diagnostic("W204", message, node.span, notes=(f"`{spec.name}` is read at {spec.span}",), help=help)
+    if classes is None or classes <= limit.count or limit.ignored == classes - 1:
+        return
+    message = f"there are {limit.count} scores a row, and the labels of `batch.{use.field}` go up to {classes - 1}"
+    help = f"give the model {classes} outputs, such as by `{data.name}.{fact}`"
+    if limit.looked_up:
+        message = f"the table has {limit.count} entries, and the numbers of `batch.{use.field}` go up to {classes - 1}"
+        help = f"give it {classes} entries" + f", such as by `{data.name}.{fact}`" * _has_vocabulary(data)
+    spec = next(each for each in data.fields if each.name == use.field)
+    yield Diagnostic("W204", message, use.span, notes=(f"`{spec.name}` is read at {spec.span}",), help=help)
+
+
+def _has_vocabulary(data: DataSpec) -> bool:
+    return data.sources["source"].name in ("text", "tokens")
 
 
 def _classes(data: DataSpec, name: str, unit: Unit) -> int | None:

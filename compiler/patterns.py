@@ -41,13 +41,26 @@ def is_named(name: str, pattern: str) -> bool:
 
 def unmatched(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
     """An error for each pattern that names no parameter. What a class of Python's has is not among them."""
-    names = [name for name, _ in named_parameters(unit, run)]
-    written = [(pattern, run.spec.span, "freeze") for pattern in _frozen(run)]
-    written += [(group.pattern, group.span, "group") for group in run.spec.groups]
-    for pattern, span, setting in written:
-        if not any(is_named(name, pattern) for name in names):
-            message = f'"{pattern}" matches no parameter'
-            yield Diagnostic("E336", message, place(span, setting, pattern), help=_help(pattern, names))
+    found = [*named_parameters(unit, run)]
+    names = [name for name, _ in found]
+    ties = {f"{name.removesuffix(each.path)}{tie}": name for name, each in found for tie in each.ties}
+    for pattern, span, setting in patterns_of(run):
+        if any(is_named(name, pattern) for name in names):
+            continue
+        where = place(span, setting, pattern)
+        tie = next((tie for tie in ties if is_named(tie, pattern)), None)
+        if tie is None:
+            yield Diagnostic("E336", f'"{pattern}" matches no parameter', where, help=_help(pattern, names))
+        else:
+            message = f'"{pattern}" matches no parameter but by a second name of `{ties[tie]}`'
+            note = f"`{tie}` is tied to `{ties[tie]}`: both are one parameter, which goes by its first name"
+            yield Diagnostic("E336", message, where, notes=(note,), help=f'write "{ties[tie]}"')
+
+
+def patterns_of(run: RunIR) -> list[tuple[str, Span, str]]:
+    """The globs that name parameters, what each stands within, and behind which word."""
+    frozen = [(pattern, run.spec.span, "freeze") for pattern in _frozen(run)]
+    return [*frozen, *((group.pattern, group.span, "group") for group in run.spec.groups)]
 
 
 def place(span: Span, setting: str, pattern: str) -> Span:

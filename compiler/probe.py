@@ -53,7 +53,6 @@ class Header(Protocol):
 
 
 FORMATS: Mapping[str, Callable[[Path], Header]] = {
-    "csv": headers.Csv,
     "parquet": Parquet,
     "npz": headers.Npz,
     "npy": headers.Npy,
@@ -61,7 +60,7 @@ FORMATS: Mapping[str, Callable[[Path], Header]] = {
     "safetensors": Safetensors,
 }
 # The sources whose headers are read.
-SOURCES = frozenset((*FORMATS, "idx", "image_folder", "text", "tokens", "huggingface"))
+SOURCES = frozenset((*FORMATS, "csv", "idx", "image_folder", "text", "tokens", "huggingface"))
 # Those that are folders.
 FOLDERS = ("image_folder", "huggingface")
 
@@ -137,7 +136,7 @@ def probe(kind: str, args: Mapping[str, object], base: Path, *, allow_outside: b
     key = (
         kind,
         tuple(_paths(args)),
-        *map(args.get, ("window", "dtype", "vocab_size", "mode", "split")),
+        *map(args.get, ("window", "dtype", "vocab_size", "mode", "split", "delimiter")),
         str(base),
         allow_outside,
     )
@@ -209,6 +208,8 @@ def _source(kind: str, args: Mapping[str, object], found: list[dict[str, Path]])
         return _Text(found[0], window, found[1:])
     if kind == "tokens":
         return _Tokens(found[0], partial(Tokens, dtype=str(args.get("dtype", "u16")), window=window), args)
+    if kind == "csv":
+        return _Files(found[0], partial(headers.Csv, delimiter=str(args.get("delimiter", ","))))
     if kind == "idx":
         return _Idx(*found)
     if kind == "huggingface":

@@ -75,6 +75,11 @@ def unmatched(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
             yield Diagnostic("E336", message, place(run.spec.span, SETTING, pattern), help=help)
 
 
+def names(unit: Unit, run: RunIR) -> list[str]:
+    """The names of all modules of a run, as patterns know them."""
+    return [each.told for model in _models(unit, run) for below in model.below for each in below.walk()]
+
+
 def patterns_of(run: RunIR) -> tuple[str, ...]:
     found = run.spec.settings.get(SETTING)
     return tuple(each for each in found if isinstance(each, str)) if isinstance(found, tuple) else ()

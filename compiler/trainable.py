@@ -8,9 +8,9 @@ from tdsl.compiler import patterns, recomputation
 from tdsl.compiler.build.unit import RunIR, Unit
 from tdsl.compiler.inspect import ParameterInfo
 from tdsl.compiler.reach import classes, has_foreign
-from tdsl.compiler.starts import strangers
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.program import Call, TrainSpec
+from tdsl.dsl.starts import strangers
 
 # Schedulers without an end of their own: nothing can follow them.
 ENDLESS = (

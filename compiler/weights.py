@@ -113,8 +113,9 @@ def difference(
 ) -> tuple[Row, ...]:
     """What loading weights of these shapes into a model would do; `old` are the shapes as their program has them."""
     there = {name: Entry(shape, _dims(shape, old.get(name))) for name, shape in given.items()}
-    new = {each.path: Entry(each.shape, each.dims) for each in states(unit, member)}
-    same = {alias: path for path, aliases in _aliases(unit, member).items() for alias in aliases}
+    own = states(unit, member)
+    new = {each.path: Entry(each.shape, each.dims) for each in own}
+    same = {tie: each.path for each in own for tie in each.ties}
     found: list[Row] = []
     missing: dict[str, Entry] = {}
     used = {name for name in there if same.get(name) in new}
@@ -169,18 +170,6 @@ def likeness(new: str, old: str) -> float:
     a, b = new.split("."), old.split(".")
     parts = sum(x == y for x, y in zip(reversed(a), reversed(b), strict=False)) / max(len(a), len(b))
     return (SequenceMatcher(None, new, old, autojunk=False).ratio() + parts) / 2
-
-
-def _aliases(unit: Unit, member: ModuleMember, prefix: str = "") -> dict[str, list[str]]:
-    """By the path of each shared parameter, its other names."""
-    ir = next(each for each in unit.modules if each.class_name == member.class_name)
-    found: dict[str, list[str]] = {}
-    for name, path in ir.ties:
-        found.setdefault(f"{prefix}{path}", []).append(f"{prefix}{name}")
-    for name, each in ir.members.items():
-        if isinstance(each, ModuleMember):
-            found |= _aliases(unit, each, f"{prefix}{name}.")
-    return found
 
 
 def hidden(unit: Unit, member: ModuleMember, prefix: str = "") -> Sequence[str]:

@@ -227,8 +227,8 @@ _RUNS = (
          "give the data that split", "What is monitored on a split, or evaluated on it, needs rows there.",
          (run("    epochs = 1") + "evaluate r {\n    predict(batch) { return model(batch.x) }\n}\n",)),
     Code("E321", "an option that sets nothing", "", "name a setting: `--set batch_size=32`",
-         "`--set` changes settings of a run (`batch_size`), of its sections (`checkpoint.every`) and arguments of its "
-         "calls (`optimizer.lr`)."),
+         "`--set` changes settings of a run (`batch_size`), of its sections (`checkpoint.every`), arguments of its "
+         "calls (`optimizer.lr`), and settings of the data (`data.workers`) and the evaluation (`evaluate.metrics`)."),
 )  # fmt: skip
 
 _DATA = (
@@ -283,6 +283,8 @@ _LINTS = (
          run("    epochs = 10\n    scheduler = OneCycleLR(max_lr=0.1)"), "say what it counts",
          "`OneCycleLR` and `CyclicLR` of PyTorch are stepped after every batch, and made for that."),
     Code("W401", "a missing file", _ABSENT, "provide the file before training",
-         "The program is checked as far as it goes without the file."),
+         "The program is checked as far as it goes without the file. Weights of `init_from` that another run of the "
+         "program writes are not missed.",
+         (run('    epochs = 1\n    init_from = "absent.safetensors"'),)),
 )  # fmt: skip
 CODES = {each.code: each for each in (*_SYNTAX, *_NAMES, *_RUNS, *_DATA, *_LINTS)}

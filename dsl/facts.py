@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,18 @@ KNOWN_CLASSES = {
     **dict.fromkeys(("MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS", "SVHN", "CIFAR10", "STL10"), 10),
     "CIFAR100": 100,
 }
+
+# What stands between the values of files that are called csv.
+DELIMITERS = (",", ";", "\t", "|")
+
+
+def other_delimiter(names: Collection[str], delimiter: str) -> str | None:
+    """How the delimiter is written that a header of one column points to, as `delimiter=";"`; None where none does."""
+    others = [each for each in DELIMITERS if each != delimiter and each in "".join(names)]
+    if len(names) != 1 or not others:
+        return None
+    found = max(others, key="".join(names).count)
+    return f"delimiter={json.dumps(found)}"
 
 
 class Column(Protocol):

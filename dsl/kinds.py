@@ -118,6 +118,10 @@ COUNT = integer(low=1)
 FLAG = Kind("`true` or `false`", lambda value: isinstance(value, bool))
 TEXT = Kind("a string", lambda value: isinstance(value, str))
 TEXTS = many(TEXT)
+DELIMITER = Kind(
+    'one character, such as ";" or "\\t"',
+    lambda value: isinstance(value, str) and len(value) == 1 and value.isascii() and value not in '"\n\r',
+)
 BETAS = many(UNIT, 2)
 SIZE = either(COUNT, many(COUNT))
 RANGE = either(NONNEGATIVE, many(REAL, 2))

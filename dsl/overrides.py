@@ -19,12 +19,15 @@ KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
 def override(file: ast.File, overrides: Mapping[str, str], reporter: Reporter) -> ast.File:
     """The file with the settings of its runs replaced; mistakes in the options are reported.
 
-    Keys are `batch_size` (a setting), `checkpoint.every` (a section's), `optimizer.lr` (an argument) and `data.workers`
-    (a setting of the data).
+    Keys are `batch_size` (a setting), `checkpoint.every` (a section's), `optimizer.lr` (an argument), `data.workers` (a
+    setting of the data) and `evaluate.metrics` (of an evaluation).
     """
     for key, text in overrides.items():
         with reporter.guard():
             setting = _parse(key, text)
+            if key.startswith("evaluate.") and not any(isinstance(each, ast.Evaluate) for each in file.declarations):
+                help = "write an `evaluate NAME { ... }`, with what it compares, into the program"
+                fail("E321", f"`{key}` sets nothing: there is no `evaluate`", setting.name_span, help=help)
             file = replace(file, declarations=tuple(_edited(each, key, setting) for each in file.declarations))
     return file
 
@@ -34,11 +37,6 @@ def _parse(key: str, text: str) -> ast.Setting:
     where = Span(source, 0, len(key))
     if not KEY.fullmatch(key):
         fail("E321", f"`{key}` is not the name of a setting", where, help="such as `batch_size` or `optimizer.lr`")
-    if key.startswith("evaluate."):
-        other = (
-            "`tdsl evaluate --split NAME` chooses the split" if key == "evaluate.split" else "change it in the program"
-        )
-        fail("E321", f"`{key}` is no setting of a run", where, help=other)
     value = parse_value(source, len(key) + 1)
     name = key.rpartition(".")[2]
     place = Span(source, len(key) - len(name), len(key))
@@ -47,9 +45,11 @@ def _parse(key: str, text: str) -> ast.Setting:
 
 def _edited(declaration: ast.Declaration, key: str, setting: ast.Setting) -> ast.Declaration:
     owner = key.rpartition(".")[0]
-    if isinstance(declaration, ast.Data) and owner == "data":
+    if (isinstance(declaration, ast.Data) and owner == "data") or (
+        isinstance(declaration, ast.Evaluate) and owner == "evaluate"
+    ):
         return replace(declaration, settings=_put(declaration.settings, setting))
-    if not isinstance(declaration, ast.Train) or owner == "data":
+    if not isinstance(declaration, ast.Train) or owner in ("data", "evaluate"):
         return declaration
     if not owner:
         settings = _put(declaration.settings, setting)

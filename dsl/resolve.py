@@ -15,8 +15,10 @@ from tdsl.dsl.overrides import override
 from tdsl.dsl.parser import parse
 from tdsl.dsl.program import Constant, DataSpec, EvaluateSpec, Program, TrainSpec
 from tdsl.dsl.resolve_data import resolve_data
-from tdsl.dsl.resolve_run import resolve_evaluate, resolve_train
+from tdsl.dsl.resolve_evaluate import resolve_evaluate
+from tdsl.dsl.resolve_run import resolve_train
 from tdsl.dsl.scope import Scope
+from tdsl.dsl.starts import starts
 
 MOST_IMPORTS = 64
 Parse = Callable[[Source, Reporter], ast.File]
@@ -162,6 +164,7 @@ def _resolve(main: Source, sources: tuple[Source, ...], found: list[ast.Declarat
     for each in found:
         if isinstance(each, ast.Train) and (run := resolve_train(each, data, evaluations.get(each.name), scope)):
             runs[each.name] = run
+            _warn_absent_weights(each, run, declared_runs, scope)
     evaluated = {name: resolve_evaluate(each, runs, declared_runs, scope) for name, each in evaluations.items()}
     _warn_unread(data, runs, evaluated, scope.reporter)
     return Program(
@@ -194,6 +197,18 @@ def _ask_facts(found: list[ast.Declaration], scope: Scope) -> None:
             if isinstance(scope.declarations.get(node.value.id), ast.Data):
                 with scope.guard():
                     scope.attribute(node, node.value)
+
+
+def _warn_absent_weights(run: ast.Train, spec: TrainSpec, runs: list[str], scope: Scope) -> None:
+    """Tell that the weights to begin with are not there, unless another run of the program writes them."""
+    for start in starts(spec):
+        path = start.path
+        written = any(f"{path}/".startswith(f"runs/{name}/") for name in runs if name != run.name)
+        if scope.probe is None or written or scope.is_there(path):
+            continue
+        span = start.span or next(setting.value.span for setting in run.settings if setting.name == "init_from")
+        help = "put it there before training: the path is from the program's folder"
+        scope.reporter.add(Diagnostic("W401", f"no such file: {path}", span, "the weights to begin with", help=help))
 
 
 def _warn_unread(

@@ -12,7 +12,7 @@ from tdsl.dsl import ast
 from tdsl.dsl.categories import all_categories, called, is_categories, numbering
 from tdsl.dsl.constants import describe, fold
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
-from tdsl.dsl.facts import Column, Probe
+from tdsl.dsl.facts import Column, Probe, other_delimiter
 from tdsl.dsl.kinds import many
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Categories, Constant, DataSpec, FieldSpec, TransformSpec
@@ -172,9 +172,7 @@ def _checked(
 ) -> FieldSpec:
     """The field, once what its columns and transforms give in each split is known to be what it is declared as."""
     columns = {
-        name: _Columns(probe, scope, readings.sources[name].name == "csv")
-        for name, probe in probes.items()
-        if not probe.missing
+        name: _Columns(probe, scope, readings.sources[name]) for name, probe in probes.items() if not probe.missing
     }
     given = {name: columns[name].shape(field.value) if name in columns else None for name in readings.sources}
     chains = {name: readings.chains(spec.name, name) for name in readings.sources}
@@ -264,9 +262,10 @@ def _row(shape: Shape) -> str:
 class _Columns:
     """Checks the columns that an expression names, and tells the shape of its value where that is plain."""
 
-    def __init__(self, probe: Probe, scope: Scope, untyped: bool) -> None:
+    def __init__(self, probe: Probe, scope: Scope, source: Call) -> None:
         self.probe = probe
-        self.untyped = untyped
+        self.source = source
+        self.untyped = source.name == "csv"
         self.scope = scope
         self.seen: list[Column] = []
 
@@ -322,6 +321,8 @@ class _Columns:
 
     def numbers(self, name: str, column: Column) -> str:
         """What to do about a column without numbers: number its values, where they are few, or take another."""
+        if self.divided():
+            return str(self.divided())
         listed = self.probe.texts(name) if column.kind == "text" else ()
         if listed:
             return f"number its values: `categories({json.dumps(name)}, {json.dumps(listed, ensure_ascii=False)})`"
@@ -348,8 +349,15 @@ class _Columns:
         if kind == "columns" and (matching := [each for each in columns if fnmatchcase(each, name)]):
             return [(each, columns[each], span) for each in matching]
         listed = ", ".join([*list(columns)[:8], *(["..."] if len(columns) > 8 else [])])
-        help = did_you_mean(name, columns) or f"the columns are {listed}"
+        help = self.divided() or did_you_mean(name, columns) or f"the columns are {listed}"
         return fail("E402", f"the file has no column `{name}`", span, help=help)
+
+    def divided(self) -> str | None:
+        """The cure of a csv file whose header is one column as it is read."""
+        columns, path = self.probe.columns, json.dumps(self.source.args.get("path"))
+        delimiter = other_delimiter(columns, str(self.source.args.get("delimiter", ","))) if self.untyped else None
+        header = json.dumps(next(iter(columns), ""), ensure_ascii=False)
+        return delimiter and f"its header is one column, {header}: write `csv({path}, {delimiter})`"
 
 
 def _parts(expr: ast.Expr) -> list[ast.Expr]:

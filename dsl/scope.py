@@ -228,6 +228,13 @@ class Scope:
         except (OSError, ValueError):
             return False
 
+    def is_there(self, path: str) -> bool:
+        """Whether a path from the program's folder names anything."""
+        try:
+            return (self.folder / path).exists()
+        except (OSError, ValueError):
+            return False
+
     def ask(self, call: Call, probe: Prober) -> Probe:
         try:
             return probe(call.name, call.args, self.folder, allow_outside=self.allow_outside)

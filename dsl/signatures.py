@@ -11,6 +11,7 @@ from typing import Any
 from tdsl.dsl.kinds import (
     BETAS,
     COUNT,
+    DELIMITER,
     FLAG,
     INTEGER,
     NATURAL,
@@ -134,7 +135,7 @@ PLAIN = Kind("a number, a string or a list of such", lambda value: not hasattr(v
 SEED = Arg("seed", NATURAL, 0)
 
 SOURCES = dict((
-    signature("csv", PATH),
+    signature("csv", PATH, Arg("delimiter", DELIMITER, ",")),
     signature("parquet", PATH),
     signature("jsonl", PATH),
     signature("npz", PATH),

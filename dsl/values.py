@@ -29,6 +29,7 @@ EXAMPLES = {
     "an integer": "such as `10`",
     "a number": "such as `0.1`",
     "a string": 'such as `"text"`',
+    "one character": 'a tab is written `"\\t"`',
     "`true`": "`true` or `false`, without quotes",
     "a list, each a number": "such as `[0.9, 0.95]`",
     "a list, each an integer": "such as `[10, 20]`",

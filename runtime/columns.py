@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdsl.runtime.conversion import converted, no_category, type_name
+from tdsl.runtime.conversion import Limit, converted, no_category, type_name
 from tdsl.runtime.data_error import DataError
 
 # Names of files, and how many rows each has.
@@ -187,14 +187,14 @@ class Field(Column):
         dtype: torch.dtype,
         shape: tuple[int, ...],
         *,
-        classes: int | None = None,
+        limit: Limit | None = None,
         resized: bool = False,
     ) -> None:
         self.name = name
         self.value = value
         self.dtype = dtype
         self.shape = shape
-        self.classes = classes
+        self.limit = limit
         self.resized = resized
         self.uniform = not resized
 
@@ -258,7 +258,7 @@ class Field(Column):
         def complain(row: int, message: str, help: str) -> DataError:
             return self.error(int(indices[row]), message, help=help)
 
-        return converted(value, self.dtype, self.shape, self.classes, complain)
+        return converted(value, self.dtype, self.shape, self.limit, complain)
 
     def where(self, row: int) -> tuple[str, int | None]:
         return self.value.where(row)

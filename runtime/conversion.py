@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -28,13 +29,64 @@ IGNORED = -100
 Complain = Callable[[int, str, str], Exception]
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What numbers may be that are indices: 0 to `count` - 1, and `ignored` (None: no other).
+
+    They are classes, or, where `looked_up`, entries of a table.
+    """
+
+    count: int
+    ignored: int | None = IGNORED
+    looked_up: bool = False
+
+    @classmethod
+    def of(cls, classes: int | None, entries: int | None, ignored: int | None) -> Limit | None:
+        """That of a field's arguments; None where they name neither classes nor entries."""
+        if classes is not None:
+            return cls(classes, ignored)
+        return None if entries is None else cls(entries, None, looked_up=True)
+
+    def beyond(self, found: Tensor) -> Tensor | None:
+        """Where `found` (integers) has other numbers, as a mask; None where it has none."""
+        if not found.numel():
+            return None
+        # Nearly always that is all that it takes. NumPy's two passes take half the time of torch's `aminmax`.
+        numbers = found.numpy()
+        if numbers.min() >= 0 and numbers.max() < self.count:
+            return None
+        found = found.long()  # narrower types would compare with 300 or -100 as what those wrap around to
+        wrong = (found < 0) | (found >= self.count)
+        return wrong if self.ignored is None else wrong & (found != self.ignored)
+
+    @property
+    def message(self) -> str:
+        if self.looked_up:
+            return f"is not one of the entries 0 to {self.count - 1} of the table that it is looked up in"
+        return f"is not one of the classes 0 to {self.count - 1}"
+
+    def cure(self, found: Tensor) -> str:
+        """What to do about numbers beyond it, some of which `found` has."""
+        found = found.long()
+        kept = found if self.ignored is None else found[found != self.ignored]
+        least, largest = int(kept.min()), int(kept.max())
+        what = "entries" if self.looked_up else "labels"
+        if least == 1 and largest == self.count:
+            return f"{what} count from 0: where the file's count from 1, write `column(...) - 1`"
+        if largest >= self.count:
+            more = f"the table {largest + 1} entries" if self.looked_up else f"the model {largest + 1} outputs"
+            return f"correct it, or give {more}: they count from 0"
+        left_out = "" if self.ignored is None else f", and {self.ignored} is left out of the loss"
+        return f"correct it: {what} count from 0{left_out}"
+
+
 def converted(
-    value: Tensor, dtype: torch.dtype, shape: tuple[int, ...], classes: int | None, complain: Complain
+    value: Tensor, dtype: torch.dtype, shape: tuple[int, ...], limit: Limit | None, complain: Complain
 ) -> Tensor:
     """`value` [rows, *shape] as `dtype`.
 
     Raises what `complain` makes for values that `dtype` can't hold (NaN, a fraction in an integer, a number out of
-    range) and, with `classes`, for labels outside of 0 to `classes` - 1, except for -100, which losses ignore.
+    range) and for those beyond `limit`.
     """
 
     def check(wrong: Tensor, what: str, help: str) -> None:
@@ -49,13 +101,9 @@ def converted(
     if found.dtype != value.dtype:
         lost, what, help = _lost(value, found)
         check(lost, f"{what} {type_name(dtype, shape)}", help)
-    if classes is not None:
-        wrong = ((found < 0) & (found != IGNORED)) | (found >= classes)
-        check(
-            wrong,
-            f"is not one of the classes 0 to {classes - 1}",
-            "correct it: labels count from 0, as `categories` numbers them",
-        )
+    wrong = limit.beyond(found) if limit is not None else None
+    if limit is not None and wrong is not None and wrong.any():
+        check(wrong, limit.message, limit.cure(found))
     return found
 
 

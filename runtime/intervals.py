@@ -8,7 +8,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from tdsl.runtime.metrics import Accuracy, Metric
+from tdsl.runtime.metric import Metric
+from tdsl.runtime.metrics import Accuracy
 
 RESAMPLES = 400
 # The quantile of the normal distribution that leaves 2.5% above it.

@@ -91,7 +91,7 @@ def _name(title: str) -> str:
 # Of classes ---------------------------------------------------------------------------------------------------------
 
 
-def roc(curves: Sequence[Curve], named: Named) -> Figure:
+def roc(curves: Sequence[Curve], named: Named, title: str = "ROC") -> Figure:
     """A receiver operating characteristic for each class."""
     shown, note = _chosen(curves)
     frame = Frame(Axis(0, 1, "false positive rate"), Axis(0, 1, "true positive rate"))
@@ -100,7 +100,7 @@ def roc(curves: Sequence[Curve], named: Named) -> Figure:
     if len(curves) > 1:
         marks.append(Line(_mean_curve(curves), "mean"))
         legend.insert(0, Entry("mean", f"mean of all: area {_mean_area(curves)}"))
-    return Figure("figure-roc", "ROC", chart("ROC", frame, marks), legend, note)
+    return Figure(_name(title), title, chart(title, frame, marks), legend, note)
 
 
 def _mean_curve(curves: Sequence[Curve]) -> list[Point]:
@@ -110,7 +110,7 @@ def _mean_curve(curves: Sequence[Curve]) -> list[Point]:
     return [(0.0, 0.0), *zip(grid.tolist(), mean.tolist(), strict=True)]
 
 
-def precision_recall(curves: Sequence[Curve], named: Named) -> Figure:
+def precision_recall(curves: Sequence[Curve], named: Named, title: str = "Precision and recall") -> Figure:
     """Precision over recall for each class."""
     shown, note = _chosen(curves)
     frame = Frame(Axis(0, 1, "recall"), Axis(0, 1, "precision"))
@@ -118,9 +118,7 @@ def precision_recall(curves: Sequence[Curve], named: Named) -> Figure:
     if len(curves) > 1:
         note = f"In brackets the average precision; the mean of all classes is {_mean_area(curves)}. {note}".strip()
     lines = _lines(shown, "recall", "precision")
-    return Figure(
-        "figure-precision-recall", "Precision and recall", chart("Precision and recall", frame, lines), legend, note
-    )
+    return Figure(_name(title), title, chart(title, frame, lines), legend, note)
 
 
 def _chosen(curves: Sequence[Curve]) -> tuple[Sequence[Curve], str]:

@@ -184,6 +184,13 @@ class View:
         if self.shown:
             self.live.refresh()
 
+    def finish(self) -> None:
+        """Say why the run has ended before its time."""
+        stopping = self.state.early_stopping
+        if self.state.ended and stopping is not None:
+            why = stopping.reason(self.state.step, self.state.schedule.length)
+            self.console.print(f"stopped early: {why}", highlight=False, markup=False, soft_wrap=True)
+
     # The picture ----------------------------------------------------------------------------------------------------
 
     def picture(self) -> RenderableType:
@@ -308,9 +315,10 @@ def bar(state: Training) -> Iterator[View]:
     """A view of a run while it is trained."""
     # Of several processes one is seen.
     view = View(state, Console(stderr=True, quiet=ranks.rank() > 0, force_terminal=False if ranks.rank() else None))
-    if not view.shown:
+    if view.shown:
+        with view.live:
+            yield view
+            view.refresh()
+    else:
         yield view
-        return
-    with view.live:
-        yield view
-        view.refresh()
+    view.finish()

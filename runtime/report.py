@@ -162,9 +162,11 @@ def _hero(results: Mapping[str, Any] | None, log: Sequence[Mapping[str, Any]], r
     monitor = str((run.get("best") or {}).get("monitor", "")).rpartition("/")[2]
     if results is not None:
         found = list(headline(results))
-        wanted = (
-            [row for row in found if row.key == monitor != "loss"] + [row for row in found if row.key != "loss"] + found
-        )
+        named = [row for row in found if row.key == monitor != "loss"]
+        # Of several that are told apart by their arguments the first number is monitored.
+        numbers = [row for row in found if not isinstance(results["metrics"].get(row.key), list)]
+        named += [row for row in numbers if row.key.partition("(")[0] == monitor != "loss"]
+        wanted = named + [row for row in found if row.key != "loss"] + found
         first = wanted[0] if wanted else None
         note = f"95% interval {first.interval}" if first and first.interval else f"on the split “{results['split']}”"
         return Hero(first.name, first.value, note) if first else None
@@ -271,7 +273,7 @@ def _figures(results: Mapping[str, Any], named: report_tables.Named) -> Iterator
     draw = {"roc": plots.roc, "precision_recall": plots.precision_recall}
     for key, curves in results["curves"].items():
         if curves:
-            yield draw[key.partition("(")[0]](curves, named)
+            yield draw[key.partition("(")[0]](curves, named, title(key))
     if results["calibration"]:
         errors = [value for key, value in results["metrics"].items() if key.startswith("calibration_error")]
         yield plots.calibration(results["calibration"], errors[0] if errors else None)

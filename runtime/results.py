@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, TypeVar
@@ -11,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tdsl.runtime import intervals, ranks
-from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve, Metric, Value
+from tdsl.runtime.metric import Metric, Value
+from tdsl.runtime.metrics import CalibrationError, ConfusionMatrix, Curve
 from tdsl.runtime.row_results import Pairs, Worst, joined, worst
 
 # Resampling is done with at most so many scores, where it takes about a second.
@@ -190,18 +193,20 @@ def _in_order(kept: Sequence[list[tuple[Tensor, Tensor]] | None]) -> list[tuple[
 
 
 def _keys(metrics: Sequence[Metric]) -> list[str]:
-    """A name for each metric: its own, or with its arguments where another has that name.
-
-    Its own is the name of the first that is one number, which is what a run monitors by that name.
-    """
-    first: dict[str, Metric] = {}
-    for metric in sorted(metrics, key=lambda each: not each.single):
-        first.setdefault(metric.key, metric)
-    return [metric.key if first[metric.key] is metric else f"{metric.key}({_given(metric)})" for metric in metrics]
+    """A name for each metric: its own, with its arguments where others have that too: `f1_score(average="macro")`."""
+    own = Counter(metric.key for metric in metrics)
+    return [
+        f"{metric.key}({_given(metric)})" if own[metric.key] > 1 and metric.args else metric.key for metric in metrics
+    ]
 
 
 def _given(metric: Metric) -> str:
-    return ", ".join(f"{name}={value}" for name, value in metric.args.items())
+    """The arguments of a metric, as a program writes them."""
+    return ", ".join(f"{name}={_written(value)}" for name, value in metric.args.items())
+
+
+def _written(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _finite(value: Value | None) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tdsl.runtime.metrics import Metric
+from tdsl.runtime.metric import Metric
 
 # So many rows are told of.
 MOST_ROWS = 12

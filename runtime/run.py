@@ -174,6 +174,7 @@ def reported(name: str, start: Callable[[], int], *, memory: str) -> int:
     `memory` is the way out where the GPU's memory does not suffice.
     """
     try:
+        _let_interrupts_through()
         return start()
     except UsageError as error:
         return _report(error, 2)
@@ -189,6 +190,12 @@ def reported(name: str, start: Callable[[], int], *, memory: str) -> int:
         return 1 if ranks.failed() else _report(Failure("another process of the run is gone"), 1)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _let_interrupts_through() -> None:
+    """Take SIGINT, which `tdsl train` has blocked until here: while PyTorch is imported, it would raise anywhere."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _report(error: Exception, status: int) -> int:

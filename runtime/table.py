@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from tdsl.runtime.columns import Column, Field, Held, Numbered, Values, place
-from tdsl.runtime.conversion import converted, no_category, type_name
+from tdsl.runtime.conversion import IGNORED, Limit, converted, no_category, type_name
 from tdsl.runtime.data_error import DataError
 
 __all__ = ["Array", "DataError", "Fields", "Table"]
 
 Array = npt.NDArray[Any]
+# Names of files, each with how many rows it has.
+Files = tuple[tuple[str, int], ...]
 
 # What torch computes with in place of the unsigned types that it can only store.
 WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
@@ -29,14 +31,18 @@ WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 class Table:
     """Columns by name, each [rows, ...], in the order of the file; `files` names the files and how many rows each has.
 
-    `names` has what the numbers of a column stand for, where the source tells: the names of classes, say.
+    `names` has what the numbers of a column stand for, where the source tells: the names of classes, say. `apart` has
+    the files of the columns that lie in files of their own, as labels do beside images.
     Arrays are held in memory; the rows of a `Column` are read when they are asked for, and so are fields made of it.
     What does not fit raises a `DataError` that names file, row and field.
     """
 
     data: Mapping[str, Array | Column]
-    files: tuple[tuple[str, int], ...]
+    files: Files
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    apart: Mapping[str, Files] = field(default_factory=dict)
+    # The columns that were asked for since a field was made: those of the next.
+    _asked: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -47,6 +53,7 @@ class Table:
         if name not in self.data:
             raise self._unknown(name, "column")
         array = self.data[name]
+        self._asked.append(name)
         if isinstance(array, Column):
             return array
         return torch.from_numpy(np.require(self._numbers(name, array), requirements=["C", "W"]))
@@ -60,7 +67,7 @@ class Table:
             if part.shape != held[0][1].shape:
                 raise DataError(
                     f"has rows of shape {list(part.shape[1:])}, and `{held[0][0]}` of {list(held[0][1].shape[1:])}",
-                    file=self.files[0][0],
+                    file=self._files(name)[0][0],
                     field=name,
                     help="columns of one field have the same shape",
                 )
@@ -76,7 +83,7 @@ class Table:
         array = self.data[name]
         if isinstance(array, Column) and isinstance(values[0], str):
             what, help = "is read row by row, as numbers", "write whole numbers as its categories"
-            raise DataError(what, file=self.files[0][0], field=name, help=help)
+            raise DataError(what, file=self._files(name)[0][0], field=name, help=help)
         numbers = Numbered(array, values) if isinstance(array, Column) else self._places(name, array, values)
         return replace(self, data={**self.data, name: numbers}, names={**self.names, name: [*map(str, values)]})
 
@@ -86,7 +93,8 @@ class Table:
         numbers = np.asarray([places.get(value, -1) for value in flat], np.int64)
         if len(wrong := np.flatnonzero(numbers < 0)):
             first = int(wrong[0])
-            raise self._at(first * len(array) // len(flat), name, *no_category(flat[first], values))
+            files, row = self._files(name), first * len(array) // len(flat)
+            raise _at(files, row, name, *no_category(flat[first], values))
         return numbers.reshape(array.shape)
 
     def values(self, name: str) -> Array:
@@ -104,33 +112,39 @@ class Table:
         shape: tuple[int, ...],
         *,
         classes: int | None = None,
+        entries: int | None = None,
+        ignored: int | None = IGNORED,
         resized: bool = False,
     ) -> Values:
         """`value` as the field `name`: [rows, *shape] of `dtype`.
 
         Values that `dtype` can't hold are errors: NaN, a fraction in an integer, a number out of range. With `classes`
-        so are labels outside of 0 to `classes` - 1, except for -100, which losses ignore. `resized` says that its rows
-        have `shape` only once they are transformed.
+        so are labels outside of 0 to `classes` - 1, except for the one that the loss has `ignored` (None: for none),
+        with `entries` numbers outside of 0 to `entries` - 1, which are looked up in a table. `resized` says that its
+        rows have `shape` only once they are transformed.
         """
+        files = self._files(*self._asked)
+        self._asked.clear()
+        limit = Limit.of(classes, entries, ignored)
         if isinstance(value, Column) or (resized and tuple(value.shape[1:]) != shape):
-            column = value if isinstance(value, Column) else Held(value, self.files)
-            field = Field(name, column, dtype, shape, classes=classes, resized=resized)
+            column = value if isinstance(value, Column) else Held(value, files)
+            field = Field(name, column, dtype, shape, limit=limit, resized=resized)
             field.rows(torch.zeros(1, dtype=torch.int64))  # a wrong declaration is told before the run begins
             return field
         if tuple(value.shape) != (self.rows, *shape):
             found = f"rows of shape {list(value.shape[1:])}" if value.shape[:1] == (self.rows,) else f"{value.shape}"
             raise DataError(
                 f"has {found}, and is declared as {type_name(dtype, shape)}",
-                file=self.files[0][0],
+                file=files[0][0],
                 field=name,
                 help=f"declare it as {type_name(dtype, tuple(value.shape[1:]))}, or reshape the columns",
             )
-        return converted(value, dtype, shape, classes, lambda row, what, help: self._at(row, name, what, help))
+        return converted(value, dtype, shape, limit, lambda row, what, help: _at(files, row, name, what, help))
 
-    def _at(self, row: int, field: str, message: str, help: str) -> DataError:
-        """The error of a row (from 0, of the whole table), told by its file and its row there."""
-        file, number = place(self.files, row)
-        return DataError(message, file=file, row=number, field=field, help=help)
+    def _files(self, *columns: str) -> Files:
+        """The files that columns lie in; of columns from several those of the table."""
+        found = {self.apart.get(name, self.files) for name in columns}
+        return found.pop() if len(found) == 1 else self.files
 
     def _matching(self, pattern: str) -> list[str]:
         found = [name for name in self.data if fnmatchcase(name, pattern)]
@@ -157,7 +171,7 @@ class Table:
     def _check_unsigned(self, name: str, array: Array) -> None:
         large = np.flatnonzero((array > np.iinfo(np.int64).max).reshape(len(array), -1).any(1))
         if len(large):
-            raise self._at(int(large[0]), name, "does not fit in 64 bits with a sign", "scale the column")
+            raise _at(self._files(name), int(large[0]), name, "does not fit in 64 bits with a sign", "scale the column")
 
     def _from_objects(self, name: str, array: Array) -> Array:
         """Numbers that are mixed with missing values; None becomes NaN."""
@@ -172,7 +186,7 @@ class Table:
         """The first value of a column that is no number; of a column without numbers, its first value."""
         row = next((i for i, value in enumerate(array) if not _is_number(value)), 0)
         what = f"{_shown(array[row])} is not a number"
-        return self._at(row, name, what, "fields hold numbers: correct or encode the column")
+        return _at(self._files(name), row, name, what, "fields hold numbers: correct or encode the column")
 
 
 class Fields(dict[str, Values]):
@@ -184,6 +198,12 @@ class Fields(dict[str, Values]):
 
     def __reduce__(self) -> tuple[type[dict[str, Values]], tuple[dict[str, Values]]]:
         return dict, (dict(self),)
+
+
+def _at(files: Files, row: int, field: str, message: str, help: str) -> DataError:
+    """The error of a row (from 0, of the whole table), told by its file and its row there."""
+    file, number = place(files, row)
+    return DataError(message, file=file, row=number, field=field, help=help)
 
 
 def _is_number(value: Any) -> bool:

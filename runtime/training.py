@@ -25,7 +25,8 @@ from tdsl.runtime.fitting import listed as listed_names
 from tdsl.runtime.loader import Batch
 from tdsl.runtime.logs import Log, Silent
 from tdsl.runtime.progress import Meter
-from tdsl.runtime.run import Failure, Job, check_finite
+from tdsl.runtime.readable import number
+from tdsl.runtime.run import Failure, Job, Length, check_finite
 from tdsl.runtime.schedule import Schedule
 from tdsl.runtime.shards import Piece
 from tdsl.runtime.sources import Tokenizer
@@ -98,6 +99,16 @@ class EarlyStopping:
         """Whether the run is to end."""
         self.waited = 0 if self.best.update(values, step, self.min_delta) else self.waited + 1
         return self.waited >= max(self.patience, 1)
+
+    def reason(self, step: int, length: Length) -> str:
+        """Why a run ends after `step` steps: `val/loss has not improved for 5 epochs; best 0.1230 at epoch 7`."""
+        best = self.best
+        if best.step is None:
+            return f"{best.monitor} has never been a number"
+        each = length.epoch if length.unit == "epoch" else 1
+        since, more = (step - best.step) // each, f" by more than {self.min_delta:g}" if self.min_delta else ""
+        what = f"{best.monitor} has not improved{more} for {since:,} {length.unit}{'s' * (since != 1)}"
+        return f"{what}; best {number(best.value)} at {length.unit} {best.step // each:,}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import signal
+import sys
 import threading
 import weakref
 from collections import deque
@@ -48,6 +50,7 @@ class Workers:
                 collate_fn=same,
                 worker_init_fn=_begin,
                 generator=torch.Generator(),
+                multiprocessing_context=_context(),
                 **self.options,
             )
             atexit.register(_close, weakref.ref(self))
@@ -101,6 +104,15 @@ class Workers:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _context() -> str | None:
+    """How processes begin: by fork on Linux, also where Python's default is another (3.14), as tables are shared so.
+
+    None, for the default, elsewhere, and where the program that uses this has chosen.
+    """
+    chosen = multiprocessing.get_start_method(allow_none=True) is not None
+    return "fork" if sys.platform == "linux" and not chosen else None
 
 
 class _Sampler:

@@ -143,10 +143,10 @@ def _run(args: Sequence[str]) -> None:
 CALL = process.call
 
 
-def _call(command: Sequence[str], env: Mapping[str, str]) -> int:
+def _call(command: Sequence[str], env: Mapping[str, str], *, imports: bool = False) -> int:
     """`process.call` of Python, unless that is for Triton's interpreter and this process is not, or the reverse."""
     if command[0] != sys.executable or env.get("TRITON_INTERPRET") != os.environ.get("TRITON_INTERPRET"):
-        return CALL(command, env)
+        return CALL(command, env, imports=imports)
     sys.stdout.flush()
     child = os.fork()
     if child == 0:

@@ -1,6 +1,6 @@
 """Every derived backward against finite differences, in float64: `python -m tests.gradcheck [NAME ...]`.
 
-Each operation that kernels compute is taken with PyTorch's own samples of it, and in the programs of `test_kernels`.
+Each operation that kernels compute is taken with PyTorch's own samples of it, and in the programs of `kernel_cases`.
 What is checked is the IR of the backward, run by the reference interpreter; for pointwise operations the second
 derivative of the reference too, which is what a gradient of a gradient goes through.
 """
@@ -23,11 +23,11 @@ from tdsl.compiler.passes.differentiate import differentiate
 from tdsl.compiler.passes.lower import lower
 from tests.helpers import compiled, graph_of, group_of
 from tests.interpret import evaluate, reference
+from tests.kernel_cases import BATCHES, SPLIT
 from tests.opinfo import table
 from tests.opinfo.check import mistake
 from tests.opinfo.run import expect, has_kernel
 from tests.opinfo.samples import Case, cases
-from tests.test_kernels import BATCHES, SPLIT
 
 # More elements than this take seconds to perturb one by one.
 MOST_ELEMENTS = 400
@@ -94,7 +94,7 @@ def samples(name: str, most: int | None = None) -> Iterator[Outcome]:
 
 
 def program(name: str) -> Outcome:
-    """Check a program of `test_kernels`."""
+    """Check a program of `kernel_cases`."""
     group = group_of(compiled(PROGRAMS[name]), name)
     return _outcome(PROGRAMS[name], lower(group), _inputs(group), once=True)
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from tests.helpers import environment
 
-PATIENCE = 60
+PATIENCE = 240
 
 
 class Client:

@@ -23,7 +23,7 @@ from tests.helpers import built
 from tests.training_runs import EXAMPLES, FORKS, logged
 
 # Seconds that a run may take, and that are left to a process that is asked to end.
-MOST, GRACE = 120, 10
+MOST, GRACE = 300, 10
 
 
 def project_of(text: str, folder: Path, name: str = "digits") -> Path:

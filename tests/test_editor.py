@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tdsl.compiler.driver import read
-from tdsl.compiler.editor import builtins, sections_doc
+from tdsl.compiler.editor import builtins, columns, sections_doc
 from tdsl.compiler.editor.actions import fixes
 from tdsl.compiler.editor.analysis import analyze
 from tdsl.compiler.editor.completion import complete
@@ -148,6 +148,10 @@ COMPLETIONS = [
     ({"DATA": "val = ‸"}, ["csv", "parquet", "npz"], ["AdamW", "Digits"]),
     ({"DATA": 'val = csv("da‸"'}, ["data/"], []),
     ({"DATA": 'val = csv("data/‸"'}, ["data/digits.csv"], []),
+    ({"DATA": 'val = csv("a.csv", ‸'}, ["delimiter="], ["path="]),
+    ({"DATA": 'val = csv("a.csv", delimiter="‸"'}, [";", "\\t"], ["data/"]),
+    ({"DATA": "val = csv(delimiter=‸"}, ['";"', '"\\t"'], []),
+    ({"DATA": 'val = image_folder("a", mode="‸"'}, ["L", "RGB"], ["data/"]),
     ({"DATA": "transform train pixels = [‸"}, ["Normalize", "RandomCrop"], ["Accuracy"]),
     ({"RUN": "‸"}, ["scheduler", "precision", "logging", "group"], ["optimizer", "epochs", "loss", "checkpoint"]),
     ({"RUN": "optimizer = Ad‸"}, ["AdamW", "Adam", "SGD"], ["StepLR", "relu"]),
@@ -172,6 +176,40 @@ def test_completion(lines: dict[str, str], offered: list[str], withheld: list[st
     assert [word for word in offered if word not in found] == []
     assert [word for word in withheld if word in found] == []
     assert len(found) == len(set(found))
+
+
+IRIS = 'data Iris {\n    source = csv("iris.csv")\n    field kind: int[] = FIELD\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("field", "offered"),
+    [
+        ('categories("kind", ["‸', ['of \\"x\\"', "setosa", "virginica"]),
+        ('categories("kind", ["‸"])', ['of \\"x\\"', "setosa", "virginica"]),
+        ('categories("kind", ["setosa", "vir‸"])', ['of \\"x\\"', "virginica"]),
+        ('categories("kind", ["setosa", "of \\"x\\"", ‸])', ['"virginica"']),
+        ('categories("kind", ["virginica", "‸', ['of \\"x\\"', "setosa"]),
+        ('categories("‸', ["kind", "other"]),
+        ('categories("absent", ["‸', []),
+        ('categories("kind" , values=["‸', ['of \\"x\\"', "setosa", "virginica"]),
+    ],
+)
+def test_the_list_of_categories_is_completed_with_the_values(field: str, offered: list[str], tmp_path: Path) -> None:
+    (tmp_path / "iris.csv").write_text('kind,other\nsetosa,1\nvirginica,2\nsetosa,3\n"of ""x""",4\n')
+    analysis, offset = marked(IRIS.replace("FIELD", field), str(tmp_path / "iris.model"))
+    found = {each.label for each in complete(analysis, offset).items}
+    known = {"kind", "other", "setosa", "virginica", 'of \\"x\\"'}
+    assert {each for each in found if each in known or each[1:-1] in known} == set(offered)
+
+
+def test_many_values_and_large_files_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, path = IRIS.replace("FIELD", 'categories("kind", ["‸'), str(tmp_path / "iris.model")
+    (tmp_path / "iris.csv").write_text("kind\n" + "".join(f"a{i}\n" for i in range(100)))
+    assert complete(*marked(text, path)).items == ()
+    (tmp_path / "iris.csv").write_text("kind\na\nb\n")
+    assert [each.label for each in complete(*marked(text, path)).items] == ["a", "b"]
+    monkeypatch.setattr(columns, "LARGEST_PROBED", 3)
+    assert complete(*marked(text, path)).items == ()
 
 
 @pytest.mark.parametrize(

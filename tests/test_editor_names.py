@@ -163,13 +163,86 @@ def test_rename_in_every_program() -> None:
             if symbol.name in ("model", "forward") and symbol.kind in ("model", "forward"):
                 continue
             name = f"{symbol.name}_renamed"
-            if f'"{symbol.name}.*"' in analysis.source.text:
-                with pytest.raises(Refused, match="matches no parameter"):  # what is frozen does not change unseen
-                    rename([], analysis, symbol.span.start, name)
-                continue
             edits = rename([], analysis, symbol.span.start, name)
             after = analyze(str(path), applied(analysis.source.text, edits))
             assert len(after.diagnostics) == len(analysis.diagnostics), (path, symbol)
+            if f'"{symbol.name}.*"' in analysis.source.text:  # what is frozen is so by its new name
+                assert f'"{name}.*"' in after.source.text
+
+
+GLOBS = """module Inner(dim: int) {
+    head = Linear(dim, dim)
+    other = Linear(dim, dim)
+    forward(x: float[B, dim]) -> float[B, dim] { return other(relu(head(x))) }
+}
+module Net() {
+    head = Linear(64, 8)
+    heads = [Inner(8) for i in range(2)]
+    down = Linear(8, 10)
+    param weights: [8] = ones()
+    forward(x: float[B, 64]) -> float[B, 10] { return down((head(x) |> heads) * weights) }
+}
+data Digits {
+    source = csv("data/digits.csv")
+    field pixels: float[64] = columns("p*")
+    field label: int[] = column("label")
+}
+const LISTED = ["down.weight"]
+train digits {
+    model = Net()
+    data = Digits
+    teacher = Net()
+    loss(batch) { return cross_entropy(model(batch.pixels) + teacher(batch.pixels), batch.label) }
+    optimizer = AdamW(lr=1e-3)
+    epochs = 1
+    SETTING
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "word", "after"),
+    [
+        ('freeze = ["head.*"]', "head = Linear(64", 'freeze = ["new.*"]'),
+        ('freeze = ["down", "head.weight"]', "head = Linear(64", 'freeze = ["down", "new.weight"]'),
+        ('freeze = ["heads.?.head.*"]', "head = Linear(dim", 'freeze = ["heads.?.new.*"]'),
+        ('freeze = ["heads.0.head.bias"]', "head = Linear(dim", 'freeze = ["heads.0.new.bias"]'),
+        ('freeze = ["*.bias"]', "head = Linear(64", 'freeze = ["*.bias"]'),
+        ('freeze = ["head.*"]', "head = Linear(dim", 'freeze = ["head.*"]'),
+        ('freeze = ["head*"]', "head = Linear(dim", 'freeze = ["head*"]'),
+        ('freeze = ["weights"]', "weights: [8]", 'freeze = ["new"]'),
+        ('freeze = ["teacher.*"]', "teacher = Net", 'freeze = ["new.*"]'),
+        ('freeze = ["teacher.head.*"]', "head = Linear(64", 'freeze = ["teacher.new.*"]'),
+        ('group "head.*" { lr = 0 }\n    group "down" { lr = 1 }', "head = Linear(64",
+         'group "new.*" { lr = 0 }\n    group "down" { lr = 1 }'),
+        ('activation_checkpointing = ["heads"]', "heads = [", 'activation_checkpointing = ["new"]'),
+    ],
+)  # fmt: skip
+def test_a_glob_follows_a_name_that_it_has_whole(setting: str, word: str, after: str) -> None:
+    text = GLOBS.replace("SETTING", setting)
+    analysis = analyze(PATH, text)
+    found = analyze(PATH, applied(text, rename([], analysis, text.index(word), "new")))
+    assert after in found.source.text
+    assert [d.code for d in found.diagnostics] == [d.code for d in analysis.diagnostics]
+    assert found.source.text.count("new") == len(rename([], found, found.source.text.index("new"), "newer"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ('freeze = ["hea?.*"]', "head = Linear(64"),
+        ('freeze = ["head*"]', "heads = ["),
+        ('freeze = ["*.head.*"]', "head = Linear(64"),  # of `teacher` that, and of `heads` another
+        ("freeze = LISTED", "down = Linear"),
+        ('group "d*" { lr = 0 }', "down = Linear"),
+        ('activation_checkpointing = ["h*s.1"]', "heads = ["),
+    ],
+)
+def test_a_name_that_a_glob_has_in_part_stays(setting: str, word: str) -> None:
+    text = GLOBS.replace("SETTING", setting)
+    analysis = analyze(PATH, text)
+    with pytest.raises(Refused, match="change it first"):
+        rename([], analysis, text.index(word), "new")
 
 
 # Several files -------------------------------------------------------------------------------------------------------

@@ -71,6 +71,49 @@ def test_jsonl(tmp_path: Path) -> None:
     assert resolved(tmp_path, body.replace("[2, 2]", "[4]"))[1][0].startswith("E406")
 
 
+XY = '    field x: float[2] = columns("x*")\n    field y: int[] = column("y")'
+
+
+@pytest.mark.parametrize("written", [";", "\\t", "|"])
+def test_a_csv_with_another_delimiter(tmp_path: Path, written: str) -> None:
+    delimiter = written.replace("\\t", "\t")
+    lines = [["x0", "x1", "y"], ["1", "2.5", "0"], ["3", "4", "1"]]
+    (tmp_path / "a.csv").write_text("".join(delimiter.join(line) + "\n" for line in lines))
+    body = f'    source = csv("a.csv", delimiter="{written}")\n{XY}'
+    assert f'sources.csv(root, "a.csv", delimiter="{written}")' in text_of(tmp_path, body)
+    split = loaded(tmp_path, body)["train"]
+    assert batch(split, 2).x.tolist() == [[1, 2.5], [3, 4]]
+    assert batch(split, 2).y.tolist() == [0, 1]
+
+
+def test_a_comma_is_not_written_out(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x0,x1,y\n1,2,0\n")
+    assert 'sources.csv(root, "a.csv"))' in text_of(tmp_path, f'    source = csv("a.csv", delimiter=",")\n{XY}')
+
+
+@pytest.mark.parametrize(("header", "given"), [("x0;x1;y", ""), ("x0\tx1\ty", ""), ("x0,x1,y", ', delimiter=";"')])
+def test_a_header_of_one_column_tells_its_delimiter(tmp_path: Path, header: str, given: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\n1\n")
+    delimiter = json.dumps(header[2])
+    body = f'    source = csv("a.csv"{given})\n{XY}'
+    _, reporter = load(tmp_path / "p.model", text=f"data D {{\n{body}\n}}\n", probe=probe)
+    told = {each.code: each.help for each in reporter.diagnostics}
+    cure = f'its header is one column, {json.dumps(header)}: write `csv("a.csv", delimiter={delimiter})`'
+    assert told["E402"] == cure
+    (tmp_path / "a.csv").write_text(f"{header}\na\n")  # `x*` is the name of the one column, which is no number
+    _, reporter = load(tmp_path / "p.model", text=f"data D {{\n{body}\n}}\n", probe=probe)
+    assert {each.code: each.help for each in reporter.diagnostics} == {"E402": cure, "E407": cure}
+
+
+@pytest.mark.parametrize("value", ['";;"', '""', "none", "1", '"é"', '"\\n"', '"\\""'])
+def test_a_delimiter_is_one_character(tmp_path: Path, value: str) -> None:
+    (tmp_path / "a.csv").write_text("x0,x1,y\n1,2,0\n")
+    body = f'    source = csv("a.csv", delimiter={value})\n{XY}'
+    _, reporter = load(tmp_path / "p.model", text=f"data D {{\n{body}\n}}\n", probe=probe)
+    (found,) = (each for each in reporter.diagnostics if each.code.startswith("E3"))
+    assert (found.code, found.span.text) == ("E311", value)
+
+
 def test_safetensors(tmp_path: Path) -> None:
     save_file({"x": torch.arange(12.0).reshape(4, 3), "y": torch.tensor([2, 0, 1, 1])}, tmp_path / "a.safetensors")
     body = '    source = safetensors("a.safetensors")\n    field x: float[3] = column("x")\n    field y: int[] = column("y")'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,48 @@ def test_names_and_shapes_are_those_of_pytorch(tmp_path: Path) -> None:
     once = {value.data_ptr(): name for name, value in sorted(model.state_dict().items())}
     assert len(states(unit, member)) == len(once)
     assert {p.path: p.dims for p in parameters(unit, member)}["up.weight"] == ("width", "16")
+
+
+SHARING = """module Inner(dim: int) {
+    first  = Linear(dim, dim, bias=false)
+    second = Linear(dim, dim, bias=false, weight=first.weight)
+    forward(x: float[B, dim]) -> float[B, dim] { return second(first(x)) }
+}
+module Net(dim: int = 4) {
+    embed  = Embedding(8, dim)
+    inner  = [Inner(dim) for i in range(2)]
+    head   = Linear(dim, 8, bias=false, weight=embed.weight)
+    other  = Linear(dim, 8, weight=embed.weight)
+    forward(x: int[B]) -> float[B, 8] {
+        h = embed(x) |> inner
+        return head(h) + other(h)
+    }
+}
+"""
+
+
+def test_the_other_names_of_what_is_shared_are_those_of_pytorch(tmp_path: Path) -> None:
+    model = executed(SHARING, tmp_path).Net()
+    expected: dict[int, list[str]] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        expected.setdefault(id(value), []).append(name)
+    found = parameters(built(SHARING), ModuleMember("Net", ()))
+    assert [[each.path, *each.ties] for each in found] == [*expected.values()]
+    assert sum(each.count for each in found) == sum(each.numel() for each in model.parameters())
+
+
+def test_the_other_names_of_what_is_shared_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "net.model").write_text(SHARING)
+    text = tdsl("inspect", "net.model", cwd=tmp_path).stdout
+    for line in (
+        r"head\.weight \(tied to embed\.weight\)",
+        r"inner\.1\.second\.weight \(tied to inner\.1\.first\.weight\)",
+    ):
+        assert re.search(line, text), text
+    told = json.loads(tdsl("inspect", "net.model", "--format", "json", cwd=tmp_path).stdout)
+    listed = {each["name"]: each["ties"] for each in told["runs"][""]["models"]["Net"]}
+    assert listed["embed.weight"] == ["head.weight", "other.weight"]
+    assert listed["other.bias"] == []
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------

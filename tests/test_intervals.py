@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from tdsl.runtime import metrics
 from tdsl.runtime.intervals import bootstrap, is_share, wilson
-from tdsl.runtime.metrics import Metric
+from tdsl.runtime.metric import Metric
 from tdsl.runtime.results import MOST_RESAMPLED, Results
 
 GENERATOR = torch.Generator().manual_seed(0)

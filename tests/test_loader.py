@@ -408,7 +408,7 @@ if ends == "terminates":
 @pytest.mark.parametrize("ends", ["returns", "raises", "killed", "terminates"])
 def test_workers_end_with_their_process(ends: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT, ends], env=environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", SCRIPT, ends], env=environment(), capture_output=True, text=True, timeout=300
     )
     first, second, *more = ran.stdout.splitlines()
     assert second == "2"
@@ -422,3 +422,23 @@ def test_workers_end_with_their_process(ends: str) -> None:
             time.sleep(0.1)
         else:
             pytest.fail(f"worker {pid} is still there")
+
+
+BEGINS = """
+import multiprocessing, sys, torch
+from tdsl.runtime.loader import Batches, Split
+if sys.argv[1:]:
+    multiprocessing.set_start_method(sys.argv[1])
+batches = Batches(Split.whole({"x": torch.arange(10)}), 4, workers=1)
+rows = [batch.x.tolist() for batch in batches.epoch(0)]
+print(rows == [batch.x.tolist() for batch in Batches(Split.whole({"x": torch.arange(10)}), 4).epoch(0)])
+print(batches._started[0].iterator._workers[0]._popen.method)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how processes begin there")
+@pytest.mark.parametrize(("chosen", "method"), [([], "fork"), (["spawn"], "spawn"), (["forkserver"], "forkserver")])
+def test_workers_begin_by_fork_or_as_the_program_chooses(chosen: list[str], method: str) -> None:
+    command = [sys.executable, "-c", BEGINS, *chosen]
+    ran = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert ran.stdout.split() == ["True", method], ran.stderr

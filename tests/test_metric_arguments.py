@@ -18,6 +18,7 @@ import tdsl.compiler.ops  # noqa: F401
 from tdsl.compiler.emit.evaluate import metric_texts, unsupported
 from tdsl.dsl.signatures import METRICS
 from tdsl.runtime import metrics
+from tdsl.runtime.metric import log_odds
 from tests.test_emit_evaluate import BINARY, SCORES, digits
 from tests.test_metric_cases import calibration, shares
 
@@ -140,7 +141,7 @@ def counted(case: Case, scores: np.ndarray, labels: np.ndarray) -> Any:
 
 def area(case: Case, scores: np.ndarray, labels: np.ndarray) -> Any:
     """Of each class against the others; averages leave out those that have no rows."""
-    ranks = metrics.log_odds(torch.tensor(scores)).numpy() if scores.ndim > 1 else scores[:, None]
+    ranks = log_odds(torch.tensor(scores)).numpy() if scores.ndim > 1 else scores[:, None]
     kinds = range(CLASSES) if scores.ndim > 1 else [1]
     if case.argument == "thresholds":
         ranks = shares(scores).reshape(len(labels), -1)
@@ -182,7 +183,7 @@ def curve(case: Case, scores: np.ndarray, labels: np.ndarray) -> list[dict[str, 
     ranks = (
         shares(scores).reshape(len(labels), -1)
         if case.argument == "thresholds"
-        else (metrics.log_odds(torch.tensor(scores)).numpy() if scores.ndim > 1 else scores[:, None])
+        else (log_odds(torch.tensor(scores)).numpy() if scores.ndim > 1 else scores[:, None])
     )
     found: list[dict[str, Any]] = []
     for i, kind in enumerate(range(CLASSES) if scores.ndim > 1 else [1]):

@@ -17,7 +17,7 @@ from sklearn import metrics as sk
 from torch import Tensor
 
 from tdsl.runtime import metrics
-from tdsl.runtime.metrics import MetricError
+from tdsl.runtime.metric import Metric, MetricError, log_odds
 
 CLASSES = 4
 NAN = math.nan
@@ -91,7 +91,7 @@ def ranked(score: Callable[..., float], average: str, defined: Callable[[np.ndar
     """
 
     def oracle(scores: np.ndarray, labels: np.ndarray) -> Any:
-        ranks = metrics.log_odds(torch.tensor(scores)).numpy()
+        ranks = log_odds(torch.tensor(scores)).numpy()
         each = [score(labels == k, ranks[:, k]) if defined(labels == k) else NAN for k in range(CLASSES)]
         if average == "none":
             return each
@@ -110,7 +110,7 @@ def curves(points: Callable[..., Any], names: Sequence[str], **args: Any) -> Ora
     """The classes that have rows for and against them, each with its points; thresholds are compared elsewhere."""
 
     def oracle(scores: np.ndarray, labels: np.ndarray) -> Any:
-        ranks = metrics.log_odds(torch.tensor(scores)).numpy() if scores.ndim > 1 else scores[:, None]
+        ranks = log_odds(torch.tensor(scores)).numpy() if scores.ndim > 1 else scores[:, None]
         found = []
         for k in range(CLASSES) if scores.ndim > 1 else [1]:
             right = labels == k
@@ -183,7 +183,7 @@ def of_no_rows(name: str, args: Mapping[str, Any], classes: int) -> Any:
     return OF_NO_ROWS.get(name, [NAN] * classes if args.get("average") == "none" else NAN)
 
 
-def measured(metric: metrics.Metric, rows: Rows, sizes: Sequence[int]) -> Any:
+def measured(metric: Metric, rows: Rows, sizes: Sequence[int]) -> Any:
     assert sum(sizes) == len(rows[1])
     for scores, labels in zip(*(each.split(list(sizes)) for each in rows), strict=True) if sizes else ():
         metric.update(scores, labels)
@@ -216,7 +216,7 @@ def test_several_classes(name: str, args: dict[str, Any], oracle: Oracle) -> Non
         compare(metric, case, rows, sizes, oracle, of_no_rows(name, args, CLASSES))
 
 
-def compare(metric: metrics.Metric, case: str, rows: Rows, sizes: Sequence[int], oracle: Oracle, empty: Any) -> None:
+def compare(metric: Metric, case: str, rows: Rows, sizes: Sequence[int], oracle: Oracle, empty: Any) -> None:
     kept = rows[1] != -100
     found = measured(metric, rows, sizes)
     try:

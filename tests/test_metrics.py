@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from torch import Tensor
 
 from tdsl.runtime import metrics, run
-from tdsl.runtime.metrics import MetricError
+from tdsl.runtime.metric import Metric, MetricError, log_odds
 from tdsl.runtime.results import Results
 
 TEN: dict[str, Any] = {"task": "multiclass", "num_classes": 10}
@@ -37,7 +37,7 @@ def cancer() -> tuple[Tensor, Tensor]:
     return torch.tensor(model.decision_function(x[100:, :3])).round(), torch.tensor(y[100:]).float()
 
 
-def measured(metric: metrics.Metric, prediction: Tensor, target: Tensor, batch: int = 64) -> Any:
+def measured(metric: Metric, prediction: Tensor, target: Tensor, batch: int = 64) -> Any:
     for start in range(0, len(target), batch):
         metric.update(prediction[start : start + batch], target[start : start + batch])
     return metric.compute()
@@ -142,14 +142,14 @@ def test_confident_predictions_are_not_tied() -> None:
     assert measured(metrics.AUROC(**TWO), logits, labels) == pytest.approx(expected)
     both = torch.stack([torch.zeros(500), logits], 1)
     assert measured(metrics.AUROC(task="multiclass", num_classes=2), both, labels) == pytest.approx(expected)
-    assert torch.allclose(metrics.log_odds(both)[:, 1], logits)
+    assert torch.allclose(log_odds(both)[:, 1], logits)
 
 
 def test_a_class_without_rows_is_left_out_of_curves(digits: tuple[Tensor, Tensor]) -> None:
     scores, labels = (each[digits[1] != 3] for each in digits)
     found = measured(metrics.AUROC(**TEN, average="none"), scores, labels)
     assert math.isnan(found[3])
-    ranks = metrics.log_odds(scores)
+    ranks = log_odds(scores)
     expected = [sk.roc_auc_score(labels == k, ranks[:, k]) for k in range(10) if k != 3]
     assert [value for k, value in enumerate(found) if k != 3] == pytest.approx(expected)
     assert measured(metrics.AUROC(**TEN), scores, labels) == pytest.approx(np.mean(expected))
@@ -270,13 +270,17 @@ def test_intervals_hold_what_the_normal_approximation_does(digits: tuple[Tensor,
 def test_metrics_of_one_name_are_told_apart() -> None:
     results = Results([metrics.Accuracy(**TEN), metrics.Accuracy(**TEN, top_k=2)])
     assert list(results.metrics) == ["accuracy", "accuracy(top_k=2)"]
+    results = Results([metrics.F1Score(**TEN, average="macro"), metrics.F1Score(**TEN, average="weighted")])
+    assert list(results.metrics) == ['f1_score(average="macro")', 'f1_score(average="weighted")']
+    results = Results([metrics.ROC(**TEN, thresholds=[0.25, 0.5]), metrics.ROC(**TEN, ignore_index=3)])
+    assert list(results.metrics) == ["roc(thresholds=[0.25, 0.5])", "roc(ignore_index=3)"]
 
 
-def test_the_name_alone_is_that_of_a_number() -> None:
+def test_the_name_alone_is_that_of_the_metric_without_arguments() -> None:
     results = Results(
-        [metrics.Accuracy(**TEN, average="none"), metrics.Accuracy(**TEN), metrics.Accuracy(**TEN, top_k=2)]
+        [metrics.Accuracy(**TEN, average=None), metrics.Accuracy(**TEN, top_k=2), metrics.Accuracy(**TEN)]
     )
-    assert list(results.metrics) == ["accuracy(average=none)", "accuracy", "accuracy(top_k=2)"]
+    assert list(results.metrics) == ["accuracy(average=none)", "accuracy(top_k=2)", "accuracy"]
     assert list(Results([metrics.Accuracy(**TEN, average=None)]).metrics) == ["accuracy"]
 
 

@@ -11,7 +11,7 @@ from tdsl.compiler.passes.lower import lower
 from tdsl.runtime import launch
 from tests.helpers import compiled, group_of
 from tests.interpret import evaluate, reference
-from tests.test_kernels import BATCHES, SPLIT
+from tests.kernel_cases import BATCHES, SPLIT
 
 DRAWN = set(BATCHES["random"])
 PROGRAMS = {n: t for b in BATCHES.values() for n, t in b.items() if n not in SPLIT | DRAWN}

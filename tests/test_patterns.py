@@ -91,7 +91,9 @@ def test_a_glob_names_what_it_names_when_the_run_begins(pattern: str, tmp_path: 
         ('    freeze = ["teacher.block"]', "E336", 'did you mean "teacher.blocks"?', '"teacher.block"'),
         ('    group "*.bais" { lr = 1 }', "E336", 'did you mean "*.bias"?', '"*.bais"'),
         ('    group "*.bias" { lr = 1 }\n    group "norm" { lr = 2 }', "E336", "and 12 more", '"norm"'),
-        ('    freeze = ["head.weight"]', "E336", "the parameters are embed.weight", '"head.weight"'),
+        ('    freeze = ["head.weight"]', "E336", 'write "embed.weight"', '"head.weight"'),
+        ('    group "head" { lr = 1 }', "E336", 'write "embed.weight"', '"head"'),
+        ('    freeze = ["teacher.head.*"]', "E336", 'write "teacher.embed.weight"', '"teacher.head.*"'),
         ('    freeze = ["*.shift"]', "E336", "the parameters are embed.weight", '"*.shift"'),
         ('    freeze = ["*"]', "E337", "take a pattern out of `freeze`", "freeze"),
     ],
@@ -104,6 +106,13 @@ def test_a_glob_that_means_nothing_is_told_where_it_stands(settings: str, code: 
     assert told in found.help
     assert found.span is not None
     assert found.span.text == at
+
+
+def test_the_other_name_of_what_is_shared_is_told_with_the_first() -> None:
+    unit = unit_of('    freeze = ["teacher.head.*"]')
+    (found,) = unsupported(unit, unit.runs["net"])
+    (note,) = found.notes
+    assert note.startswith("`teacher.head.weight` is tied to `teacher.embed.weight`")
 
 
 def test_a_run_without_parameters_has_nothing_to_train() -> None:

@@ -93,6 +93,30 @@ def predicted(trained: Path, *options: str | Path, status: int = 0) -> str:
     return ran.stdout if status == 0 else ran.stderr
 
 
+def test_new_rows_have_the_delimiter_of_the_program(tmp_path: Path) -> None:
+    text = PROGRAM.replace('csv("points.csv")', 'csv("points.csv", delimiter="\\t")').replace(
+        "steps      = 4", "steps = 1"
+    )
+    (tmp_path / "points.model").write_text(text)
+    write_csv(tmp_path / "points.csv", points(20), labels=True)
+    commas = (tmp_path / "points.csv").read_text()
+    (tmp_path / "points.csv").write_text(commas.replace(",", "\t"))
+    ran = tdsl("train", "points.model", "--device", "cpu", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert 'options={"delimiter": "\\t"}' in (tmp_path / "runs/points/emitted/predict.py").read_text()
+    (tmp_path / "other.csv").write_text(commas)
+    given = ("points.csv", 'csv("points.csv")', 'csv("other.csv", delimiter=",")')
+    for number, new in enumerate(given):
+        predicted(tmp_path, "--input", new, "--output", f"{number}.csv")
+    first, *others = (columns(tmp_path / f"{number}.csv") for number in range(len(given)))
+    assert len(first[0]) == 20
+    for other in others:
+        assert torch.equal(first[2], other[2])
+    assert "one character" in predicted(
+        tmp_path, "--input", 'csv("other.csv", delimiter=";;")', "--output", "3.csv", status=1
+    )
+
+
 def expected(trained: Path, values: npt.NDArray[np.float64]) -> Tensor:
     """The probabilities, by PyTorch from the checkpoint's weights alone."""
     from safetensors.torch import load_file

@@ -105,6 +105,24 @@ def test_csv_of_every_make(tmp_path: Path, end: str, quote: str) -> None:
     assert (found.rows, found.num_classes("a")) == (3, 8)
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", ","])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_csv_with_another_delimiter(tmp_path: Path, delimiter: str, quote: str) -> None:
+    lines = [["a", "b", "c"], ["1", "0.5", f"{quote}x{quote}"], ["2", "", "y"], ["7", "1e3", "z"]]
+    (tmp_path / "a.csv").write_text("".join(delimiter.join(line) + "\n" for line in lines))
+    found = probe("csv", {"path": "a.csv", "delimiter": delimiter}, tmp_path)
+    check(found, sources.csv(tmp_path, "a.csv", delimiter=delimiter))
+    assert (found.num_classes("a"), found.texts("c")) == (8, ("x", "y", "z"))
+    assert list(probe("csv", {"path": "a.csv", "delimiter": "&"}, tmp_path).columns) == [delimiter.join(lines[0])]
+
+
+def test_a_delimiter_that_is_not_the_files_is_guessed_from_its_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a;b\n0,5;1\n")
+    with pytest.raises(ProbeError, match="2 values for 1 columns") as found:
+        probe("csv", {"path": "a.csv"}, tmp_path)
+    assert found.value.help == 'its header is one column, "a;b": write `delimiter=";"`'
+
+
 def test_a_missing_file_is_told_and_not_raised(tmp_path: Path) -> None:
     (tmp_path / "images").write_bytes(b"")
     found = probe("idx", {"images": "images", "labels": "labels"}, tmp_path)

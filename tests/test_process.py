@@ -22,7 +22,7 @@ from tests.training_runs import EXAMPLES, PROGRAM, logged
 
 TDSL = "import sys; from tdsl.compiler.cli import main; sys.exit(main())"
 LONG = ("--steps", "1000000", "--set", "checkpoint.every=1000000", "--device", "cpu")
-MOST = 120
+MOST = 300
 
 
 @pytest.fixture
@@ -107,6 +107,59 @@ def test_a_terminal_interrupts_command_and_run_at_once(program: Path, tmp_path: 
     os.kill(script, signal.SIGCONT)
     assert started.wait(MOST) == 128 + signal.SIGINT
     assert_stopped(tmp_path / "run", started.pid)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_an_interrupt_while_a_script_imports_ends_it_without_a_word(
+    command: str, program: Path, tmp_path: Path
+) -> None:
+    """What it imports is beside the program, and takes its time."""
+    text = PROGRAM.replace("MLP(classes=Digits.num_classes)", "Whole()") + (
+        'extern module Slow() : float[B, 64] -> float[B, 10] = "slow:Slow"\n'
+        "module Whole() {\n    inner = Slow()\n"
+        "    forward(x: float[B, 64]) -> float[B, 10] { return inner(x) }\n}\n"
+    )
+    program.write_text(text, encoding="utf-8")
+    (tmp_path / "slow.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(60)\n")
+    line = [sys.executable, "-c", TDSL, command, str(program), "--out", str(tmp_path / "run"), "--allow-outside"]
+    with (tmp_path / "told").open("w+") as told:
+        started = subprocess.Popen(
+            ["env", "--default-signal=INT", *line], env=environment(), cwd=tmp_path, stdout=told, stderr=told,
+            start_new_session=True,
+        )  # fmt: skip
+        wait_until(lambda: (tmp_path / "importing").exists())
+        (script,) = set(members(started.pid)) - {started.pid}
+        os.kill(script, signal.SIGINT)  # comes first, as from a terminal it may
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(MOST) == 128 + signal.SIGINT
+        told.seek(0)
+        assert re.findall(r"Traceback|\w*(?:Interrupt|Error)\b", told.read()) == []
+    assert list(members(started.pid)) == []
+
+
+def test_an_interrupt_that_came_before_it_was_let_through_is_not_lost() -> None:
+    """Of what a script was sent while it imported."""
+    script = (
+        "import os, signal; os.kill(os.getpid(), signal.SIGINT); from tdsl.runtime.run import reported;"
+        "raise SystemExit(reported('net', lambda: 7, memory=''))"
+    )
+    assert process.call([sys.executable, "-c", script], environment(), imports=True) == 128 + signal.SIGINT
+
+
+def test_arrow_is_interrupted_as_python_is(tmp_path: Path) -> None:
+    """Arrow has a handler of its own for as long as it reads."""
+    (tmp_path / "a.csv").write_text("x\n" + "1.25\n" * 4_000_000)
+    script = (
+        "import os, signal, threading, time; from pathlib import Path; from tdsl.runtime import sources;"
+        "import pyarrow.csv; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from tdsl.runtime.run import reported;"
+        "wait = lambda: (time.sleep(0.02), os.kill(os.getpid(), signal.SIGINT));"
+        "threading.Thread(target=wait).start();"
+        f"read = lambda: [sources.csv(Path({str(tmp_path)!r}), 'a.csv') for _ in range(100)] and 0;"
+        "raise SystemExit(reported('net', read, memory=''))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (128 + signal.SIGINT, "")
 
 
 def test_a_run_outlives_its_terminal_under_nohup(program: Path, tmp_path: Path) -> None:

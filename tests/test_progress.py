@@ -152,6 +152,37 @@ def test_elsewhere_each_validation_is_a_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("stopping", "unit", "told"),
+    [
+        (Best("val/loss", "min", 0.123, 140), "epoch", "has not improved for 5 epochs; best 0.1230 at epoch 7"),
+        (Best("val/loss", "min", 0.123, 220), "epoch", "has not improved for 1 epoch; best 0.1230 at epoch 11"),
+        (Best("val/loss", "min", 0.123, 140), "step", "has not improved for 100 steps; best 0.1230 at step 140"),
+        (Best("val/loss", "min"), "epoch", "has never been a number"),
+    ],
+)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_that_stops_early_says_why(
+    stopping: Best, unit: str, told: str, terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, page = state(tmp_path, 240), console(terminal=terminal)
+    run.schedule.length = Length(20, 2000, unit)
+    run.early_stopping = EarlyStopping(stopping, 5)
+    monkeypatch.setattr(progress, "Console", lambda **_: page)
+    with progress.bar(run):
+        pass
+    assert "stopped early" not in page.export_text()
+    with progress.bar(run):
+        run.ended = True
+    assert page.export_text().splitlines()[-1].strip() == f"stopped early: val/loss {told}"
+
+
+def test_the_least_that_counts_is_told_with_the_reason() -> None:
+    stopping = EarlyStopping(Best("val/accuracy", "max", 0.5, 20), 2, min_delta=0.01)
+    told = "val/accuracy has not improved by more than 0.01 for 2 epochs; best 0.5000 at epoch 1"
+    assert stopping.reason(60, Length(20, 2000, "epoch")) == told
+
+
 def test_pictures_are_made_from_time_to_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now)

@@ -404,3 +404,45 @@ def test_the_table_in_the_terminal() -> None:
     assert "Mean squared error" in text
     assert "0.3333" in text
     assert "0.5000" in text
+
+
+def test_metrics_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    task: dict[str, Any] = {"task": "multiclass", "num_classes": 3}
+    made = [
+        metrics.F1Score(**task, average="none"),
+        metrics.F1Score(**task, average="macro"),
+        metrics.F1Score(**task),
+        metrics.ROC(**task),
+        metrics.ROC(**task, thresholds=5),
+    ]
+    results = Results(made)
+    results.add(torch.tensor([[3.0, 1, 0], [0, 2, 1], [1, 0, 2], [2, 0, 1]]), torch.tensor([0, 1, 2, 2]))
+    found = completed(results)
+    names = ['f1_score(average="none")', 'f1_score(average="macro")', "f1_score"]
+    assert list(found["metrics"]) == names
+    console = Console(width=80, record=True, file=io.StringIO())
+    headlines.show(found, console)
+    text = console.export_text()
+    told = ['F1 score (average="macro")', "F1 score  ", *(f'F1 score (average="none"), class {i}' for i in range(3))]
+    assert [name for name in told if name not in text] == []
+    page = parsed(report.html(found))
+    assert page.figures[-2:] == ["ROC", "ROC (thresholds=5)"]
+
+
+@pytest.mark.parametrize(
+    ("averages", "first"),
+    [
+        (("none", "macro"), 'F1 score (average="macro")'),
+        (("macro", None), "F1 score"),
+        (("none", "weighted", "macro"), 'F1 score (average="weighted")'),
+    ],
+)
+def test_the_metric_that_was_monitored_comes_first(averages: tuple[str | None, ...], first: str) -> None:
+    task: dict[str, Any] = {"task": "multiclass", "num_classes": 3}
+    given: list[dict[str, Any]] = [{} if average is None else {"average": average} for average in averages]
+    results = Results([metrics.Accuracy(**task), *(metrics.F1Score(**task, **each) for each in given)])
+    results.add(torch.tensor([[3.0, 1, 0], [0, 2, 1], [1, 0, 2], [2, 0, 1]]), torch.tensor([0, 1, 2, 2]))
+    best = {"monitor": "val/f1_score", "mode": "max", "value": 0.8, "step": 30}
+    hero = report._hero(completed(results), LOG, RUN | {"best": best})
+    assert hero is not None
+    assert hero.name == first

@@ -134,6 +134,34 @@ def test_settings_of_a_run(extra: str, expected: list[str], resolved: Write) -> 
 
 
 @pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("absent.safetensors", ["W401"]),
+        ("runs/other/weights.safetensors", ["W401"]),
+        ("runs/run", ["W401"]),  # its own
+        ("run\\nx", ["W401"]),
+        ("points.csv", []),
+        ("runs/base", []),
+        ("runs/base/checkpoints/step-4", []),
+    ],
+)
+def test_weights_that_are_not_there_are_told(path: str, expected: list[str], resolved: Write) -> None:
+    base = "\ntrain base {" + BASE.replace("EXTRA", "").partition("train run {")[2].partition("\nevaluate")[0]
+    assert "optimizer" in base
+    assert resolved(BASE.replace("EXTRA", f'init_from = "{path}"') + base)[1] == expected
+
+
+def test_weights_that_an_option_names_are_told_where_they_are_not_there(resolved: Write) -> None:
+    text = BASE.replace("EXTRA", "")
+    assert resolved(text, overrides={"init_from": '"absent"'})[1] == ["W401"]
+    assert resolved(text, overrides={"init_from": '"points.csv"'})[1] == []
+    assert resolved(text, overrides={"init_from": 'weights("absent", without=["l"])'})[1] == ["W401"]
+    assert (
+        resolved(text, overrides={"init_from": '["points.csv", weights("absent"), weights("no")]'})[1] == ["W401"] * 2
+    )
+
+
+@pytest.mark.parametrize(
     ("metric", "expected"),
     [
         ('Accuracy(average="macro")', []),
@@ -212,6 +240,30 @@ def test_both_sides_of_an_operator_in_a_field_fit(value: str, expected: list[str
     assert resolved(BASE.replace("EXTRA", "").replace('columns("a", "b") / 2', value))[1] == expected
 
 
+def test_options_change_an_evaluation(resolved: Write) -> None:
+    text = BASE.replace("EXTRA", 'checkpoint { best = "val/auroc" }')
+    options = {"evaluate.metrics": '[AUROC(), F1Score(average="macro")]', "evaluate.split": '"val"'}
+    program, codes = resolved(text, overrides=options)
+    assert codes == []
+    assert [each.name for each in program.evaluations["run"].metrics] == ["AUROC", "F1Score"]
+    assert program.evaluations["run"].split == "val"
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"evaluate.metrics": "[Acuracy()]"}, "E313"),
+        ({"evaluate.split": '"vall"'}, "E311"),
+        ({"evaluate.metric": "[Accuracy()]"}, "E301"),
+        ({"evaluate.compare": "3"}, "E301"),
+    ],
+)
+def test_options_of_an_evaluation_are_checked(option: dict[str, str], expected: str, resolved: Write) -> None:
+    assert resolved(BASE.replace("EXTRA", ""), overrides=option)[1] == [expected]
+    without = BASE.replace("EXTRA", "").partition("evaluate run")[0]
+    assert resolved(without, overrides=option)[1] == ["E321"]
+
+
 def test_options_are_checked_as_the_program_is(resolved: Write) -> None:
     text = BASE.replace("EXTRA", "checkpoint { keep = 2 }")
     options = {"optimizer.lr": "1e-3", "steps": "7", "checkpoint.every": "1", "logging.csv": "true", "model.dim": "8"}
@@ -234,8 +286,9 @@ def test_options_are_checked_as_the_program_is(resolved: Write) -> None:
         ("batch_size", "", "E012", 12),
         ("a b", "1", "E321", 1),
         ("x.y", "1", "E301", 1),
-        ("evaluate.split", "val", "E321", 1),
-        ("evaluate.metrics", "1", "E321", 1),
+        ("evaluate.split", '"vall"', "E311", 16),
+        ("evaluate.metrics", "[Acuracy()]", "E313", 19),
+        ("evaluate.metric", "[]", "E301", 10),
     ],
 )
 def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, column: int, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tdsl.runtime import metrics
-from tdsl.runtime.metrics import Metric
+from tdsl.runtime.metric import Metric
 from tdsl.runtime.results import Results
 from tdsl.runtime.row_results import MOST_PAIRS, MOST_ROWS, Pairs, Worst, joined, worst
 

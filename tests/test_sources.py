@@ -268,6 +268,33 @@ def test_labels_of_other_images(tmp_path: Path) -> None:
     assert "3 labels for the 4 images" in found.message
 
 
+def test_labels_beside_images_are_told_by_their_own_file(tmp_path: Path) -> None:
+    write_idx(tmp_path / "images", np.full((4, 2, 2), 300, np.int32), 0x0C)
+    for name, values in (("a.labels", [0, 7]), ("b.labels", [1, -4])):
+        write_idx(tmp_path / name, np.array(values, np.int32), 0x0C)
+    table = sources.idx(tmp_path, "images", "*.labels")
+    found = error(lambda: table.field("image", table.column("image"), torch.uint8, (1, 2, 2)))
+    assert (found.file, found.row, found.field) == ("images", 1, "image")
+    for value in (lambda: table.column("label"), lambda: table.column("label") * 1):
+        found = error(lambda value=value: table.field("digit", value(), torch.int64, (), classes=5))  # type: ignore[misc]
+        assert (found.file, found.row, found.field) == ("a.labels", 2, "digit")
+    found = error(lambda: table.field("digit", table.column("label"), torch.uint8, ()))
+    assert (found.file, found.row) == ("b.labels", 2)
+    found = error(lambda: table.field("digit", table.column("label"), torch.int64, (3,)))
+    assert found.file == "a.labels"
+    found = error(lambda: table.numbered("label", [0, 1, 7]))
+    assert (found.file, found.row, found.field) == ("b.labels", 2, "label")
+    both = error(lambda: table.field("x", table.column("image")[:, 0, 0, 0] * table.column("label"), torch.uint8, ()))
+    assert both.file == "images"
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", "é", '"', "\n"])
+def test_a_delimiter_is_one_character(tmp_path: Path, delimiter: str) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    found = error(lambda: sources.csv(tmp_path, "a.csv", delimiter=delimiter))
+    assert (found.file, found.message[:26]) == ("a.csv", "`delimiter` is one charact")
+
+
 def test_a_missing_column_is_guessed(tmp_path: Path) -> None:
     table = csv(tmp_path, "label,x\n1,2\n")
     assert error(lambda: table.column("lable")).help == "did you mean `label`?"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tdsl.compiler import pipeline
 from tests.helpers import ROOT, UNFUSED, compiled, emitted, python, written
 from tests.random_programs import _load
-from tests.whole_models import PAIRS, Pair
+from tests.whole_models import PAIRS
+from tests.whole_models.pair import Pair
 
 STEPS = 32
 # As PyTorch does it, operation for operation; with fused groups, whose kernels add up in another order.

@@ -7,17 +7,17 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from tdsl.compiler.build import arithmetic, body, extern, members
+from tdsl.compiler.build import body, extern, members, parameters
 from tdsl.compiler.build.assume import assume
-from tdsl.compiler.build.bind import Given, attribute, match
+from tdsl.compiler.build.bind import Given, match
 from tdsl.compiler.build.expr import evaluate
 from tdsl.compiler.build.frame import Frame, GraphBuilder
 from tdsl.compiler.build.layers import LAYERS
+from tdsl.compiler.build.sharing import shared
 from tdsl.compiler.build.types import Binding, declared, new_sizes
-from tdsl.compiler.build.unit import ConstantMember, ModuleIR, ParameterIR, TensorMember
+from tdsl.compiler.build.unit import ConstantMember, ModuleIR, TensorMember
 from tdsl.compiler.build.values import (
     FunctionRef,
-    Infer,
     Instance,
     LayerInstance,
     LayerRef,
@@ -25,14 +25,13 @@ from tdsl.compiler.build.values import (
     ModuleInstance,
     ModuleRef,
     Observer,
-    OpRef,
     Semantic,
     Signature,
     Skip,
     describe,
 )
-from tdsl.compiler.ir import Attr, Graph, Scalar, Value
-from tdsl.compiler.ops.infer import assuming, knowing, known
+from tdsl.compiler.ir import Graph, Scalar, Value
+from tdsl.compiler.ops.infer import assuming, knowing
 from tdsl.compiler.ops.op import Arg, Kind
 from tdsl.compiler.size import Size, Symbol
 from tdsl.dsl import ast
@@ -133,9 +132,9 @@ class Classes:
         made = self.instance(decl, env, span)
         positional = [p.name for p, a in zip(decl.params, args) if a.name is None]
         kept = [p for p in decl.params if p.name in given and p.kind not in ("fn", "module")]
-        texts = tuple(("" if p.name in positional else p.name, _attr(env[p.name])) for p in kept)
+        texts = tuple(("" if p.name in positional else p.name, parameters.attr(env[p.name])) for p in kept)
         if len(kept) != len(given):
-            texts = tuple((p.name, _attr(env[p.name])) for p in kept)
+            texts = tuple((p.name, parameters.attr(env[p.name])) for p in kept)
         return replace(made, env=env, args=texts)
 
     def given(self, decl: Parametric, found: Mapping[str, Given]) -> Iterator[tuple[str, str, Semantic]]:
@@ -144,8 +143,8 @@ class Classes:
             if param.name in found:
                 value, at = found[param.name]
                 if isinstance(decl, ast.Function) and isinstance(value, Value):
-                    _is_no_tensor(decl, param, value, at)
-                yield param.name, param.kind, _checked(decl.name, param, value, at)
+                    parameters.refuse_tensor(decl, param, value, at)
+                yield param.name, param.kind, parameters.checked(decl.name, param, value, at)
             else:
                 yield param.name, param.kind, self._default(decl, param)
 
@@ -157,11 +156,11 @@ class Classes:
             help = "give it where the module is made"
             fail("E120", f"the default of `{param.name}` is another parameter, `{named.id}`", named.span, help=help)
         frame = Frame(self, GraphBuilder(decl.name), {})
-        return _checked(decl.name, param, evaluate(param.default, frame), param.default.span)
+        return parameters.checked(decl.name, param, evaluate(param.default, frame), param.default.span)
 
     def instance(self, decl: ast.Module | ast.ExternModule, env: Mapping[str, Semantic], span: Span) -> ModuleInstance:
         """The class of a module for these arguments, elaborated once."""
-        key = (decl.name, tuple(_concrete(v) for v in env.values()))
+        key = (decl.name, tuple(parameters.key_of(v) for v in env.values()))
         if key not in self.found:
             for param in decl.params:
                 _ = self._default(decl, param) if param.default is not None else None
@@ -185,18 +184,18 @@ class Classes:
         """Check an extern module that nothing makes."""
         extern.check(decl)
         env: dict[str, Semantic] = {p.name: Scalar(None, "unknown") for p in decl.params}
-        self._signature(extern.forward(decl), _inside(decl, env)[0])
+        self._signature(extern.forward(decl), parameters.of_module(decl, env)[0])
 
     def function_alone(self, decl: ast.Function, frame: Frame) -> None:
         """Elaborate a function that nothing calls, for the types that it declares."""
         unknown = [p.kind for p in decl.params if p.default is None]
         if "fn" in unknown or "str" in unknown:
             return
-        env = {p.name: self._default(decl, p) if p.default is not None else _unknown(p) for p in decl.params}
+        env = {p.name: self._default(decl, p) if p.default is not None else parameters.unknown(p) for p in decl.params}
         signature = self.function_signature(decl, env)
         values = [Value(type, name) for name, type in signature.inputs]
         frame.builder.inputs += values
-        names, sizes = _words(decl, env)
+        names, sizes = parameters.of_function(decl, env)
         frame.names |= {**names, **new_sizes([t for _, t in signature.inputs]), **{v.name: v for v in values}}
         for declared_input, value in zip(decl.inputs, values):
             frame.saw(declared_input, value)
@@ -221,7 +220,7 @@ class Classes:
     # Elaboration -----------------------------------------------------------------------------------------------------
 
     def _elaborate(self, decl: ast.Module, env: Mapping[str, Semantic]) -> ModuleInstance:
-        names, sizes = _inside(decl, env)
+        names, sizes = parameters.of_module(decl, env)
         with knowing(sizes):
             frame = Frame(self, GraphBuilder(decl.name), names)
             made = {}
@@ -240,17 +239,18 @@ class Classes:
                     graph = self._forward(decl.forward, frame, signature, sizes)
             self._sizes_told(decl, made)
             irs = {name: members.member_ir(m) for name, m in made.items()}
-        ir = ModuleIR(decl.name, decl, _parameters(decl, env), irs, members.ties(made, frame), graph, decl.doc)
-        ir = self._shared(ir)
+        ir = ModuleIR(decl.name, decl, parameters.declared(decl, env), irs, members.ties(made, frame), graph, decl.doc)
+        ir = shared(ir, self.order, self.program.modules)
         return ModuleInstance(decl, env, ir, signature, (), self._inlined(ir))
 
     def _extern(self, decl: ast.ExternModule, env: Mapping[str, Semantic]) -> ModuleInstance:
         """A Python class for these arguments."""
         extern.check(decl)
-        names, sizes = _inside(decl, env)
+        names, sizes = parameters.of_module(decl, env)
         with knowing(sizes):
             signature = self._signature(extern.forward(decl), names)
-        ir = self._shared(extern.module_ir(decl, _parameters(decl, env), signature))
+        made = extern.module_ir(decl, parameters.declared(decl, env), signature)
+        ir = shared(made, self.order, self.program.modules)
         return ModuleInstance(decl, env, ir, signature, (), False)
 
     def _sizes_told(self, decl: ast.Module, made: Mapping[str, object]) -> None:
@@ -298,7 +298,7 @@ class Classes:
 
     def function_signature(self, decl: ast.Function, env: Mapping[str, Semantic]) -> Signature:
         # In its own words, of which nothing is known that its caller knows of the same words.
-        names, sizes = _words(decl, env)
+        names, sizes = parameters.of_function(decl, env)
         with knowing(sizes):
             return self._signature(decl, names)
 
@@ -337,22 +337,6 @@ class Classes:
         computed = [n for n in nodes if n.op.cut is None]
         return plain and bool(computed) and all(n.op.fusible and n.op.kind in _FUSIBLE for n in computed)
 
-    def _shared(self, ir: ModuleIR) -> ModuleIR:
-        """One class where two elaborations read the same; else the later gets a name of its own."""
-        mine = _fingerprint(ir)
-        taken = {m.class_name for m in self.order} | set(self.program.modules) - {ir.class_name}
-        for i, other in enumerate(self.order):
-            if other.source is ir.source and _fingerprint(other) == mine:
-                most = {s: max(n, ir.graph.known.get(s, n)) for s, n in other.graph.known.items()}
-                self.order[i] = replace(other, graph=replace(other.graph, known=most))
-                return self.order[i]
-        name, number = ir.class_name, 2
-        while name in taken:
-            name, number = f"{ir.class_name}{number}", number + 1
-        ir = replace(ir, class_name=name)
-        self.order.append(ir)
-        return ir
-
 
 def _as_python(path: str) -> str:
     """`blocks.0.norm` as `blocks[0].norm`."""
@@ -366,120 +350,7 @@ def constant(value: Constant) -> Semantic:
     return value if isinstance(value, str) else Scalar(value)  # type: ignore[arg-type]
 
 
-def _checked(what: str, param: ast.Parameter, value: Semantic, span: Span) -> Semantic:
-    if param.kind in ("fn", "module"):
-        fits = (FunctionRef, OpRef) if param.kind == "fn" else (ModuleRef, LayerRef)
-        if not isinstance(value, fits):
-            fail("E202", f"argument `{param.name}` of `{what}` is a {param.kind}", span, f"this is {describe(value)}")
-        return value
-    if isinstance(value, Infer):
-        fail("E202", "`_` stands for sizes of built-in layers only", span)
-    if isinstance(value, Scalar) and value.text == "unknown":
-        return value
-    found = attribute(what, Arg(param.name, param.kind), value, span)
-    if isinstance(found, str):
-        return found
-    return found if isinstance(found, Scalar) else Scalar(found)  # type: ignore[arg-type]
-
-
-def _is_no_tensor(decl: ast.Function, param: ast.Parameter, value: Value, span: Span) -> None:
-    told, label = f"`{param.name}` of `{decl.name}` is of the kind `{param.kind}`", f"this is {describe(value)}"
-    fail("E202", told, span, label, help=f"for a tensor, declare it with sizes: `{param.name}: {value.type}`")
-
-
-def _attr(value: Semantic) -> Attr:
-    if isinstance(value, str):
-        return value
-    assert isinstance(value, Scalar), value
-    return value if value.text else value.value
-
-
-def _concrete(value: Semantic) -> object:
-    """What tells two elaborations apart."""
-    if isinstance(value, Scalar):
-        number = arithmetic.number(value)
-        return (type(number).__name__, number)
-    if isinstance(value, (FunctionRef, ModuleRef)):
-        return value.decl.name
-    return value.op.name if isinstance(value, OpRef) else value.layer.name if isinstance(value, LayerRef) else value
-
-
-def _words(decl: ast.Function, env: Mapping[str, Semantic]) -> tuple[dict[str, Semantic], dict[Symbol, int]]:
-    """The parameters of a `fn` in its own words, and what is known of its sizes."""
-    names, sizes = dict(env), dict[Symbol, int]()
-    for param in decl.params:
-        value = env[param.name]
-        if param.kind == "int" and isinstance(value, Scalar):
-            symbol = Symbol(param.name, param=True)
-            names[param.name] = Scalar(Size.of(symbol))
-            number = arithmetic.number(value)
-            sizes |= {symbol: number} if isinstance(number, int) else {}
-    return names, sizes
-
-
-def _unknown(param: ast.Parameter) -> Semantic:
-    """What a parameter is taken for where nothing tells it."""
-    return Scalar(True) if param.kind == "bool" else Scalar(None, param.name)
-
-
-def _inside(
-    decl: ast.Module | ast.ExternModule, env: Mapping[str, Semantic]
-) -> tuple[dict[str, Semantic], dict[Symbol, int]]:
-    """A module's parameters in its own words, and what is known of its sizes."""
-    names: dict[str, Semantic] = {}
-    sizes: dict[Symbol, int] = {}
-    for param in decl.params:
-        value = env[param.name]
-        if param.kind == "int":
-            symbol = Symbol(param.name, param=True)
-            names[param.name] = Scalar(Size.of(symbol))
-            if isinstance(value, Scalar) and isinstance(value.value, (int, Size)):
-                size = known(Size.of(value.value))
-                sizes |= {} if size is None else {symbol: size}
-        elif param.kind == "float":
-            number = arithmetic.number(value) if isinstance(value, Scalar) else None
-            names[param.name] = Scalar(number, f"self.{param.name}")
-        else:
-            names[param.name] = value
-    return names, sizes
-
-
 def _stated(decl: ast.Function, names: Container[str]) -> list[ast.Expr]:
     """What a body assumes of these names alone, in its own statements."""
     conditions = [s.condition for s in decl.body if isinstance(s, ast.Assume)]
     return [c for c in conditions if all(n.id in names for n in walk(c) if isinstance(n, ast.Name))]
-
-
-_ANNOTATIONS = {"int": "int", "float": "float", "bool": "bool", "str": "str"}
-
-
-def _parameters(decl: ast.Module | ast.ExternModule, env: Mapping[str, Semantic]) -> tuple[ParameterIR, ...]:
-    found: list[ParameterIR] = []
-    for param in decl.params:
-        if param.kind not in _ANNOTATIONS:
-            continue
-        default = param.default.value if isinstance(param.default, ast.Literal) else None
-        value: Attr = default
-        if param.default is not None and not isinstance(param.default, ast.Literal):
-            made = env[param.name]
-            value = arithmetic.number(made) if isinstance(made, Scalar) else made if isinstance(made, str) else None
-        found.append(ParameterIR(param.name, _ANNOTATIONS[param.kind], value, param.default is None))
-    return tuple(found)
-
-
-def _fingerprint(ir: ModuleIR) -> object:
-    """What the text of a class depends on."""
-    graph = ir.graph
-    numbers: dict[Value, int] = {}
-
-    def text(operand: Value | Scalar) -> object:
-        if isinstance(operand, Scalar):
-            return operand.text or operand
-        return numbers.setdefault(operand, len(numbers))
-
-    nodes = tuple(
-        (n.op.name, tuple(map(text, n.inputs)), tuple(n.attrs.items()), n.layer, tuple(v.type for v in n.outputs))
-        for n in graph.nodes
-    )
-    params = tuple((p.path, p.value.type) for p in graph.params)
-    return (tuple(ir.members.items()), ir.ties, params, nodes, tuple(map(text, graph.outputs)))

@@ -24,6 +24,7 @@ from tdsl.compiler.build.unit import (
 )
 from tdsl.compiler.build.values import Batch, ModuleInstance, Observer, Semantic, describe
 from tdsl.compiler.ir import Graph, TensorType, Value
+from tdsl.compiler.limits import limits
 from tdsl.compiler.ops.infer import knowing
 from tdsl.compiler.reach import may_idle
 from tdsl.compiler.size import Size, Symbol
@@ -49,12 +50,22 @@ def build(program: Program, reporter: Reporter, observe: Observer | None = None)
         if reporter.errors:
             return None
         unit = Unit(program, tuple(builder.classes.order), builder.runs, builder.evaluations)
-        return replace(unit, runs={name: _analysed(unit, run) for name, run in unit.runs.items()})
+        runs = {name: _analysed(unit, run) for name, run in unit.runs.items()}
+        evaluations = {name: _limited(unit, name, each) for name, each in unit.evaluations.items()}
+        return replace(unit, runs=runs, evaluations=evaluations)
 
 
 def _analysed(unit: Unit, run: RunIR) -> RunIR:
-    """A run with what is known of its loss: how a batch is divided, and whether all that is trained reaches it."""
-    return replace(run, accumulation=accumulation(unit, run), idle=may_idle(unit, run))
+    """A run with what is known of its loss: how a batch is divided, whether all trained reaches it, what it takes."""
+    found = limits(unit, run.loss, run.spec.data, run.models)
+    return replace(run, accumulation=accumulation(unit, run), idle=may_idle(unit, run), limits=found)
+
+
+def _limited(unit: Unit, name: str, evaluation: EvaluationIR) -> EvaluationIR:
+    """An evaluation with what `predict` can take."""
+    run, predict = unit.runs[name], evaluation.predict
+    found = limits(unit, predict, run.spec.data, run.models) if predict is not None else {}
+    return replace(evaluation, limits=found)
 
 
 class _Builder:

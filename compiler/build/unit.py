@@ -131,10 +131,20 @@ class Accumulation:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Numbers from 0 to `count` - 1, and `ignored` (None: no other). `looked_up` where they are entries of a table."""
+
+    count: int
+    ignored: int | None
+    looked_up: bool
+
+
+@dataclass(frozen=True)
 class RunIR:
     """A run: its models by name (`model` first), and the graph of its loss, whose inputs are named `batch.FIELD`.
 
-    `idle` tells whether there may be parameters that the loss does not depend on, as far as is known of them.
+    `idle` tells whether there may be parameters that the loss does not depend on, as far as is known of them, `limits`
+    what the loss can take of fields whose numbers are indices.
     """
 
     spec: TrainSpec
@@ -142,13 +152,17 @@ class RunIR:
     loss: Graph
     accumulation: Accumulation = Accumulation(False)
     idle: bool = False
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EvaluationIR:
+    """How a run is evaluated; `limits` are what `predict` can take of fields whose numbers are indices."""
+
     spec: EvaluateSpec
     compare: Graph | None
     predict: Graph | None
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from types import FrameType
 ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-def call(command: Sequence[str], env: Mapping[str, str]) -> int:
+def call(command: Sequence[str], env: Mapping[str, str], *, imports: bool = False) -> int:
     """Run a command to its end; its exit status, which is 128 and the number of the signal where one ended it.
 
     Signals that ask this process to end are passed on, and it waits for what comes of that: a run writes a checkpoint
-    first. Raises `KeyboardInterrupt`, once the command has ended, where this process was interrupted.
+    first. Raises `KeyboardInterrupt`, once the command has ended, where this process was interrupted. A script that
+    `imports` much before it can handle an interrupt begins with SIGINT blocked, and lets it through once it can.
     """
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
@@ -29,19 +30,37 @@ def call(command: Sequence[str], env: Mapping[str, str]) -> int:
         if not started:
             early.append(number)
 
-    with _handled(pass_on), subprocess.Popen(command, env=env) as process:
+    with _handled(pass_on), _blocked(imports) as release, subprocess.Popen(command, env=env) as process:
         started.append(process)
         for number in early:
             process.send_signal(number)
-        status = _ended(process)
+        status = _ended(process, release)
     return status if status >= 0 else 128 - status
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int:
+@contextmanager
+def _blocked(asked: bool) -> Iterator[Callable[[], None]]:
+    """Where that is asked for, SIGINT is blocked until the function is called that this gives: processes inherit it."""
+    if not asked or not hasattr(signal, "pthread_sigmask"):
+        yield lambda: None
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield release
+    finally:
+        release()
+
+
+def _ended(process: subprocess.Popen[bytes], release: Callable[[], None]) -> int:
     """The status of a process that comes to its end, as also where this one is interrupted."""
     interrupted = False
     while True:
         try:
+            release()
             status = process.wait()
             break
         except KeyboardInterrupt:

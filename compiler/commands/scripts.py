@@ -26,7 +26,8 @@ def run(options: Namespace) -> int:
     command = [sys.executable, str(out / "emitted" / options.script), "--out", str(out), *options.rest]
     with _refusable(out) if options.script == "train.py" else nullcontext():
         write_project(unit, name, out / "emitted", options)
-        return process.call(command, env={**os.environ, **importable(Path(options.file).parent)})
+        env = {**os.environ, **importable(Path(options.file).parent)}
+        return process.call(command, env=env, imports=True)
 
 
 @contextmanager

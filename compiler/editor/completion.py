@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tdsl.compiler.build.values import Batch, LayerInstance, ModuleInstance
-from tdsl.compiler.editor import builtins, sections_doc
+from tdsl.compiler.editor import builtins, columns, sections_doc
 from tdsl.compiler.editor.analysis import Analysis
 from tdsl.compiler.editor.answers import Completion, Completions
 from tdsl.compiler.editor.builtins import Builtin, Parameter, Table
@@ -19,10 +19,9 @@ from tdsl.compiler.editor.lookup import CALLS, SETTINGS, parameters_of, receiver
 from tdsl.compiler.editor.snippets import SNIPPETS
 from tdsl.compiler.editor.symbols import Symbol
 from tdsl.compiler.ir import Value
-from tdsl.compiler.probe import probe as look
 from tdsl.dsl import ast, kinds, signatures
 from tdsl.dsl.build import KINDS
-from tdsl.dsl.resolve_run import logged
+from tdsl.dsl.monitors import logged
 
 # Kinds of the protocol by those of symbols.
 _SYMBOLS = {
@@ -158,6 +157,8 @@ def _sizes(analysis: Analysis, here: Context) -> Iterator[Completion]:
 
 def _values(analysis: Analysis, here: Context) -> Iterator[Completion]:
     yield from _arguments(analysis, here)
+    if columns.is_list_of_categories(here):
+        yield from columns.categories(analysis, here)
     if here.call is not None and here.call.keyword and here.inner is here.call:
         yield from _words(_kind_of_argument(here))
     setting = _setting_kind(here)
@@ -241,12 +242,17 @@ def _words(kind: kinds.Kind | None) -> Iterator[Completion]:
     """The words and strings that a setting can be."""
     if kind is None:
         return
-    found = list(kind.words) or [f'"{text}"' for text in re.findall(r'"([^"]+)"', kind.what)]
+    found = list(kind.words) or [f'"{text}"' for text in _choices(kind)]
     if "`true` or `false`" in kind.what:
         found += ["true", "false"]
     if "`none`" in kind.what:
         found.append("none")
     yield from (Completion(word, "enummember", rank=1) for word in found)
+
+
+def _choices(kind: kinds.Kind | None) -> list[str]:
+    """The strings that a value may be, or such as it may be."""
+    return re.findall(r'"([^"]+)"', kind.what) if kind is not None else []
 
 
 def _builtins(table: Table, rank: int) -> Iterator[Completion]:
@@ -302,35 +308,17 @@ def _strings(analysis: Analysis, here: Context) -> Iterator[Completion]:
     callee = here.call.callee.text if here.call is not None and here.call.callee is not None else ""
     keyword = here.call.keyword if here.call is not None else ""
     words = here.statement
-    if callee in builtins.of_sections()["column"] or keyword == "by":
-        yield from _columns(analysis, here, callee == "columns")
-    elif words[:1] == ["import"] or callee in (*builtins.of_sections()["source"], "hf"):
+    choices = _choices(_kind_of_argument(here) or (_setting_kind(here) if here.call is None else None))
+    if columns.is_list_of_categories(here):
+        yield from columns.categories(analysis, here)
+    elif callee in builtins.of_sections()["column"] or keyword == "by":
+        yield from columns.columns(analysis, here, callee == "columns")
+    elif words[:1] == ["import"] or (callee in (*builtins.of_sections()["source"], "hf") and not choices):
         yield from _paths(analysis, here, words[:1] == ["import"])
     elif keyword == "monitor" or (words and words[0] in ("best", "monitor")):
         yield from _logged(analysis, here)
     else:
-        kind = _kind_of_argument(here) or (_setting_kind(here) if here.call is None else None)
-        choices = re.findall(r'"([^"]+)"', kind.what) if kind is not None else CHOICES.get(keyword, ())
-        yield from (Completion(text, "enummember", rank=1) for text in choices)
-
-
-def _columns(analysis: Analysis, here: Context, globs: bool) -> Iterator[Completion]:
-    """The columns of the data's files."""
-    declaration = analysis.declaration(here.start)
-    spec = analysis.program.data.get(declaration.name) if analysis.program and declaration is not None else None
-    source = spec.sources.get("source") if spec is not None else None
-    if source is None or source.name not in signatures.READABLE:
-        return
-    try:
-        probe = look(source.name, source.args, Path(analysis.path).parent)
-    except Exception:  # the source's own error tells what is wrong with the file
-        return
-    for name, column in probe.columns.items():
-        shape = "" if not column.shape else str(list(column.shape))
-        yield Completion(name, "field", f"{column.kind}{shape}", rank=1)
-    prefixes = {match[1] for name in probe.columns if (match := re.fullmatch(r"(\D+)\d+", name))}
-    if globs:
-        yield from (Completion(f"{prefix}*", "field", "all columns of that name", rank=0) for prefix in prefixes)
+        yield from (Completion(text, "enummember", rank=1) for text in choices or CHOICES.get(keyword, ()))
 
 
 def _paths(analysis: Analysis, here: Context, programs: bool) -> Iterator[Completion]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from tdsl.compiler.editor import rename_globs
 from tdsl.compiler.editor.analysis import Analysis, analyze
 from tdsl.compiler.editor.answers import Edit, Refused
 from tdsl.compiler.editor.definition import symbol_at
 from tdsl.compiler.editor.index import Index
 from tdsl.compiler.editor.symbols import Symbol
 from tdsl.compiler.editor.text import WORD
+from tdsl.compiler.probe import probe
 from tdsl.dsl.build import DTYPES
 from tdsl.dsl.diagnostics import Span
 from tdsl.dsl.lexer import KEYWORDS
 from tdsl.dsl.names import why_reserved
+from tdsl.dsl.resolve import load
 from tdsl.dsl.signatures import EVALUATE_SETTINGS, TRAIN_SETTINGS
 
 FIXED = ("forward", "model")
@@ -47,11 +50,27 @@ def rename(roots: Sequence[Analysis], analysis: Analysis, offset: int, name: str
     for root in wanted:
         for occurrence in root.index.of(symbol):
             spans[occurrence.span.source.name, occurrence.span.start] = occurrence.span
-    edits = [Edit(spans[key], name) for key in sorted(spans)]
+    edits = [Edit(span, name) for span in spans.values()]
+    if symbol.kind in rename_globs.NAMED:
+        texts = _edited(edits)
+        for root in wanted:
+            edits += [each for each in _of_globs(root, texts, symbol.name, name) if each not in edits]
     texts = _edited(edits)
     for root in wanted:
         _check_program(root, texts, symbol.name, name)
-    return edits
+    return sorted(edits, key=lambda each: (each.span.source.name, each.span.start))
+
+
+def _of_globs(root: Analysis, texts: Mapping[str, str], before: str, name: str) -> Iterator[Edit]:
+    """The edits of globs that name a member, once it has another name."""
+    after, _ = load(root.path, text=texts.get(root.path, root.source.text), probe=probe, buffers=_buffers(root, texts))
+    if root.program is not None and after is not None:
+        yield from rename_globs.followed(root.program, after, before, name)
+
+
+def _buffers(root: Analysis, texts: Mapping[str, str]) -> Mapping[str, str]:
+    """The texts of files that are open, or edited."""
+    return {**root.buffers, **{os.path.realpath(file): text for file, text in texts.items()}}
 
 
 def _check_name(symbol: Symbol, name: str) -> None:
@@ -82,8 +101,7 @@ def _edited(edits: Iterable[Edit]) -> Mapping[str, str]:
 
 def _check_program(root: Analysis, texts: Mapping[str, str], before: str, name: str) -> None:
     """Refuse a name with which the program would have new mistakes, or mean something else."""
-    buffers = {**root.buffers, **{os.path.realpath(file): text for file, text in texts.items()}}
-    after = analyze(root.path, texts.get(root.path, root.source.text), buffers)
+    after = analyze(root.path, texts.get(root.path, root.source.text), _buffers(root, texts))
     known = {d.code for d in root.diagnostics}
     new = next((d for d in after.diagnostics if d.code not in known and d.severity == "error"), None)
     if new is not None:

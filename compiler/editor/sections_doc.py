@@ -34,7 +34,7 @@ WarmupCosine  Rises in a line for warmup, then falls to min_lr along half a cosi
 """)
 
 SOURCES = sentences("""
-csv  A file of comma-separated values with a header; a glob reads many.
+csv  A file of comma-separated values, or of another `delimiter`, with a header; a glob reads many.
 parquet  A Parquet file; a glob reads many.
 jsonl  A JSON object a line; a glob reads many.
 npz  Arrays of an .npz archive, each a column.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tdsl.compiler.emit.group_names import GroupNames
-from tdsl.compiler.emit.kernels import Tensor_, draws, numbers_of
+from tdsl.compiler.emit.kernel_writer import Tensor_, draws, numbers_of
 from tdsl.compiler.emit.render import WIDTH, layout
 from tdsl.compiler.ir import Graph, Scalar, Shape, TensorType
 from tdsl.compiler.kernel import Layout, Port

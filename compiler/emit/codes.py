@@ -42,7 +42,8 @@ _ALL = (
     Code("E336", "a pattern that names nothing",
          run('    epochs = 1\n    activation_checkpointing = ["blocks.*"]'),
          "write a name that `tdsl inspect` shows; of a module, less that of the parameter",
-         "`freeze` and `group` name parameters, by their own names or by that of a module that they are in. "
+         "`freeze` and `group` name parameters, by their own names or by that of a module that they are in; what is "
+         "shared goes by its first name. "
          "What is to be computed again is a module that some `forward` calls. A norm written out, or an activation, is "
          "computed by a kernel of the module around it."),
     Code("E337", "a run with nothing to train", run('    epochs = 1\n    freeze = ["l.*"]'),

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from tdsl.compiler.build.unit import Limit
 from tdsl.compiler.emit.expression import constant, expression
 from tdsl.compiler.emit.render import WIDTH, layout, plain, render
-from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer
+from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer, vocabulary
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, Constant, DataSpec, FieldSpec
+from tdsl.dsl.scope import column_of
 from tdsl.dsl.signatures import DATA_SETTINGS
 
 DTYPES = {
@@ -31,6 +33,8 @@ DTYPES = {
 }
 # The splits, in the order in which they are told.
 SPLITS = ("train", "val", "test")
+# The label that losses leave out, unless they are told another: fields do not name it.
+IGNORED = -100
 # Attributes that every batch has beside its fields.
 BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
 
@@ -84,22 +88,33 @@ class DataText:
 
 
 def emit_data(
-    spec: DataSpec, consts: Mapping[str, Constant], *, root: str = "../../..", allow_outside: bool = False
+    spec: DataSpec,
+    consts: Mapping[str, Constant],
+    *,
+    limits: Mapping[str, Limit] | None = None,
+    root: str = "../../..",
+    allow_outside: bool = False,
 ) -> str:
     """The text of `data.py`. `root` leads from the folder of `data.py` to the one that the paths are relative to.
+
+    `limits` are what the run can take of fields whose numbers are indices.
 
     Raises `ProgramError` for what the run time does not have; `unsupported` tells all of it.
     """
     for diagnostic in unsupported(spec, consts):
         raise ProgramError(diagnostic)
-    return render("scripts/data.py.jinja", data=data_text(spec, consts, root, allow_outside))
+    return render(
+        "scripts/data.py.jinja", data=data_text(spec, consts, _unchecked(spec, limits or {}), root, allow_outside)
+    )
 
 
-def data_text(spec: DataSpec, consts: Mapping[str, Constant], root: str, allow_outside: bool) -> DataText:
+def data_text(
+    spec: DataSpec, consts: Mapping[str, Constant], limits: Mapping[str, Limit], root: str, allow_outside: bool
+) -> DataText:
     """What the template shows."""
     splits = _splits(spec)
     transforms = {split.name: _transforms(spec, split.name) for split in splits}
-    fields = tuple(_field(field, spec, consts) for field in spec.fields)
+    fields = tuple(_field(field, spec, consts, limits.get(field.name)) for field in spec.fields)
     used = {call.name for transform in spec.transforms for call in transform.calls}
     return DataText(
         program=plain(PurePath(spec.span.source.name).name),
@@ -125,11 +140,10 @@ def _type(field: FieldSpec) -> str:
     return f"{field.dtype}[{', '.join(map(str, field.shape))}]"
 
 
-def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> FieldText:
+def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant], limit: Limit | None) -> FieldText:
     dtype = DTYPES["u8" if field.bytes else field.dtype]
     arguments = [constant(field.name), expression(field.value, consts), dtype, repr(field.shape)]
-    if _is_label(field, spec) and "num_classes" in spec.facts:
-        arguments.append(f"classes={spec.facts['num_classes']}")
+    arguments += _limit(field, spec, limit)
     if field.resized:
         arguments.append("resized=True")
     doc = " ".join(field.doc.split())
@@ -139,6 +153,33 @@ def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant]) -> 
         doc=f"{field.name}: {_type(field)}{f', {doc}' if doc else ''}",
         numbered=tuple(map(column_named, filter(is_categories, walk(field.value)))),
     )
+
+
+def _limit(field: FieldSpec, spec: DataSpec, limit: Limit | None) -> Iterator[str]:
+    """The arguments that say what the field's numbers may be, but for those that places in a list are anyway."""
+    known = spec.facts.get("num_classes") if _is_label(field, spec) else None
+    if is_categories(field.value) and limit is not None:
+        limit = limit if len(spec.categories[column_named(field.value)]) > limit.count else None
+    if limit is None:
+        if known is not None:
+            yield f"classes={known}"
+        return
+    count = limit.count if known is None else min(limit.count, known)
+    yield f"{'entries' if limit.looked_up else 'classes'}={count}"
+    if not limit.looked_up and limit.ignored != IGNORED:
+        yield f"ignored={limit.ignored}"
+
+
+def _unchecked(spec: DataSpec, limits: Mapping[str, Limit]) -> Mapping[str, Limit]:
+    """The limits without those of token files, whose numbers are held against a vocabulary that is no larger."""
+    fields = {field.name: field for field in spec.fields}
+    sizes = [vocabulary(call, spec) for call in spec.sources.values()]
+
+    def is_checked(name: str, count: int) -> bool:
+        plain = column_of(fields[name].value) is not None
+        return plain and all(isinstance(size, int) and size <= count for size in sizes)
+
+    return {name: limit for name, limit in limits.items() if not is_checked(name, limit.count)}
 
 
 def columns_numbered(fields: Iterable[FieldText]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tdsl.compiler.emit.buffers import METHOD, TORCH_DTYPES, BufferWriter, is_sum, wrapped
 from tdsl.compiler.emit.group_names import once
-from tdsl.compiler.emit.kernels import Tensor_, draws
+from tdsl.compiler.emit.kernel_writer import Tensor_, draws
 from tdsl.compiler.emit.render import WIDTH
 from tdsl.compiler.emit.text import Text, op_text
 from tdsl.compiler.ir import Scalar, Value

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tdsl.compiler.emit.indexing import Index, index, moved, stepped
-from tdsl.compiler.emit.kernels import Tensor_
+from tdsl.compiler.emit.kernel_writer import Tensor_
 from tdsl.compiler.emit.plan import Plan
 from tdsl.compiler.emit.triton import NOUNS, Names
 from tdsl.compiler.ir import Scalar, Value

@@ -8,7 +8,8 @@ from dataclasses import replace
 from tdsl.compiler.emit.frame import GroupText, Named, class_name, frame
 from tdsl.compiler.emit.function import FunctionWriter
 from tdsl.compiler.emit.group_names import once, scalar_names
-from tdsl.compiler.emit.kernels import KernelText, Tensor_, kernel_text
+from tdsl.compiler.emit.kernel_writer import Tensor_
+from tdsl.compiler.emit.kernels import KernelText, kernel_text
 from tdsl.compiler.emit.plan import plan
 from tdsl.compiler.emit.render import render
 from tdsl.compiler.emit.triton import Names, noun

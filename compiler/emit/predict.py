@@ -63,7 +63,7 @@ def predict_text(unit: Unit, run: RunIR, evaluation: EvaluationIR) -> PredictTex
     predict = predict_function(evaluation)
     assert predict is not None
     spec = run.spec.data
-    data = data_text(spec, unit.program.consts, "", False)
+    data = data_text(spec, unit.program.consts, evaluation.limits, "", False)
     read = _read("\n".join(predict.lines), spec)
     fields = tuple(text for field, text in zip(spec.fields, data.fields, strict=True) if field.name in read)
     chains = data.transforms.get(evaluation.spec.split, {})

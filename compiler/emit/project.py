@@ -52,7 +52,13 @@ def emit(unit: Unit, options: Options) -> dict[str, str]:
 
 def _scripts(unit: Unit, name: str, options: Options) -> dict[str, str]:
     run = unit.runs[name]
-    data = emit_data(run.spec.data, unit.program.consts, root=options.root, allow_outside=options.allow_outside)
+    data = emit_data(
+        run.spec.data,
+        unit.program.consts,
+        limits=run.limits,
+        root=options.root,
+        allow_outside=options.allow_outside,
+    )
     evaluation = unit.evaluations.get(name)
     predict = emit_predict(unit, run, evaluation)
     return {

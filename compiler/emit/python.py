@@ -7,9 +7,10 @@ readable, any other gets a name after the op that made it. A name is bound again
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from tdsl.compiler.emit.reads import last_uses, live, sizes_in
 from tdsl.compiler.emit.sizes import Sizes
 from tdsl.compiler.emit.statements import Line, Loop, Return, Statement, checked_sizes, checks
 from tdsl.compiler.emit.text import (
@@ -17,7 +18,6 @@ from tdsl.compiler.emit.text import (
     call,
     identifier,
     literal,
-    mentions,
     number_text,
     op_text,
     path_text,
@@ -77,8 +77,8 @@ class Writer:
         self.params = {p.value for p in graph.params}
         # The function that calls a group's has checked what is assumed.
         self.assumed = graph.assumed if layers else ()
-        self.nodes = _live(graph) if layers else list(graph.nodes)
-        self.last = _last_uses(graph, self.nodes, inputs, self.scalar)
+        self.nodes = live(graph) if layers else list(graph.nodes)
+        self.last = last_uses(graph, self.nodes, inputs, self.scalar)
         self.uses = Counter(v for node in self.nodes for v in node.values) + Counter(graph.results)
         bound = {value.name for node in graph.walk() for value in node.outputs}
         self.sizes = self._own_sizes(inputs, reserved | bound, owner if names is None else None)
@@ -104,7 +104,7 @@ class Writer:
     def _written(self, node: Node) -> Iterator[Size]:
         if not self._is_call(node) and node.group is None:
             written = (*node.inputs, *node.attrs.values())
-            yield from (s for attr in written if not isinstance(attr, Value) for s in _sizes(attr))
+            yield from (s for attr in written if not isinstance(attr, Value) for s in sizes_in(attr))
         for region in node.regions:
             yield from (s for each in region.assumed if each not in self.graph.assumed for s in checked_sizes(each))
             yield from (s for inner in region.nodes for s in self._written(inner))
@@ -382,55 +382,3 @@ def _singular(path: str) -> str:
     """What one module of a list is called: `block` of `blocks`, else `layer`."""
     name = path.rpartition(".")[2]
     return name[:-1] if name.endswith("s") and not name.endswith("ss") and len(name) > 2 else "layer"
-
-
-def _live(graph: Graph) -> list[Node]:
-    """The nodes that the results need, and calls, which may change a module."""
-    wanted = set(graph.results)
-    found: list[Node] = []
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs) or node.layer or node.regions:
-            found.append(node)
-            wanted.update(node.values)
-    return found[::-1]
-
-
-def _last_uses(
-    graph: Graph, nodes: Sequence[Node], inputs: Mapping[Value, str], text_of: Callable[[Scalar], str]
-) -> dict[Value, int]:
-    """The index of the last node that reads each value, by itself or in the text of a scalar."""
-    found: dict[Value, int] = {}
-    for i, node in enumerate(nodes):
-        found |= dict.fromkeys(node.values, i)
-        texts = [text_of(s) for s in _scalars_of(node) if s.text]
-        found |= {value: i for value, name in inputs.items() if any(mentions(text, name) for text in texts)}
-    return found | dict.fromkeys(graph.results, len(nodes))
-
-
-def _scalars_of(node: Node) -> Iterator[Scalar]:
-    """The scalars of a node and of all that it runs."""
-    for attr in (*node.inputs, *node.attrs.values()):
-        yield from scalars(attr)
-    for region in node.regions:
-        for inner in region.nodes:
-            yield from _scalars_of(inner)
-
-
-def scalars(attr: Attr | Value) -> Iterator[Scalar]:
-    """The scalars in an operand or attribute."""
-    if isinstance(attr, Scalar):
-        yield attr
-    elif isinstance(attr, tuple):
-        for item in attr:
-            yield from scalars(item)
-
-
-def _sizes(attr: Attr) -> Iterator[Size]:
-    """The sizes in an operand or attribute that are written out."""
-    if isinstance(attr, Scalar) and not attr.text and isinstance(attr.value, Size):
-        yield attr.value
-    elif isinstance(attr, Size):
-        yield attr
-    elif isinstance(attr, tuple):
-        for item in attr:
-            yield from _sizes(item)

@@ -37,11 +37,18 @@ def source_arguments(call: Call, spec: DataSpec, allow_outside: bool) -> list[st
 def _keywords(call: Call, spec: DataSpec) -> dict[str, Constant]:
     apart = (*_positional(call), *(["tokenizer"] if call.name == "text" else []))
     found = {name: value for name, value in call.args.items() if name not in apart}
-    if call.name == "tokens" and "vocab_size" in spec.facts:
-        found["vocab_size"] = spec.facts["vocab_size"]
+    if call.name == "csv" and found.get("delimiter") == ",":
+        del found["delimiter"]
+    if (size := vocabulary(call, spec)) is not None:
+        found["vocab_size"] = size
     found |= text_columns(call, spec)
     own = call.name in ("python", "torchvision")  # whose arguments are those of a class
     return {name: value for name, value in found.items() if own or value is not None}
+
+
+def vocabulary(call: Call, spec: DataSpec) -> Constant:
+    """The number that tokens of files are below; None where it is not known, and for other sources."""
+    return spec.facts.get("vocab_size", call.args.get("vocab_size")) if call.name == "tokens" else None
 
 
 def text_columns(call: Call, spec: DataSpec) -> dict[str, Constant]:

@@ -16,13 +16,13 @@ from tdsl.compiler.emit.render import import_from, layout, plain, render
 from tdsl.compiler.emit.sources import has_texts
 from tdsl.compiler.emit.text import arguments, identifier, literal, mentions
 from tdsl.compiler.passes.place_layouts import channels_last
-from tdsl.compiler.starts import starts
 from tdsl.compiler.trainable import unsupported
 from tdsl.dsl.diagnostics import ProgramError
 from tdsl.dsl.kinds import Required
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
 from tdsl.dsl.signatures import HIGHER_IS_BETTER, OPTIMIZERS, metric_key
+from tdsl.dsl.starts import starts
 
 # Those of the run time, which take a step in one launch on a GPU; others are PyTorch's.
 OWN_OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Lion")
@@ -303,7 +303,10 @@ def _monitors(spec: TrainSpec) -> Iterator[str]:
 
 
 def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
-    """The metrics that are monitored, by the name they are logged by, and what makes each: the first of a name."""
+    """The metrics that are monitored, by the name they are logged by, and what makes each.
+
+    Of several of a name it is the one without arguments, as in the results of an evaluation, or else the first.
+    """
     evaluation = unit.evaluations.get(run.spec.name)
     if evaluation is None or evaluation.compare is None:
         return {}
@@ -312,8 +315,8 @@ def _metrics(unit: Unit, run: RunIR) -> dict[str, str]:
     found: dict[str, str] = {}
     for call, text in zip(evaluation.spec.metrics, made, strict=True):
         key = metric_key(call.name, call.args)
-        if key is not None and key in wanted:
-            found.setdefault(key, text.removesuffix(","))
+        if key is not None and key in wanted and (key not in found or not call.args):
+            found[key] = text.removesuffix(",")
     return found
 
 

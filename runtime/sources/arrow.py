@@ -18,15 +18,18 @@ from tdsl.runtime.table import Array, Table
 
 # A block as large as the file, so that a column's type is inferred from all of its rows.
 LARGEST_BLOCK = 2**31 - 1
+DELIMITER_HELP = 'such as ";", or "\\t", a tab'
 JSON_HELP = 'each line is an object, such as `{"x": [1, 2], "label": 0}`'
 
 
-def csv(base: Path, path: str, *, text: Sequence[str] = (), allow_outside: bool = False) -> Table:
-    """Comma-separated values with a header; an empty cell is a missing value, and blank lines are skipped.
+def csv(base: Path, path: str, delimiter: str = ",", *, text: Sequence[str] = (), allow_outside: bool = False) -> Table:
+    """Values with a delimiter between them, under a header; an empty cell is a missing value.
 
-    The columns `text` hold text as it stands there, whatever it looks like.
+    Blank lines are skipped. The columns `text` hold text as it stands there, whatever it looks like.
     """
-    return read(base, path, allow_outside, partial(_csv, text=text))
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\n\r':
+        raise DataError(f"`delimiter` is one character, not {delimiter!r:.40}", file=path, help=DELIMITER_HELP)
+    return read(base, path, allow_outside, partial(_csv, delimiter=delimiter, text=text))
 
 
 def parquet(base: Path, path: str, *, allow_outside: bool = False) -> Table:
@@ -42,7 +45,7 @@ def jsonl(base: Path, path: str, *, allow_outside: bool = False) -> Table:
     return read(base, path, allow_outside, _jsonl)
 
 
-def _csv(file: Path, name: str, text: Sequence[str]) -> Mapping[str, Array]:
+def _csv(file: Path, name: str, delimiter: str, text: Sequence[str]) -> Mapping[str, Array]:
     import pyarrow as pa
     from pyarrow import csv as reader
 
@@ -50,16 +53,19 @@ def _csv(file: Path, name: str, text: Sequence[str]) -> Mapping[str, Array]:
     if size == 0:
         raise DataError("is empty", file=name)
 
-    def read(threads: bool) -> Any:
+    def parsed(threads: bool) -> Any:
         options = reader.ReadOptions(use_threads=threads, block_size=min(size + 1, LARGEST_BLOCK))
         types = reader.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
-        return reader.read_csv(file, read_options=options, convert_options=types)
+        parsing = reader.ParseOptions(delimiter=delimiter)
+        return reader.read_csv(file, read_options=options, parse_options=parsing, convert_options=types)
 
     try:
-        table = read(True)
+        table = parsed(True)
+    except pa.ArrowCancelled:  # what Arrow makes of SIGINT
+        raise KeyboardInterrupt from None
     except pa.ArrowInvalid:
         try:
-            table = read(False)  # tells the row
+            table = parsed(False)  # tells the row
         except pa.ArrowInvalid as error:
             raise _malformed(str(error), name) from None
     return arrow_columns(table, name)

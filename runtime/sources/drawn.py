@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from tdsl.runtime.columns import Column, Values
+from tdsl.runtime.conversion import IGNORED
 from tdsl.runtime.table import Array, Table
 
 
@@ -57,12 +58,16 @@ class Synthetic(Table):
         shape: tuple[int, ...],
         *,
         classes: int | None = None,
+        entries: int | None = None,
+        ignored: int | None = IGNORED,
         resized: bool = False,
     ) -> Values:
         size, generator = (self.rows, *shape), self._generator(name)
         if dtype.is_floating_point:
             return torch.rand(size, generator=generator).to(dtype)
-        high = 2 if dtype == torch.bool else min(classes or self.classes, torch.iinfo(dtype).max)
+        high = (
+            2 if dtype == torch.bool else min(classes or entries or self.classes, self.classes, torch.iinfo(dtype).max)
+        )
         return torch.randint(high, size, generator=generator, dtype=torch.int64).to(dtype)
 
     def _generator(self, name: str) -> Generator:

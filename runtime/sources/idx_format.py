@@ -33,7 +33,7 @@ def idx(base: Path, images: str, labels: str | None = None, *, allow_outside: bo
             file=labels,
             help="name the labels file that belongs to these images",
         )
-    return Table({**table.data, **named.data}, table.files)
+    return Table({**table.data, **named.data}, table.files, apart={"label": named.files})
 
 
 def _images(file: Path, name: str) -> Mapping[str, Array]:

@@ -25,7 +25,7 @@ def fields(table: sources.Table) -> sources.Fields:
         # residual_images.model:29
         "pixels": table.field("pixels", table.columns("p*") / 16, torch.float32, (64,)),
         # residual_images.model:30
-        "label": table.field("label", table.column("label"), torch.int64, ()),
+        "label": table.field("label", table.column("label"), torch.int64, (), classes=10),
     }
     return sources.Fields(table, found)
 

@@ -23,9 +23,9 @@ def fields(table: sources.Table) -> sources.Fields:
     """
     found = {
         # vocabulary.model:18
-        "tokens": table.field("tokens", table.columns("p*"), torch.int64, (64,)),
+        "tokens": table.field("tokens", table.columns("p*"), torch.int64, (64,), entries=8192),
         # vocabulary.model:19
-        "targets": table.field("targets", table.columns("p*"), torch.int64, (64,)),
+        "targets": table.field("targets", table.columns("p*"), torch.int64, (64,), classes=8192),
     }
     return sources.Fields(table, found)
 
