@@ -48,10 +48,14 @@ def _mistake(message: str, span: Span, help: str | None = None) -> ProgramError:
 
 
 def _within_rows(op: Op, value: ast.Call) -> bool:
-    """Whether a reduction is along a dimension that is counted from the end: the first one is the rows'."""
-    return op.kind in (Kind.REDUCTION, Kind.ROW) and any(
-        isinstance(arg.value, ast.Unary) and arg.value.op == "-" for arg in value.args
-    )
+    """Whether a reduction is along dimensions that are counted from the end: the first one is the rows'."""
+    return op.kind in (Kind.REDUCTION, Kind.ROW) and any(_from_end(arg.value) for arg in value.args)
+
+
+def _from_end(value: ast.Expr) -> bool:
+    if isinstance(value, (ast.ListExpr, ast.TupleExpr)):
+        return bool(value.items) and all(map(_from_end, value.items))
+    return isinstance(value, ast.Unary) and value.op == "-"
 
 
 class _Printer:
