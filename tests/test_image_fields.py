@@ -67,3 +67,12 @@ def test_channels_that_lie_behind_are_brought_to_the_front(tmp_path: Path) -> No
     cured = text.replace("FIELD", 'float[3, 6, 8] = column("image")\n    transform x = [ToTensor()]')
     (tmp_path / "d.model").write_text(cured)
     assert tdsl("check", "d.model", cwd=tmp_path).returncode == 0
+
+
+def test_a_transform_has_its_own_place(tmp_path: Path) -> None:
+    images(tmp_path)
+    text = TEXT.replace("FIELD", 'float[] = Normalize(column("image"), mean=[0.5])')
+    (tmp_path / "d.model").write_text(text)
+    ran = tdsl("check", "d.model", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "write it in `transform FIELD = [Normalize(...)]`" in ran.stderr

@@ -300,6 +300,14 @@ def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, colu
     assert str(found.span) == f"--set:1:{column}"
 
 
+@pytest.mark.parametrize("argument", ['task="multiclass"', "num_classes=10"])
+def test_metrics_know_the_task(argument: str, tmp_path: Path) -> None:
+    text = BASE.replace("EXTRA", "").replace("Accuracy()", f"Accuracy({argument})")
+    _, reporter = load(tmp_path / "p.model", text=text, probe=probe)
+    (found,) = reporter.errors
+    assert (found.code, "leave it out" in str(found.help)) == ("E302", True)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [

@@ -9,6 +9,7 @@ from tdsl.dsl import ast
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Span
 from tdsl.dsl.program import Call, Constant
+from tdsl.dsl.signatures import TRANSFORMS
 
 # How tightly Python's operators bind; what binds tighter needs no parentheses within what binds looser.
 PRECEDENCE = dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), 1)
@@ -130,7 +131,8 @@ class _Printer:
     def _op(self, name: str, value: ast.Call, owner: list[str]) -> str:
         op = OPS.get(name)
         if op is None or not isinstance(op.torch, str) or not op.torch.startswith(("torch.", "F.", ".")):
-            raise _mistake(f"`{name}` can't be used in a field", value.function.span)
+            help = f"write it in `transform FIELD = [{name}(...)]`" if name in TRANSFORMS else None
+            raise _mistake(f"`{name}` can't be used in a field", value.function.span, help)
         if name in ROW_SHAPES and owner:
             return f"{owner[0]}.reshape(-1, {self._arguments(value)})"
         if op.kind is not Kind.POINTWISE and not _within_rows(op, value):
