@@ -31,6 +31,12 @@ _SHAPE = (
     "module Half() {\n    pool = MaxPool2d(2)\n    forward(x: float[B, 64, H, W]) -> float[B, 64, H, W] {\n"
     "        return x + pool(x)\n    }\n}\n"
 )
+_FLIPPED = DATA.replace(
+    '    field x: float[] = column("x")\n',
+    "    split = random(train=0.8, val=0.2)\n"
+    '    field x: float[1, 1, 3] = columns("x", "t", "u").reshape(-1, 1, 1, 3)\n'
+    "    transform x = [RandomHorizontalFlip()]\n",
+)
 _CLASSES = "cross_entropy(model(batch.x), batch.t)"
 
 _TYPES = (
@@ -118,5 +124,8 @@ _LINTS = (
          "`|>` binds less than any operator: all that stands before it goes into it. A product is read so anyway; a "
          "sum or a choice before a pipe may be meant to be added to what the pipe gives, as in a residual connection.",
          (forward("return x if dim > 4 else 2 * x |> relu"),)),
+    Code("W402", "what is evaluated is changed at random", _FLIPPED, "draw at random in the split `train` alone",
+         "A `transform` that names no split is of all of them, so that a metric would depend on chance.",
+         (_FLIPPED.replace("transform x", "transform val x"),)),
 )  # fmt: skip
 CODES = {each.code: each for each in (*_TYPES, *_LINTS)}

@@ -18,6 +18,7 @@ from tdsl.compiler.build.unit import (
     SequentialMember,
     Unit,
 )
+from tdsl.compiler.data_lints import drawn
 from tdsl.compiler.ir import Graph, Node
 from tdsl.compiler.limits import Use, uses
 from tdsl.compiler.reach import Scope, maker, scopes, unreached
@@ -354,7 +355,7 @@ def _sum_into_pipe(whole: Span, first: ast.Pipe, last: ast.Expr) -> Diagnostic:
     return Diagnostic("W208", message, whole, help=help)
 
 
-RULES = (probabilities, scores, labels, untrained, unused, batch_of_one, in_parts, sums_into_pipes)
+RULES = (probabilities, scores, labels, untrained, unused, batch_of_one, in_parts, sums_into_pipes, drawn)
 
 # Permission ----------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from tdsl.compiler.inspect import ParameterInfo
 from tdsl.compiler.reach import classes, has_foreign
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.dsl.program import Call, TrainSpec
+from tdsl.dsl.starts import strangers
 
 # Schedulers without an end of their own: nothing can follow them.
 ENDLESS = (
@@ -69,6 +70,7 @@ def _bad_sharding(unit: Unit, run: RunIR, strategy: Call) -> Iterator[Diagnostic
 def _bad_parameters(unit: Unit, run: RunIR) -> Iterator[Diagnostic]:
     """Names that no parameter has, none that trains, and those that the optimizer can't train."""
     trained = list(patterns.trained(unit, run))
+    yield from strangers(run.spec)
     if not has_foreign(unit, run):  # what a class of Python's has is seen when the run begins
         yield from patterns.unmatched(unit, run)
         if not trained:

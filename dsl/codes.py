@@ -279,6 +279,9 @@ _LINTS = (
          "A schedule cut off early leaves the rate high, one that ends early trains on at a rate of nothing."),
     Code("W302", "a plateau that is watched the wrong way", _PLATEAU, "say what is better",
          "As PyTorch has it, `ReduceLROnPlateau` takes what it monitors for a loss: `mode` is `min` unless written."),
+    Code("W303", "a cycle of rates that is counted in epochs",
+         run("    epochs = 10\n    scheduler = OneCycleLR(max_lr=0.1)"), "say what it counts",
+         "`OneCycleLR` and `CyclicLR` of PyTorch are stepped after every batch, and made for that."),
     Code("W401", "a missing file", _ABSENT, "provide the file before training",
          "The program is checked as far as it goes without the file. Weights of `init_from` that another run of the "
          "program writes are not missed.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
-from tdsl.dsl import ast
+from tdsl.dsl import ast, habits
 from tdsl.dsl.diagnostics import Diagnostic, Reporter, Span
 from tdsl.dsl.names import why_reserved
 
@@ -105,6 +105,6 @@ class _Names:
         for name, span in names:
             if name in seen:
                 note = f"the first is at {seen[name]}"
-                help = "rename one, or remove it"
+                help = habits.ONE_OPTIMIZER if name == "optimizer" else "rename one, or remove it"
                 self.reporter.add(Diagnostic("E101", f"the {what} `{name}` is given twice", span, "", (note,), help))
             seen.setdefault(name, span)

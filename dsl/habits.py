@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tdsl.dsl import ast
 from tdsl.dsl.signatures import METRICS, OPTIMIZERS, SCHEDULERS, TRANSFORMS
 
+ONE_OPTIMIZER = 'a run has one: `group "critic.*" { lr = 1e-4 }` gives some parameters arguments of their own'
 # Prefixes of built-in names. The first are names that no program can declare; the others are taken for prefixes only
 # before a name that they have.
 RESERVED = frozenset(["torch", "nn", "F", "math"])

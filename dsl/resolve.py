@@ -18,6 +18,7 @@ from tdsl.dsl.resolve_data import resolve_data
 from tdsl.dsl.resolve_evaluate import resolve_evaluate
 from tdsl.dsl.resolve_run import resolve_train
 from tdsl.dsl.scope import Scope
+from tdsl.dsl.starts import starts
 
 MOST_IMPORTS = 64
 Parse = Callable[[Source, Reporter], ast.File]
@@ -200,14 +201,14 @@ def _ask_facts(found: list[ast.Declaration], scope: Scope) -> None:
 
 def _warn_absent_weights(run: ast.Train, spec: TrainSpec, runs: list[str], scope: Scope) -> None:
     """Tell that the weights to begin with are not there, unless another run of the program writes them."""
-    path = spec.settings["init_from"]
-    if not isinstance(path, str) or scope.probe is None or scope.is_there(path):
-        return
-    if any(f"{path}/".startswith(f"runs/{name}/") for name in runs if name != run.name):
-        return
-    span = next(setting.value.span for setting in run.settings if setting.name == "init_from")
-    help = "put it there before training: the path is from the program's folder"
-    scope.reporter.add(Diagnostic("W401", f"no such file: {path}", span, "the weights to begin with", help=help))
+    for start in starts(spec):
+        path = start.path
+        written = any(f"{path}/".startswith(f"runs/{name}/") for name in runs if name != run.name)
+        if scope.probe is None or written or scope.is_there(path):
+            continue
+        span = start.span or next(setting.value.span for setting in run.settings if setting.name == "init_from")
+        help = "put it there before training: the path is from the program's folder"
+        scope.reporter.add(Diagnostic("W401", f"no such file: {path}", span, "the weights to begin with", help=help))
 
 
 def _warn_unread(

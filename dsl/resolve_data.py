@@ -254,8 +254,10 @@ def _is_as_stored(expr: ast.Expr) -> bool:
 def _check_field(field: ast.Field, given: Shape | None, shape: Shape) -> None:
     if given is not None and _core(given) != _core(shape):
         declared = f"{field.type.dtype or 'float'}{list(shape)}"
+        behind = len(given) == 3 and (given[2], *given[:2]) == shape
+        moved = f"; `transform {field.name} = [ToTensor()]` brings channels of bytes to the front" if behind else ""
         fail("E406", f"`{field.name}` is declared as {declared}, and its columns give {list(given)} a row",
-             field.type.span, help=f"write `{field.type.dtype or 'float'}{list(given)}`")  # fmt: skip
+             field.type.span, help=f"write `{field.type.dtype or 'float'}{list(given)}`{moved}")  # fmt: skip
 
 
 def _core(shape: Shape) -> Shape:

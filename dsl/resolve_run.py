@@ -10,7 +10,7 @@ from tdsl.dsl.kinds import Arg, call
 from tdsl.dsl.monitors import check_monitors
 from tdsl.dsl.names import did_you_mean, nearest, why_reserved
 from tdsl.dsl.program import Call, DataSpec, TrainSpec
-from tdsl.dsl.resolve_schedulers import check_length, check_plateaus, resolve_schedulers
+from tdsl.dsl.resolve_schedulers import check_cycles, check_length, check_plateaus, resolve_schedulers
 from tdsl.dsl.resolve_sections import resolve_blocks, resolve_groups, resolve_sections
 from tdsl.dsl.scope import Scope, declared
 from tdsl.dsl.signatures import OPTIMIZERS, SCHEDULERS, TRAIN_BLOCKS, TRAIN_SETTINGS
@@ -51,6 +51,7 @@ def resolve_train(
     check_monitors(run, spec, evaluation, scope)
     check_length(written.get("scheduler"), schedulers, settings, scope)
     check_plateaus(schedulers, scope)
+    check_cycles(schedulers, settings, scope)
     if not models or spec is None or optimizer is None or loss is None:
         return None
     return TrainSpec(run.name, models, spec, loss, optimizer, groups, schedulers, settings, sections, run.span, run.doc)
@@ -136,6 +137,9 @@ def _optimizer(setting: ast.Setting | None, scope: Scope) -> Call | None:
     if setting is None:
         return None
     with scope.guard():
+        if isinstance(setting.value, (ast.ListExpr, ast.TupleExpr)):
+            help = habits.ONE_OPTIMIZER
+            fail("E313", "a run has one optimizer, and this is a list", setting.value.span, help=help)
         made = evaluate(setting.value, call("an optimizer", OPTIMIZERS), "`optimizer`", scope.lookup)
         return made if isinstance(made, Call) else None
     return None

@@ -65,6 +65,18 @@ def check_plateaus(schedulers: tuple[Call, ...], scope: Scope) -> None:
             scope.reporter.add(Diagnostic("W302", message, each.span, help='write `mode="max"`'))
 
 
+def check_cycles(schedulers: tuple[Call, ...], settings: Mapping[str, Constant], scope: Scope) -> None:
+    """Warn of a cycle that is stepped with each batch in PyTorch, and would be with each epoch here."""
+    for each in schedulers:
+        steps = each.args.get("per") is None and each.args.get("total_steps") is None
+        if each.name in ("OneCycleLR", "CyclicLR") and steps and settings["steps"] is None:
+            message = f"`{each.name}` changes the rate once an epoch: the run counts epochs"
+            help = (
+                'PyTorch\'s is stepped after every batch: write `per="step"`, or `per="epoch"` where epochs are meant'
+            )
+            scope.reporter.add(Diagnostic("W303", message, each.span, help=help))
+
+
 def _end(scheduler: Call) -> int | None:
     """How long a schedule goes on changing the rate; None where it has no end."""
     args = scheduler.args

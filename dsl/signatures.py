@@ -277,6 +277,9 @@ def metric_key(name: str, args: Mapping[str, Any]) -> str | None:
 
 EMAS = dict((signature("EMA", Arg("decay", UNIT, 0.999)),))
 STRATEGIES = dict((signature("ddp"), signature("fsdp")))
+WEIGHTS = dict((signature("weights", Arg("path", TEXT), Arg("model", TEXT, "model"), Arg("without", TEXTS, ())),))
+_START = either(TEXT, call("`weights(...)`", WEIGHTS))
+START = either(_START, many(_START))._replace(what="a path as a string, `weights(...)`, or a list of these")
 EVERY = Arg("every", optional(COUNT), None)
 RESUME = word("auto", "none")._replace(
     what="`auto`, `none` or a path as a string", accepts=lambda value: value is None or isinstance(value, str)
@@ -311,7 +314,7 @@ TRAIN_SETTINGS = (
     Arg("seed", NATURAL, 0),
     Arg("deterministic", FLAG, False),
     Arg("freeze", TEXTS, ()),
-    Arg("init_from", optional(TEXT), None),
+    Arg("init_from", optional(START), None),
     Arg("activation_checkpointing", TEXTS, ()),
     Arg("distributed", optional(call("`ddp()`, `fsdp()`", STRATEGIES)), None),
 )

@@ -94,6 +94,10 @@ def bind(expr: ast.Call, kind: Kind, what: str, lookup: Lookup) -> Call:
     return Call(name, ordered, expr.span)
 
 
+# Arguments of torchmetrics that no metric has here.
+TOLD_BY_TYPES = ("task", "num_classes", "num_labels", "multiclass")
+
+
 def _argument(argument: ast.Argument, position: int, signature: Signature) -> Arg:
     known = {arg.name: arg for arg in signature.args}
     if argument.name is None:
@@ -105,7 +109,8 @@ def _argument(argument: ast.Argument, position: int, signature: Signature) -> Ar
         return known[argument.name]
     if signature.variadic is not None:
         return Arg(argument.name, signature.variadic)
-    help = did_you_mean(argument.name, known) or (f"it takes {', '.join(known)}" if known else "it takes none")
+    told = "the types of what `compare` returns tell it: leave it out" if argument.name in TOLD_BY_TYPES else None
+    help = told or did_you_mean(argument.name, known) or (f"it takes {', '.join(known)}" if known else "it takes none")
     return fail("E302", f"`{signature.name}` has no argument `{argument.name}`", argument.span, help=help)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -297,27 +297,44 @@ def load(checkpoint: Checkpoint, name: str, model: nn.Module | Average) -> None:
             _fill(model, given, path)
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: nn.Module, without: Sequence[str] = ()) -> None:
     """Put the tensors of a safetensors file into a model, those of a checkpoint, or of a run's best one.
 
-    Raises `Failure` where it is none of these, lacks tensors of the model, or has others.
+    What a glob of `without` names, by itself or by a module that it is in, stays as it is. Raises `Failure` where the
+    path is none of these, lacks others of the model's tensors, or has others.
     """
+    found = None
     if path.is_dir():
         run = path / "checkpoints"
-        load_model_weights(find(run) if run.is_dir() else at(path), model)
-        return
+        found = find(run) if run.is_dir() else at(path)
+        path = found.path / f"{found.stem()}.safetensors"
     with fitting.told(path):
-        _fill(model, load_file(path), path)
+        given = load_file(path) if found is None else found.weights()
+        _fill(model, given, path, _without(model.state_dict(), given, without, path))
 
 
-def _fill(model: nn.Module, given: Mapping[str, Tensor], path: Path) -> None:
+def _without(
+    state: Mapping[str, Tensor], given: Mapping[str, Tensor], patterns: Sequence[str], path: Path
+) -> Container[str]:
+    """The names, of the model and of the file, that no glob names. Raises `Failure` for a glob that names none."""
+    names = {*state, *given}
+    for pattern in patterns:
+        if not any(fitting.is_named(name, pattern) for name in names):
+            what = f'"{pattern}" of `without` matches no weight of the model, nor of `{path}`'
+            raise Failure(what, f"the model has {fitting.listed([*state])}")
+    return {name for name in names if not any(fitting.is_named(name, pattern) for pattern in patterns)}
+
+
+def _fill(model: nn.Module, given: Mapping[str, Tensor], path: Path, taken: Container[str] | None = None) -> None:
+    """Put tensors into a model: into all of it, or into those of these names."""
     state = model.state_dict()
-    same = _same(state)
-    found = _named(given, same)
-    first = {names[0] for names in same}
-    wanted = {name: value.shape for name, value in state.items() if name in first}
-    fitting.check(path, wanted, found, known=state)
-    model.load_state_dict(found)
+    found, kept = _named(given, _same(state)), state
+    if taken is not None:
+        found, kept = ({name: value for name, value in each.items() if name in taken} for each in (found, kept))
+    first = {names[0] for names in _same(kept)}
+    wanted = {name: value.shape for name, value in kept.items() if name in first}
+    fitting.check(path, wanted, found, known=state, partly=taken is not None)
+    model.load_state_dict(found, strict=taken is None)
 
 
 def _named(given: Mapping[str, Tensor], same: list[list[str]]) -> dict[str, Tensor]:

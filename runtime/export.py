@@ -20,7 +20,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +186,9 @@ def _sample(job: Job, model: nn.Module) -> Sample:
     function = _caller()
 
     def inputs(count: int) -> Outputs:
-        batch = next(iter(data.batches(data.SPLITS[-1], count, device=job.device)))
-        return _inputs(function, others, model, batch)
+        # Processes that read ahead would be there still when PyTorch forks this one.
+        batches = replace(data.batches(data.SPLITS[-1], count, device=job.device), workers=0)
+        return _inputs(function, others, model, next(iter(batches)))
 
     return Sample(inputs(max(rows, FEW)), inputs(FEW), inputs(FEWER))
 

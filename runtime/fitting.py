@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from os.path import normpath
 from pathlib import Path
 from shlex import quote
@@ -20,15 +21,39 @@ PICKLES = (b"PK", b"\x80\x02")
 
 
 def check(
-    path: Path, wanted: Mapping[str, Sequence[int]], given: Mapping[str, Tensor], *, known: Container[str]
+    path: Path,
+    wanted: Mapping[str, Sequence[int]],
+    given: Mapping[str, Tensor],
+    *,
+    known: Container[str],
+    partly: bool = False,
 ) -> None:
     """Raise `Failure` unless the tensors of a file are those of a model.
 
-    `wanted` are the shapes of the model's tensors by one name of each, `known` all names.
+    `wanted` are the shapes of the model's tensors by one name of each, `known` all names. `partly`: the model may begin
+    with some of the file's.
     """
     if wrong := list(_differences(wanted, given, known)):
         what = f"the weights in `{normpath(path)}` are of another model: {'; '.join(wrong)}"
-        raise Failure(what, f"`tdsl diff {quote(normpath(path))} PROGRAM` tells it weight by weight")
+        help = f"`tdsl diff {quote(normpath(path))} PROGRAM` tells it weight by weight"
+        raise Failure(what, help + (_without(wanted, given, known) if partly else ""))
+
+
+def _without(wanted: Mapping[str, Sequence[int]], given: Mapping[str, Tensor], known: Container[str]) -> str:
+    """How to leave out what does not fit, where that is a part of the model."""
+    fits = {name for name, shape in wanted.items() if name in given and list(given[name].shape) == list(shape)}
+    others = [name for name in (*wanted, *given) if name not in fits and (name in wanted or name not in known)]
+    modules = dict.fromkeys(name.partition(".")[0] for name in others)
+    if not fits or any(name.partition(".")[0] in modules for name in fits):
+        return ""
+    listed = ", ".join(f'"{name}"' for name in modules)
+    return f"; to begin with the others: `init_from = weights(PATH, without=[{listed}])`"
+
+
+def is_named(name: str, pattern: str) -> bool:
+    """Whether a glob matches a parameter's name or that of a module that it is in: `blocks.0` of `blocks.0.weight`."""
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
 
 
 @contextmanager
@@ -64,9 +89,9 @@ def _differences(
         yield f"their names begin with `{prefix}`, as those of a model that is wrapped do: take that off"
         return
     if lacking:
-        yield f"they lack {_listed(lacking)}"
+        yield f"they lack {listed(lacking)}"
     if others:
-        yield f"they have {_listed(others)}, which it has not"
+        yield f"they have {listed(others)}, which it has not"
     both = ((name, list(given[name].shape), list(shape)) for name, shape in wanted.items() if name in given)
     shapes = [f"`{name}` of shape {mine} for {theirs}" for name, mine, theirs in both if mine != theirs]
     if shapes:
@@ -79,7 +104,8 @@ def _prefix(lacking: Sequence[str], others: Sequence[str]) -> str:
     return prefix if lacking and {f"{prefix}{name}" for name in lacking} <= set(others) else ""
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names, as far as a line holds them."""
     return ", ".join(f"`{name}`" for name in names[:SHOWN]) + _more(names)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from tdsl.runtime.average import Averaged
+from tdsl.runtime.fitting import is_named
 from tdsl.runtime.multi_tensor import Tables
 from tdsl.runtime.run import Failure
 from tdsl.runtime.shards import Piece, piece
@@ -46,17 +47,11 @@ def freeze(models: Mapping[str, nn.Module], *patterns: str) -> None:
 
 
 def _matching(models: Mapping[str, nn.Module], pattern: str) -> list[nn.Parameter]:
-    found = [parameter for name, parameter in named_parameters(models) if _is_named(name, pattern)]
+    found = [parameter for name, parameter in named_parameters(models) if is_named(name, pattern)]
     if not found:
         names = ", ".join(name for name, _ in named_parameters(models))
         raise Failure(f'"{pattern}" matches no parameter', f"the parameters are {names}")
     return found
-
-
-def _is_named(name: str, pattern: str) -> bool:
-    """Whether a glob matches a parameter's name or that of a module that it is in: `blocks.0` of `blocks.0.weight`."""
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
 
 
 def groups(models: Mapping[str, nn.Module], special: Mapping[str, Mapping[str, Any]] | None = None) -> list[Any]:
@@ -73,7 +68,7 @@ def groups(models: Mapping[str, nn.Module], special: Mapping[str, Mapping[str, A
         if parameter.requires_grad:
             args: dict[str, Any] = {}
             for pattern, given in special.items():
-                args |= given if _is_named(name, pattern) else {}
+                args |= given if is_named(name, pattern) else {}
             found.setdefault(tuple(args.items()), []).append((name, parameter))
     if not any(found.values()):
         raise Failure("there is nothing to train: every parameter is frozen", "take a pattern out of `freeze`")
@@ -112,8 +107,11 @@ def clip_gradients(optimizer: Optimizer, max_norm: float | None, *, told: bool =
 
 
 def average(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of `model` whose parameters follow it as an exponential moving average; its buffers are the model's."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    """A copy of `model` whose parameters, and running statistics of norms, follow it as an exponential moving average.
+
+    Its other buffers are the model's.
+    """
+    return Averaged(model, decay)
 
 
 # Optimizers -----------------------------------------------------------------------------------------------------------

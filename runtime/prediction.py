@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from tdsl.runtime.loader import Batch, Batches, Split
 from tdsl.runtime.run import choose_device
 from tdsl.runtime.settings import WORDS, UsageError
 from tdsl.runtime.sources import Tokenizer
+from tdsl.runtime.sources.images import Images
 from tdsl.runtime.table import DataError, Table
 from tdsl.runtime.transforms import Transform
 
@@ -35,6 +37,8 @@ READERS = (
     "csv", "huggingface", "idx", "image_folder", "jsonl", "npy", "npz", "parquet", "python", "safetensors", "text",
     "tokens", "torchvision",
 )  # fmt: skip
+# What images often are in, and a folder of them is not.
+ARRAYS = ("idx", "npy", "npz")
 WILD = re.compile(r"[*?[]")
 HERE = Path()
 
@@ -75,7 +79,7 @@ class Job:
 
     def write(self, results: Iterable[Mapping[str, Tensor]]) -> None:
         """Writes what `predict` returned for each batch, tensors [B, ...] by name, a row for each row of the table."""
-        rows = prediction_files.write(self.output, results)
+        rows = prediction_files.write(self.output, results, files=_files(self.table))
         seconds = time.perf_counter() - self.began
         print(f"predictions: {rows} rows of step {self.checkpoint.step} in {seconds:.1f} s: {self.output}")
 
@@ -142,6 +146,10 @@ def read(text: str, source: str, options: Mapping[str, Any], tokenizer: Tokenize
         named = {**options, **named} if written[1] == source == "csv" else named
         return _called(written[1], args, named, tokenizer=tokenizer)
     base, path = _placed(text)
+    if (base / path).is_dir() and source in ARRAYS:
+        mode = ', mode="L"' if source == "idx" else ""
+        help = f"of images: `--input 'image_folder({json.dumps(text, ensure_ascii=False)}{mode})'`"
+        raise UsageError(f"`{text}` is a folder, and `{source}` reads files", help)
     kind = KINDS.get(Path(text).suffix, source) if source not in ("text", "tokens") else source
     return _called(kind, [path], dict(options) if kind == source else {}, base, tokenizer)
 
@@ -178,6 +186,16 @@ def _called(
         raise UsageError(f"`{kind}`: {error}", "write the source as a program does") from None
     table: Table = reader(base, *args, **more, **named)
     return table
+
+
+def _files(table: Table) -> list[str]:
+    """The file of each row, of a table of images in files: from the folder that we are in, where it lies in that."""
+    images = next((column for column in table.data.values() if isinstance(column, Images)), None)
+    if images is None:
+        return []
+    root, here = images.root.resolve(), Path.cwd().resolve()
+    root = root.relative_to(here) if root.is_relative_to(here) else root
+    return [(root / name).as_posix() for name in images.files]
 
 
 def _has_folders(path: Path) -> bool:

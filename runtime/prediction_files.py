@@ -5,7 +5,8 @@
     parquet  a column a result; several numbers are a list of fixed size
     npz      an array a result, [rows, ...]
 
-Each has `row`, the number of the row in the source that was read, from 1. A file appears when it is whole.
+Each has `row`, the number of the row in the source that was read, from 1, and of images in files `file`. A file appears
+when it is whole.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import csv
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -27,7 +28,7 @@ from tdsl.runtime.settings import UsageError
 
 Array: TypeAlias = npt.NDArray[Any]
 Columns: TypeAlias = Mapping[str, Array]
-ROW = "row"
+ROW, FILE = "row", "file"
 
 
 class Writer(Protocol):
@@ -46,10 +47,13 @@ def check(path: Path) -> None:
         raise UsageError(f"there is no folder `{path.parent}`", "make it first, or choose another")
 
 
-def write(path: Path, batches: Iterable[Mapping[str, Tensor]], indices: Tensor | None = None) -> int:
+def write(
+    path: Path, batches: Iterable[Mapping[str, Tensor]], indices: Tensor | None = None, files: Sequence[str] = ()
+) -> int:
     """Write the results of each batch, tensors [B, ...] by name, in order; the number of rows is returned.
 
-    `indices` [rows] has the places in the source, from 0, of rows that are not all of it.
+    `indices` [rows] has the places in the source, from 0, of rows that are not all of it; `files` the file of each row,
+    where each has its own.
     """
     check(path)
     aside = path.with_name(f".{path.name}.new")
@@ -60,8 +64,9 @@ def write(path: Path, batches: Iterable[Mapping[str, Tensor]], indices: Tensor |
             for batch in batches:
                 columns = {name: _array(value) for name, value in batch.items()}
                 count = len(next(iter(columns.values())))
+                named = {FILE: np.array(files[rows : rows + count])} if files else {}
                 places = np.arange(rows, rows + count) if indices is None else indices[rows : rows + count].numpy()
-                writer.add({ROW: places + 1, **columns})
+                writer.add({ROW: places + 1, **named, **columns})
                 rows += count
         finally:
             writer.close()

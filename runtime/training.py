@@ -21,6 +21,7 @@ from tdsl.runtime import checkpoint, optim, ranks, record, sharded_checkpoint, s
 from tdsl.runtime.average import Average
 from tdsl.runtime.checkpoint import Categories, Checkpoint
 from tdsl.runtime.files import remove_folder, write_text
+from tdsl.runtime.fitting import listed as listed_names
 from tdsl.runtime.loader import Batch
 from tdsl.runtime.logs import Log, Silent
 from tdsl.runtime.progress import Meter
@@ -362,6 +363,18 @@ class Training:
         now = self._run()
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if changed:
-            listed = ", ".join(f"`{key}` was {before.get(key)}, is {now.get(key)}" for key in changed)
+            listed = ", ".join(_change(key, before.get(key), now.get(key)) for key in changed)
             help = "give the same, start anew with `--resume none`, or elsewhere with `--out`"
             raise Failure(f"{found.path} is of a run with other settings: {listed}", help)
+
+
+def _change(key: str, before: Any, now: Any) -> str:
+    """How a setting differs: of parameters, of which there may be thousands, those that came and went."""
+    if key != "parameters" or before is None:
+        return f"`{key}` was {before}, is {now}"
+    old, new = ([name for group in each for name in group] for each in (before, now))
+    gone, come = ([name for name in some if name not in others] for some, others in ((old, {*new}), (new, {*old})))
+    if not gone and not come:
+        return "the groups of parameters are others"
+    told = [f"{what} {listed_names(names)}" for what, names in (("lacks", gone), ("has also", come)) if names]
+    return f"what is trained {' and '.join(told)}"

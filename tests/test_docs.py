@@ -140,6 +140,7 @@ def test_every_list_is_in_the_reference() -> None:
     assert set(marks("functions")) >= set(reference.GROUPS) - {"autograd"}
     assert set(marks("layers")) == {*reference.LAYER_GROUPS, "pool", "others"}
     kinds = {"initializers", "sources", "tokenizers", "splits", "transforms", "optimizers", "schedulers", "metrics"}
+    kinds |= {"starts"}
     assert set(marks("signatures")) == kinds
     assert set(marks("settings")) == {"data", "train", "sections", "evaluate"}
 

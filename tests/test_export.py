@@ -146,6 +146,13 @@ def test_averaged_weights_are_those_exported(trained: Path, tmp_path: Path) -> N
     assert torch.equal(load_file(tmp_path / "w.safetensors")["head.weight"], 2 * kept["head.weight"])
 
 
+def test_data_that_processes_read_are_read_without_them(trained: Path) -> None:
+    """PyTorch forks as it compares, and what is forked would tell that these are not its children."""
+    told = exported(trained, "state_dict", "-o", "workers.pt", "--set", "data.workers=2")
+    assert "workers.pt: state_dict" in told
+    assert "Exception ignored" not in told
+
+
 @pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
 def test_onnx(trained: Path) -> None:
     import onnxruntime  # type: ignore[import-not-found,import-untyped,unused-ignore]

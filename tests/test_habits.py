@@ -84,7 +84,7 @@ def test_the_program_is_right() -> None:
         (LOSS, "binary_cross_entropy_with_logits(model(batch.x)[:, 0], batch.y.float(), pos_weight=1.5)", "E202",
          "write `tensor(1.5)`, or `tensor([...])` with several numbers"),
         (LOSS, "cross_entropy(model.up(batch.x), batch.y)", "E201",
-         "members are its own: return what `up` gives from its `forward`, too"),
+         "return what is wanted from its `forward`, or let a module that both have compute it"),
         ("epochs    = 3", "epochs    = 3\n    scheduler = StepLR(optimizer, step_size=1)", "E110",
          "the run knows its optimizer: leave it out"),
         ("epochs    = 3", "epochs    = 3\n    precision = float16", "E110", "write `f16`"),

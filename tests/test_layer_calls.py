@@ -361,3 +361,36 @@ def test_pytorch_refuses_it_too_or_says_why_not(members: str, body: str, types: 
 
     with pytest.raises((RuntimeError, ValueError, TypeError, AssertionError, IndexError, AttributeError)):
         attempt()
+
+
+@pytest.mark.parametrize(
+    ("members", "body", "inputs", "cure"),
+    [
+        # Without `flatten`: what it makes is what the layer reads, or would be.
+        (
+            "l = Linear(72, 5)",
+            "return l(x)",
+            "x: float[B, 8, 3, 3]",
+            "`flatten(1)` before it: that makes the 72 numbers",
+        ),
+        ("l = Linear(70, 5)", "return l(x)", "x: float[B, 8, 3, 3]", "`flatten(1)` before it: that makes 72 numbers"),
+        ("l = Linear(24, 5)", "return l(x)", "x: float[B, 8, 3]", "`flatten(1)` before it: that makes the 24 numbers"),
+        ("l = Linear(7, 5)", "return l(x)", "x: float[B, T, 3]", "`Linear(_, ...)` takes `in_features`"),
+        ("l = BatchNorm1d(8)", "return l(x)", "x: float[B, 8, 3, 3]", "`BatchNorm2d` is of tensors of 4 dimensions"),
+        ("l = Conv2d(8, 5, 3)", "return l(x)", "x: float[B, 8, 3, 3, 3]", "`Conv3d` is of tensors of 5 dimensions"),
+        ("l = Conv2d(9, 5, 3)", "return l(x)", "x: float[B, 8, 3, 3]", "`Conv2d(_, ...)` takes `in_channels`"),
+        ("l = Conv2d(8, 5, 3)", "return l(x)", "x: float[B, 8]", None),
+    ],
+)
+def test_a_layer_of_another_shape_has_its_cure(members: str, body: str, inputs: str, cure: str | None) -> None:
+    error = mistakes(module(members, body, inputs, "[B, 5]"))[0]
+    assert error.code == "E203"
+    assert error.help is None if cure is None else cure in str(error.help)
+
+
+def test_a_member_of_a_member_is_its_own() -> None:
+    inner = "module Inner() {\n    l = Linear(3, 3)\n    forward(x: float[B, 3]) -> float[B, 3] { return l(x) }\n}\n"
+    error = mistakes(inner + module("inner = Inner()", "return inner.l(x)", "x: float[B, 3]", "[B, 3]"))[0]
+    assert (error.code, error.message) == ("E201", "`l` is `Inner`'s own: it can't be used from outside")
+    error = mistakes(inner + module("inner = Inner()", "return inner.m(x)", "x: float[B, 3]", "[B, 3]"))[0]
+    assert error.message == "`Inner` has no `m`"

@@ -55,7 +55,9 @@ class Net(nn.Module):
 
 
 def project(folder: Path, name: str, init: str = "") -> Path:
-    unit = compiled(PROGRAM.replace("INIT", f'init_from = "{init}"' if init else ""), name=folder / "net.model")
+    """The project of the program; `init` is what it begins with, the text of a string or of a call."""
+    value = init if "(" in init else f'"{init}"'
+    unit = compiled(PROGRAM.replace("INIT", f"init_from = {value}" if init else ""), name=folder / "net.model")
     write(emit(unit, Options("net", root=str(folder))), folder / name)
     return folder / name
 
@@ -97,6 +99,56 @@ def test_weights_of_plain_pytorch_begin_a_run(folder: Path) -> None:
     assert torch.equal(found["enter.weight"], net.enter.weight)
     assert torch.equal(found["again.weight"], net.back.weight)
     assert not torch.equal(found["batch.running_mean"], net.batch.running_mean)
+
+
+def test_a_new_head_begins_as_it_is_initialised(folder: Path) -> None:
+    """Whatever its shape in the file; what else the file has under a glob is not missed in the model."""
+    given = {**weights(folder), "back.weight": torch.zeros(5, 8), "back.bias": torch.zeros(5), "more": torch.ones(1)}
+    save_file({name: value for name, value in given.items() if "again" not in name}, folder / "body.safetensors")
+    emitted = project(folder, "new_head", 'weights("body.safetensors", without=["back", "again*", "more"])')
+    finish(emitted, folder / "second", "--set", "optimizer.lr=0.0")
+    found = load_file(folder / "second/checkpoints/step-4/model.safetensors")
+    assert torch.equal(found["enter.weight"], given["enter.weight"])
+    assert found["again.weight"].shape == (3, 8)
+    assert found["again.weight"].any()
+    assert not torch.equal(found["again.bias"], given["again.bias"])
+
+
+def test_a_tied_weight_comes_by_the_name_that_is_not_left_out(folder: Path) -> None:
+    fresh = model(folder, which="none")
+    checkpoint.load_weights(folder / "run", fresh, without=("again",))
+    assert torch.equal(fresh.get_parameter("back.weight"), weights(folder)["again.weight"])
+
+
+def test_a_body_and_a_head_come_from_two_files(folder: Path) -> None:
+    given = weights(folder)
+    for name, has in (
+        ("head", lambda key: key[:5] in ("back.", "again")),
+        ("body", lambda key: key[:5] in "enter, batch"),
+    ):
+        save_file({key: value for key, value in given.items() if has(key)}, folder / f"{name}_part.safetensors")
+    fresh = model(folder, which="none")
+    checkpoint.load_weights(folder / "body_part.safetensors", fresh, without=("back", "again"))
+    checkpoint.load_weights(folder / "head_part.safetensors", fresh, without=("enter", "batch"))
+    assert all(torch.equal(fresh.state_dict()[name], value) for name, value in given.items())
+
+
+def test_what_is_not_left_out_has_to_fit(folder: Path) -> None:
+    given = {**weights(folder), "enter.weight": torch.zeros(9, 3)}
+    save_file(given, folder / "wide.safetensors")
+    with pytest.raises(Failure, match=r"of shape \[9, 3\] for \[8, 3\]") as told:
+        checkpoint.load_weights(folder / "wide.safetensors", model(folder, which="none"), without=("back",))
+    assert "without" not in told.value.help  # a part of a module fits, and leaving it out would lose that
+    with pytest.raises(Failure, match='"hed" of `without` matches no weight') as told:
+        checkpoint.load_weights(folder / "wide.safetensors", model(folder, which="none"), without=("hed",))
+
+
+def test_another_head_has_its_cure(folder: Path) -> None:
+    given = {name: value for name, value in weights(folder).items() if not name.startswith(("back", "again"))}
+    save_file({**given, "head.weight": torch.zeros(5, 8)}, folder / "other_head.safetensors")
+    with pytest.raises(Failure) as told:
+        checkpoint.load_weights(folder / "other_head.safetensors", model(folder, which="none"))
+    assert 'without=["back", "again", "head"]' in told.value.help
 
 
 def _pickled(folder: Path) -> Path:

@@ -529,6 +529,13 @@ def test_new_rows_with_labels_are_held_against_the_classes(
     assert Path("out.csv").read_text().splitlines() == ["row,prediction", "1,2"]
 
 
+def test_a_folder_for_a_program_of_arrays_is_told_how_to_be_read(tmp_path: Path) -> None:
+    for kind, mode in (("idx", ', mode="L"'), ("npz", "")):
+        with pytest.raises(UsageError) as told:
+            prediction.read(str(tmp_path), kind, {})
+        assert f"of images: `--input 'image_folder(\"{tmp_path}\"{mode})'`" in str(told.value)
+
+
 def test_new_images_need_no_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -542,10 +549,20 @@ def test_new_images_need_no_classes(
         RESULT="batch.x.amax(dim=(1, 2, 3)) + 0 * model(batch.x)[:, 0]",
     )  # fmt: skip
     assert ran(project, "train.py") == 0
-    for given, expected in (("new", [40, 50]), ("new/b.png", [50]), ("new/*.png", [40, 50]), ("all", [0, 10, 20, 30])):
+    two, four = ["new/a.png", "new/b.png"], [f"all/{name}.png" for name in ("cat/0", "cat/1", "dog/0", "dog/1")]
+    for given, expected, files in (
+        ("new", [40, 50], two),
+        ("new/b.png", [50], two[1:]),
+        ("new/*.png", [40, 50], two),
+        ("all", [0, 10, 20, 30], four),
+    ):
         assert ran(project, "predict.py", "--input", given, "--output", "out.npz") == 0
         with np.load("out.npz") as found:
             assert found["prediction"].tolist() == expected
+            assert found["file"].tolist() == files
+    for output in ("out.csv", "out.jsonl"):
+        assert ran(project, "predict.py", "--input", "new", "--output", output) == 0
+        assert all(name in line for name, line in zip(two, Path(output).read_text().splitlines()[-2:], strict=True))
     capsys.readouterr()
     Path("bad/a.png").write_bytes(b"none")
     assert ran(project, "predict.py", "--input", "bad", "--output", "out.npz") == 1

@@ -218,6 +218,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+def test_a_run_of_another_model_is_told_in_a_line(program: Path, tmp_path: Path) -> None:
+    other = program.with_name("renamed.model")
+    other.write_text(re.sub(r"\bup\b", "rise", PROGRAM), encoding="utf-8")
+    options = ("--out", str(tmp_path / "run"), "--allow-outside", "--steps", "10", "--device", "cpu")
+    assert tdsl("train", str(program), *options).returncode == 0
+    refused = tdsl("train", str(other), *options)
+    assert refused.returncode == 1
+    told = "what is trained lacks `up.weight`, `up.bias` and has also `rise.weight`, `rise.bias`"
+    assert told in " ".join(refused.stderr.split())
+
+
 def test_a_start_that_is_refused_leaves_the_code_of_the_run_that_is_there(program: Path, tmp_path: Path) -> None:
     other = program.with_name("other.model")
     predicts = PROGRAM.replace(
@@ -233,6 +244,7 @@ def test_a_start_that_is_refused_leaves_the_code_of_the_run_that_is_there(progra
     refused = tdsl("train", str(other), *options)
     assert refused.returncode == 1
     assert "is of a run with other settings" in refused.stderr
+    assert "parameters" not in refused.stderr  # they have the same names
     assert contents(emitted) == before
     assert "predict.py" not in before
     evaluated = python(str(emitted / "evaluate.py"), "--out", str(tmp_path / "run"), "--device", "cpu")

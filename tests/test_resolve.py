@@ -106,6 +106,10 @@ def test_facts_come_from_the_files(fact: str, value: int, resolved: Write) -> No
         ("scheduler = StepLR(gamma=0.5)", ["E303"]),
         ("scheduler = StepLR(1, gama=0.5)", ["E302"]),
         ("scheduler = StepLR(1, step_size=2)", ["E304"]),
+        ("scheduler = OneCycleLR(max_lr=0.1)", ["W303"]),
+        ("scheduler = OneCycleLR(max_lr=0.1, per=\"step\")", []),
+        ("scheduler = OneCycleLR(max_lr=0.1, per=\"epoch\")", []),
+        ("scheduler = CyclicLR(base_lr=0.1, max_lr=0.2)", ["W303"]),
         ("early_stopping { monitor = \"val/accuracy\" }", []),
         ("early_stopping { monitor = \"val/extra\" }", []),
         ("early_stopping { monitor = \"val/auroc\" }", ["E319"]),
@@ -151,6 +155,10 @@ def test_weights_that_an_option_names_are_told_where_they_are_not_there(resolved
     text = BASE.replace("EXTRA", "")
     assert resolved(text, overrides={"init_from": '"absent"'})[1] == ["W401"]
     assert resolved(text, overrides={"init_from": '"points.csv"'})[1] == []
+    assert resolved(text, overrides={"init_from": 'weights("absent", without=["l"])'})[1] == ["W401"]
+    assert (
+        resolved(text, overrides={"init_from": '["points.csv", weights("absent"), weights("no")]'})[1] == ["W401"] * 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -290,6 +298,28 @@ def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, colu
     assert found.code == code
     assert found.span is not None
     assert str(found.span) == f"--set:1:{column}"
+
+
+@pytest.mark.parametrize("argument", ['task="multiclass"', "num_classes=10"])
+def test_metrics_know_the_task(argument: str, tmp_path: Path) -> None:
+    text = BASE.replace("EXTRA", "").replace("Accuracy()", f"Accuracy({argument})")
+    _, reporter = load(tmp_path / "p.model", text=text, probe=probe)
+    (found,) = reporter.errors
+    assert (found.code, "leave it out" in str(found.help)) == ("E302", True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("optimizer = AdamW(lr=half)", "optimizer = [SGD(lr=0.1), Adam()]", "E313"),
+        ("EXTRA", "optimizer = Adam()", "E101"),
+    ],
+)
+def test_a_run_has_one_optimizer(old: str, new: str, code: str, tmp_path: Path) -> None:
+    _, reporter = load(tmp_path / "p.model", text=BASE.replace(old, new).replace("EXTRA", ""), probe=probe)
+    (found,) = reporter.errors
+    assert found.code == code
+    assert 'group "critic.*"' in str(found.help)
 
 
 @pytest.mark.parametrize(

@@ -278,10 +278,15 @@ def _member(owner: Semantic, expr: ast.Attribute, frame: Frame) -> Semantic:
         from tdsl.compiler.build.layer_calls import layer_member
 
         return layer_member(owner, expr.name, expr.name_span, frame)
-    members = owner.decl.members if isinstance(owner, ModuleInstance) and isinstance(owner.decl, ast.Module) else ()
-    inner = any(each.name == expr.name for each in members)
-    cure = f"members are its own: return what `{expr.name}` gives from its `forward`, too" if inner else None
-    fail("E201", f"{describe(owner)} has no `{expr.name}`", expr.name_span, help=cure)
+    if isinstance(owner, ModuleInstance) and expr.name in owner.ir.members:
+        help = "return what is wanted from its `forward`, or let a module that both have compute it"
+        fail(
+            "E201",
+            f"`{expr.name}` is {describe(owner)}'s own: it can't be used from outside",
+            expr.name_span,
+            help=help,
+        )
+    fail("E201", f"{describe(owner)} has no `{expr.name}`", expr.name_span)
 
 
 def _index(expr: ast.Index, frame: Frame) -> Semantic:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 from tdsl.compiler.build.bind import Given, attribute
 from tdsl.compiler.build.frame import Frame
@@ -33,18 +35,45 @@ def call_layer(instance: LayerInstance, given: Mapping[str, Given], span: Span, 
     except ProgramError as error:
         message = error.diagnostic.message.replace(f"`{bound.op.name}`", f"`{shown}`")
         notes = (*error.diagnostic.notes, *frame.declared(instance, instance.path))
-        help = error.diagnostic.help or (_cure(instance) if error.diagnostic.code == "E203" else None)
+        help = error.diagnostic.help or (_cure(instance, operands) if error.diagnostic.code == "E203" else None)
         raise ProgramError(replace(error.diagnostic, message=message, notes=notes, help=help)) from None
     outputs = frame.builder.add(bound, types, inner_path(frame, instance.path), frame.origin)
     return _results(instance, outputs, options, frame)
 
 
-def _cure(instance: LayerInstance) -> str | None:
-    """How a layer made for another size fits what it is given: `_`, where its first argument is that size."""
+def _cure(instance: LayerInstance, operands: Mapping[str, Operand]) -> str | None:
+    """How a layer made for another shape fits what it is given: `_`, where its first argument is a size of that."""
+    read = next(iter(operands.values()), None)
+    given = read.type.shape if isinstance(read, Value) else ()
+    if (numbered := re.fullmatch(r"(\w+)([123])d", instance.layer.name)) and len(given) not in _ranks(
+        *numbered.groups()
+    ):
+        other = f"{numbered[1]}{len(given) - 2}d"
+        return f"`{other}` is of tensors of {len(given)} dimensions" if other in LAYERS else None
+    if instance.layer.name == "Linear" and (help := _flattened(instance, given)):
+        return help
     first = instance.layer.signature[0].name if instance.layer.signature else ""
     if first not in instance.layer.infer:
         return None
     return f"`{instance.layer.name}(_, ...)` takes `{first}` from what it is given"
+
+
+def _ranks(family: str, dims: str) -> tuple[int, ...]:
+    """How many dimensions the input of `Conv2d` and the like may have."""
+    return {"BatchNorm1": (2, 3), "BatchNorm2": (4,), "BatchNorm3": (5,)}.get(
+        family + dims, (int(dims) + 1, int(dims) + 2)
+    )
+
+
+def _flattened(instance: LayerInstance, given: Sequence[Size]) -> str | None:
+    """That what a convolution yields is flattened before a linear layer."""
+    if len(given) < 3:
+        return None
+    rows = prod(given[1:], start=Size.of(1))
+    wanted = instance.args.get("in_features")
+    if isinstance(wanted, (int, Size)) and same(rows, Size.of(wanted)):
+        return f"write `flatten(1)` before it: that makes the {rows} numbers a row that it reads"
+    return f"write `flatten(1)` before it: that makes {rows} numbers a row" if len(given) == 4 else None
 
 
 def _results(

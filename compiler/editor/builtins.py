@@ -116,6 +116,7 @@ TABLES = (
     ("metric", signatures.METRICS, sections_doc.METRICS, "torchmetrics."),
     ("tokenizer", signatures.TOKENIZERS, sections_doc.OTHERS, ""),
     ("average", signatures.EMAS, sections_doc.OTHERS, ""),
+    ("start", signatures.WEIGHTS, sections_doc.OTHERS, ""),
     ("strategy", signatures.STRATEGIES, sections_doc.OTHERS, ""),
 )
 

@@ -26,6 +26,7 @@ CALLS = {
     "transforms": "transform",
     "ema": "average",
     "distributed": "strategy",
+    "init_from": "start",
     "field": "column",
 }
 Settings = Mapping[str, tuple[Parameter, str]]

@@ -168,6 +168,7 @@ column  A column of the data, by its name.
 categories  A column of the data whose values are numbered by their places in a list.
 columns  Columns of the data stacked in file order, by their names or a glob.
 EMA  A running mean of the parameters.
+weights  Weights for a model of the run, but for those that a glob of `without` names.
 ddp  Every rank has all parameters; gradients are added up.
 fsdp  Parameters, gradients and optimizer state are divided among the ranks.
 range  The integers below n, for a loop or a list of modules.

@@ -10,6 +10,7 @@ from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Span
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant
+from tdsl.dsl.signatures import TRANSFORMS
 
 # How tightly Python's operators bind; what binds tighter needs no parentheses within what binds looser.
 PRECEDENCE = dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), 1)
@@ -51,10 +52,14 @@ def _mistake(message: str, span: Span, help: str | None = None) -> ProgramError:
 
 
 def _within_rows(op: Op, value: ast.Call) -> bool:
-    """Whether a reduction is along a dimension that is counted from the end: the first one is the rows'."""
-    return op.kind in (Kind.REDUCTION, Kind.ROW) and any(
-        isinstance(arg.value, ast.Unary) and arg.value.op == "-" for arg in value.args
-    )
+    """Whether a reduction is along dimensions that are counted from the end: the first one is the rows'."""
+    return op.kind in (Kind.REDUCTION, Kind.ROW) and any(_from_end(arg.value) for arg in value.args)
+
+
+def _from_end(value: ast.Expr) -> bool:
+    if isinstance(value, (ast.ListExpr, ast.TupleExpr)):
+        return bool(value.items) and all(map(_from_end, value.items))
+    return isinstance(value, ast.Unary) and value.op == "-"
 
 
 class _Printer:
@@ -129,8 +134,7 @@ class _Printer:
     def _op(self, name: str, value: ast.Call, owner: list[str]) -> str:
         op = OPS.get(name)
         if op is None or not isinstance(op.torch, str) or not op.torch.startswith(("torch.", "F.", ".")):
-            near = None if op is not None else did_you_mean(name, OPS)
-            raise _mistake(f"`{name}` can't be used in a field", value.function.span, near or COMPUTED)
+            raise _mistake(f"`{name}` can't be used in a field", value.function.span, _instead(name))
         if name in ROW_SHAPES and owner:
             return f"{owner[0]}.reshape(-1, {self._arguments(value)})"
         if op.kind is not Kind.POINTWISE and not _within_rows(op, value):
@@ -156,3 +160,10 @@ class _Printer:
                 parts = ["" if part is None else self.text(part, 0) for part in (start, stop)]
                 return ":".join(parts if step is None else [*parts, self.text(step, 0)])
         return self.text(item, 0)
+
+
+def _instead(name: str) -> str | None:
+    """What may be written instead of a call that no field takes."""
+    if name in TRANSFORMS:
+        return f"write it in `transform FIELD = [{name}(...)]`"
+    return None if name in OPS else did_you_mean(name, OPS) or COMPUTED

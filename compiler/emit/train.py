@@ -22,6 +22,7 @@ from tdsl.dsl.kinds import Required
 from tdsl.dsl.program import Call, Constant, TrainSpec
 from tdsl.dsl.resolve_data import splits_of
 from tdsl.dsl.signatures import HIGHER_IS_BETTER, OPTIMIZERS, metric_key
+from tdsl.dsl.starts import starts
 
 # Those of the run time, which take a step in one launch on a GPU; others are PyTorch's.
 OWN_OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Lion")
@@ -57,7 +58,7 @@ class TrainText:
     compare_differentiates: bool
     metrics: Mapping[str, str]
     validates: bool
-    init_from: str
+    init_from: tuple[str, ...]
     freeze: tuple[str, ...]
     recomputes: tuple[str, ...]
     groups: str
@@ -137,7 +138,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
     evaluation = unit.evaluations.get(spec.name)
     metrics = _metrics(unit, run)
     counted = run.accumulation.counted
-    freeze, init_from = spec.settings.get("freeze"), spec.settings.get("init_from")
+    freeze = spec.settings.get("freeze")
     text = TrainText(
         program=_program(unit),
         name=spec.name,
@@ -163,7 +164,7 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
         compare_differentiates=bool(evaluation and evaluation.compare and evaluation.compare.differentiates),
         metrics=metrics,
         validates="val" in splits_of(spec.data),
-        init_from=literal(init_from) if init_from is not None else "",
+        init_from=tuple(_init_from(spec)),
         freeze=tuple(map(literal, freeze)) if isinstance(freeze, tuple) else (),
         recomputes=tuple(map(literal, recomputation.patterns_of(run))),
         groups=_groups(spec),
@@ -178,6 +179,14 @@ def train_text(unit: Unit, run: RunIR) -> TrainText:
     )
     standard, others, own = _imports(text, run)
     return replace(text, standard=tuple(standard), others=tuple(others), own=tuple(own))
+
+
+def _init_from(spec: TrainSpec) -> Iterator[str]:
+    """The statements that load the weights that a run begins with."""
+    for each in starts(spec):
+        given = [f"data.ROOT / {literal(each.path)}", identifier(each.model)]
+        given += [f"without={literal(each.without)}"] if each.without else []
+        yield layout("checkpoint.load_weights", given, "", 4)
 
 
 def _imports(text: TrainText, run: RunIR) -> tuple[list[str], list[str], list[str]]:
