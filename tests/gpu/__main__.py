@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TDSL = "import sys; from tdsl.compiler.cli import main; sys.exit(main())"
-TESTS = ("tests/gpu", "tests/test_loader.py")
+TESTS = ("tests/gpu", "tests/test_count_step.py", "tests/test_loader.py", "tests/test_rotary.py")
 ROWS = "1-9,11"
 # Seconds that a step may take, and of those of the benchmark the ones after which it begins no further row.
 TESTED, VERIFIED, TIMED, BUDGET = 240, 90, 260, 190
