@@ -87,6 +87,8 @@ NAMES: Mapping[str, str] = {
     "nonzero": "its result has no known size: choose by `where(mask, a, b)`",
     "masked_select": "its result has no known size: choose by `where(mask, a, b)`",
     "unique": "its result has no known size: numbers of classes are `Digits.num_classes`",
+    "IoU": "did you mean `JaccardIndex`?",
+    "MeanIoU": "did you mean `JaccardIndex`?",
     "pd": "files are read by a source: `source = csv(\"data.csv\")`",
     "inf": "write a number large enough, such as 1e30",
 }  # fmt: skip

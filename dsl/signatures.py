@@ -227,6 +227,7 @@ METRICS = dict((
     signature("Precision", THRESHOLD, AVERAGE, TOP_K, IGNORE),
     signature("Recall", THRESHOLD, AVERAGE, TOP_K, IGNORE),
     signature("F1Score", THRESHOLD, AVERAGE, TOP_K, IGNORE),
+    signature("JaccardIndex", THRESHOLD, Arg("average", optional(AVERAGES), "macro"), IGNORE),
     signature("AUROC", THRESHOLDS, MACRO, Arg("max_fpr", optional(UNIT), None), IGNORE),
     signature("ROC", THRESHOLDS, IGNORE),
     signature("PrecisionRecallCurve", THRESHOLDS, IGNORE),
@@ -247,6 +248,7 @@ METRIC_KEYS = {
     "Precision": "precision",
     "Recall": "recall",
     "F1Score": "f1_score",
+    "JaccardIndex": "jaccard_index",
     "AUROC": "auroc",
     "ROC": None,
     "PrecisionRecallCurve": None,
@@ -261,7 +263,9 @@ METRIC_KEYS = {
 # Of `MeanSquaredError(squared=false)`.
 ROOT_MEAN_SQUARED_ERROR = "root_mean_squared_error"
 # Those that are better the larger they are; of the others, and of losses, the smaller.
-HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "r2_score")
+HIGHER_IS_BETTER = (
+    "accuracy", "precision", "recall", "f1_score", "jaccard_index", "auroc", "average_precision", "r2_score",
+)  # fmt: skip
 # Arguments that ask a metric for a number of each class or output.
 MANY_NUMBERS = (("average", "none"), ("average", None), ("multioutput", "raw_values"))
 

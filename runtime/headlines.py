@@ -17,6 +17,7 @@ TITLES = {
     "precision": "Precision",
     "recall": "Recall",
     "f1_score": "F1 score",
+    "jaccard_index": "Jaccard index",
     "confusion_matrix": "Confusion matrix",
     "auroc": "AUROC",
     "average_precision": "Average precision",
@@ -32,7 +33,9 @@ TITLES = {
     "grad_norm": "Gradient norm",
 }
 # Metrics that lie between 0 and 1.
-SHARES = ("accuracy", "precision", "recall", "f1_score", "auroc", "average_precision", "calibration_error")
+SHARES = (
+    "accuracy", "precision", "recall", "f1_score", "jaccard_index", "auroc", "average_precision", "calibration_error",
+)  # fmt: skip
 # Of a metric with a value a class, so many are listed.
 MOST_VALUES = 24
 

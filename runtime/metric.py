@@ -6,8 +6,8 @@ Names, arguments, defaults and values are torchmetrics'. Three things are settle
   each batch by whether all values lie in [0, 1], which logits sometimes do.
 - Scores are in float64, and curves rank by log-odds, so that confident predictions are not tied at 1.0.
 - What is undefined is NaN, not 0: the AUROC of a class without rows, the precision of one that is never predicted, all
-  of no rows. Averages over classes leave out those without rows; those of counts (precision, recall, F1) leave out what
-  has neither rows nor predictions, and count as 0 what has one of them, as torchmetrics and scikit-learn do.
+  of no rows. Averages over classes leave out those without rows; those of counts (precision, recall, F1, Jaccard) leave
+  out what has neither rows nor predictions, and count as 0 what has one of them, as torchmetrics and scikit-learn do.
 """
 
 from __future__ import annotations

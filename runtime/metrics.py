@@ -40,14 +40,18 @@ class _Counts(_Decided):
         """Of true positives, false positives and false negatives."""
         raise NotImplementedError
 
-    def _compute(self) -> Value:
+    def _counted(self) -> tuple[Tensor, Tensor, Tensor]:
+        """True positives, false positives and false negatives, of each class or label where they are told apart."""
         counts: Any = self.metric
+        return counts.tp.cpu(), counts.fp.cpu(), counts.fn.cpu()
+
+    def _compute(self) -> Value:
         found = self.metric.compute().cpu()
         if self.counted != "multiclass" or not self.single:
-            denominator = self._denominator(counts.tp, counts.fp, counts.fn).cpu().view_as(found)
-            found = found.masked_fill(denominator == 0, torch.nan)
+            counts = self._counted()
+            found = found.masked_fill(self._denominator(*counts).view_as(found) == 0, torch.nan)
             if self.labels and self.single:
-                return self._average(found, (denominator + counts.tp.cpu() + counts.fp.cpu() + counts.fn.cpu()) > 0)
+                return self._average(found, torch.stack(counts).sum(0) > 0)
         value: Value = found.tolist()
         return value
 
@@ -80,6 +84,23 @@ class F1Score(_Counts):
 
     def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
         return right + claimed + missed
+
+
+class JaccardIndex(_Counts):
+    """Intersection over union, of pixels say: of what is of a class or predicted to be, the share that is both."""
+
+    key, title = "jaccard_index", "Jaccard index"
+
+    def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
+        return right + claimed + missed
+
+    def _counted(self) -> tuple[Tensor, Tensor, Tensor]:
+        matrix: Any = self.metric.confmat
+        matrix = matrix.cpu()
+        if self.counted == "multiclass":
+            right = matrix.diag()
+            return right, matrix.sum(0) - right, matrix.sum(1) - right
+        return matrix[..., 1, 1], matrix[..., 0, 1], matrix[..., 1, 0]
 
 
 class ConfusionMatrix(_Decided):

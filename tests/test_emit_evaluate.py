@@ -69,6 +69,8 @@ LABELS = f"{SCORES}, batch.pixels[:, 0:10]"
         (LABELS, "AUROC()", 'metrics.AUROC(task="binary", num_labels=10)'),
         (LABELS, 'F1Score(average="macro")', 'task="binary", num_labels=10, average="macro")'),
         (LABELS, 'F1Score(average="micro")', 'metrics.F1Score(task="binary")'),
+        (LABELS, "JaccardIndex()", 'task="binary", num_labels=10)'),
+        (LABELS, 'JaccardIndex(average="micro")', 'metrics.JaccardIndex(task="binary")'),
         (LABELS, "ConfusionMatrix()", 'metrics.ConfusionMatrix(task="binary")'),
         (f"{SCORES}[:, 0:1], batch.pixels[:, 0:1]", "AUROC()", 'metrics.AUROC(task="binary")'),
         (BINARY, "MeanSquaredError(squared=false)", "metrics.MeanSquaredError(squared=False)"),

@@ -72,8 +72,17 @@ def shares(scores: np.ndarray) -> np.ndarray:
 # Several classes -----------------------------------------------------------------------------------------------------
 
 
+def jaccard(truth: np.ndarray, predicted: np.ndarray, *, zero_division: float, **args: Any) -> Any:
+    """scikit-learn's, which takes no NaN for what is undefined."""
+    if not math.isnan(zero_division):
+        return sk.jaccard_score(truth, predicted, zero_division=zero_division, **args)
+    low, high = (np.asarray(sk.jaccard_score(truth, predicted, zero_division=each, **args)) for each in (0, 1))
+    found = np.where(low == high, low, NAN)
+    return list(found) if found.ndim else float(found)
+
+
 def counted(score: Callable[..., Any], average: str) -> Oracle:
-    """Precision, recall or F1. Of each class what is undefined is NaN; in an average both libraries take it for 0."""
+    """Precision, recall, F1 or Jaccard. Of each class what is undefined is NaN; in an average both libraries take it for 0."""
 
     def oracle(scores: np.ndarray, labels: np.ndarray) -> Any:
         predicted = scores.argmax(1)
@@ -162,6 +171,8 @@ ORACLES: list[tuple[str, Mapping[str, Any], Oracle]] = [
     *(("Precision", {"average": each}, counted(sk.precision_score, each)) for each in AVERAGES),
     *(("Recall", {"average": each}, counted(sk.recall_score, each)) for each in AVERAGES),
     *(("F1Score", {"average": each}, counted(sk.f1_score, each)) for each in AVERAGES),
+    *(("JaccardIndex", {"average": each}, counted(jaccard, each)) for each in AVERAGES),
+    ("JaccardIndex", {}, counted(jaccard, "macro")),
     *(("AUROC", {"average": each}, ranked(sk.roc_auc_score, each, both)) for each in AVERAGES[1:]),
     *(
         ("AveragePrecision", {"average": each}, ranked(sk.average_precision_score, each, np.any))
@@ -261,10 +272,13 @@ BINARY: list[tuple[str, Mapping[str, Any], Oracle]] = [
     ("Precision", {"threshold": 0.7}, decided(sk.precision_score, 0.7)),
     ("Recall", {}, decided(sk.recall_score)),
     ("F1Score", {}, decided(sk.f1_score)),
+    ("JaccardIndex", {}, decided(jaccard)),
     *(("Accuracy", {"average": each}, of_both(sk.recall_score, each)) for each in AVERAGES),
     *(("Precision", {"average": each}, of_both(sk.precision_score, each)) for each in AVERAGES),
     *(("Recall", {"average": each}, of_both(sk.recall_score, each)) for each in AVERAGES),
     *(("F1Score", {"average": each}, of_both(sk.f1_score, each)) for each in AVERAGES),
+    *(("JaccardIndex", {"average": each}, of_both(jaccard, each)) for each in AVERAGES),
+    ("JaccardIndex", {"threshold": 0.7}, decided(jaccard, 0.7)),
     *(("F1Score", {"average": each, "threshold": 0.7}, of_both(sk.f1_score, each, 0.7)) for each in AVERAGES),
     ("AUROC", {}, if_defined(sk.roc_auc_score, both)),
     # Both have McClish's correction.

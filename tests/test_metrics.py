@@ -175,6 +175,8 @@ def test_sequences_and_images_of_classes(digits: tuple[Tensor, Tensor]) -> None:
     assert measured(metrics.F1Score(**TEN, average="macro"), *sequences) == pytest.approx(flat)
     images = scores.reshape(170, 7, 10).movedim(-1, 1), labels.reshape(170, 7)
     assert measured(metrics.F1Score(**TEN, average="macro", class_dim=1), *images) == pytest.approx(flat)
+    unions = sk.jaccard_score(labels, scores.argmax(1), average="macro")
+    assert measured(metrics.JaccardIndex(**TEN, class_dim=1), *images) == pytest.approx(unions)
     perplexity = math.exp(sk.log_loss(labels, scores.softmax(1)))
     assert measured(metrics.Perplexity(**TEN), *sequences) == pytest.approx(perplexity)
 

@@ -59,7 +59,12 @@ def test_the_default_of_areas_is_the_mean_over_labels(tags: tuple[Tensor, Tensor
 @pytest.mark.parametrize("average", ["macro", "weighted", "none"])
 @pytest.mark.parametrize(
     ("metric", "reference"),
-    [(metrics.Precision, sk.precision_score), (metrics.Recall, sk.recall_score), (metrics.F1Score, sk.f1_score)],
+    [
+        (metrics.Precision, sk.precision_score),
+        (metrics.Recall, sk.recall_score),
+        (metrics.F1Score, sk.f1_score),
+        (metrics.JaccardIndex, sk.jaccard_score),
+    ],
 )
 def test_counts(tags: tuple[Tensor, Tensor], metric: Any, reference: Any, average: str) -> None:
     logits, targets = tags
@@ -81,10 +86,13 @@ def test_labels_that_nothing_is_known_of_are_left_out(tags: tuple[Tensor, Tensor
     targets[:, 1], logits[:, 1] = 0, -1
     kept = [0, 2, 3]
     areas = sk.roc_auc_score(targets[:, kept], logits[:, kept], average="macro")
-    scores = sk.f1_score(targets[:, kept], logits[:, kept] > 0, average="macro")
+    scores, unions = (
+        score(targets[:, kept], logits[:, kept] > 0, average="macro") for score in (sk.f1_score, sk.jaccard_score)
+    )
     assert measured(metrics.AUROC(**PER_LABEL), logits, targets) == pytest.approx(areas)
     assert measured(metrics.F1Score(**PER_LABEL, average="macro"), logits, targets) == pytest.approx(scores)
-    for metric in (metrics.AUROC, metrics.AveragePrecision, metrics.F1Score):
+    assert measured(metrics.JaccardIndex(**PER_LABEL), logits, targets) == pytest.approx(unions)
+    for metric in (metrics.AUROC, metrics.AveragePrecision, metrics.F1Score, metrics.JaccardIndex):
         assert math.isnan(measured(metric(**PER_LABEL, average="none"), logits, targets)[1])
 
 
@@ -98,11 +106,14 @@ def test_ignored_targets_of_labels(tags: tuple[Tensor, Tensor]) -> None:
     each = [sk.f1_score(targets[rows, i], logits[rows, i] > 0) for i, rows in enumerate(kept)]
     metric = metrics.F1Score(**PER_LABEL, ignore_index=-100, average="none")
     assert measured(metric, logits, targets) == pytest.approx(each)
+    each = [sk.jaccard_score(targets[rows, i], logits[rows, i] > 0) for i, rows in enumerate(kept)]
+    metric = metrics.JaccardIndex(**PER_LABEL, ignore_index=-100, average="none")
+    assert measured(metric, logits, targets) == pytest.approx(each)
 
 
 def test_batches_of_all_ranks_count(tags: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     logits, targets = tags
-    for metric in (metrics.AUROC, metrics.F1Score):
+    for metric in (metrics.AUROC, metrics.F1Score, metrics.JaccardIndex):
         parts = [metric(**PER_LABEL, average="macro") for _ in range(2)]
         for rank, part in enumerate(parts):
             part.update(logits[rank::2], targets[rank::2])

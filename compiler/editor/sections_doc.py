@@ -81,6 +81,7 @@ Accuracy  The share of predictions that are right.
 Precision  Of what was predicted to be a class, the share that is.
 Recall  Of what is a class, the share that was predicted to be.
 F1Score  The harmonic mean of precision and recall.
+JaccardIndex  Intersection over union: of what is of a class or was predicted to be, the share that is both.
 AUROC  The area under the ROC curve.
 ROC  True positives against false positives over all thresholds; a plot.
 PrecisionRecallCurve  Precision against recall over all thresholds; a plot.

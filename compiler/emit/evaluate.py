@@ -22,11 +22,12 @@ from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
 from tdsl.dsl.program import Call, DataSpec
 from tdsl.dsl.resolve_data import splits_of
+from tdsl.dsl.signatures import METRICS
 
 # Metrics that compare values, and those that compare scores with classes.
 REGRESSION = ("MeanSquaredError", "MeanAbsoluteError", "R2Score")
 # Those that count right and wrong predictions: of two classes, of class 1, or with `average` of both.
-COUNTS = ("Accuracy", "Precision", "Recall", "F1Score")
+COUNTS = ("Accuracy", "Precision", "Recall", "F1Score", "JaccardIndex")
 # Those that are of each class or label by itself, and then averaged.
 AREAS = ("AUROC", "AveragePrecision")
 # Arguments that have a meaning for two classes only.
@@ -251,7 +252,8 @@ def _metric(call: Call, task: Task, indent: int) -> str:
 
 def _is_per_label(call: Call, task: Task) -> bool:
     """Whether a metric is computed of each label, and averaged."""
-    averaged = call.name in COUNTS and call.args.get("average", "micro") != "micro"
+    usual = next((each.default for each in METRICS[call.name].args if each.name == "average"), None)
+    averaged = call.name in COUNTS and call.args.get("average", usual) != "micro"
     return task.labels is not None and (averaged or call.name in AREAS)
 
 
