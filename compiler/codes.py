@@ -124,6 +124,11 @@ _LINTS = (
          "`|>` binds less than any operator: all that stands before it goes into it. A product is read so anyway; a "
          "sum or a choice before a pipe may be meant to be added to what the pipe gives, as in a residual connection.",
          (forward("return x if dim > 4 else 2 * x |> relu"),)),
+    Code("W304", "a running mean that remembers more than the run has steps for",
+         run("    steps = 500\n    ema = EMA(decay=0.999)"), "choose a decay that fits the run",
+         "A mean with the decay d reaches back about 1 / (1 - d) steps, and begins with the first parameters. Where "
+         "that is more than a quarter of the run, what is evaluated is still much of what the run began with.",
+         (run("    steps = 5\n    ema = EMA()"), run("    steps = 500\n    ema = EMA(decay=1)"))),
     Code("W402", "what is evaluated is changed at random", _FLIPPED, "draw at random in the split `train` alone",
          "A `transform` that names no split is of all of them, so that a metric would depend on chance.",
          (_FLIPPED.replace("transform x", "transform val x"),)),

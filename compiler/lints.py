@@ -22,6 +22,7 @@ from tdsl.compiler.data_lints import drawn
 from tdsl.compiler.ir import Graph, Node
 from tdsl.compiler.limits import Use, uses
 from tdsl.compiler.reach import Scope, maker, scopes, unreached
+from tdsl.compiler.run_lints import long_averages
 from tdsl.dsl import ast
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
@@ -355,7 +356,9 @@ def _sum_into_pipe(whole: Span, first: ast.Pipe, last: ast.Expr) -> Diagnostic:
     return Diagnostic("W208", message, whole, help=help)
 
 
-RULES = (probabilities, scores, labels, untrained, unused, batch_of_one, in_parts, sums_into_pipes, drawn)
+RULES = (
+    probabilities, scores, labels, untrained, unused, batch_of_one, in_parts, sums_into_pipes, long_averages, drawn
+)  # fmt: skip
 
 # Permission ----------------------------------------------------------------------------------------------------------
 
