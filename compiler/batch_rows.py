@@ -51,6 +51,8 @@ LOSSES = frozenset(
      "binary_cross_entropy_with_logits", "gaussian_nll_loss", "hinge_embedding_loss", "margin_ranking_loss",
      "cosine_embedding_loss", "triplet_margin_loss", "multi_margin_loss", "ctc_loss", *CLASS_LOSSES]
 )  # fmt: skip
+# Layers whose first dimension is that of places, and with `batch_first` that of rows.
+OF_SEQUENCES = frozenset(["lstm", "gru", "rnn", "multihead_attention"])
 # Layers that look at one row at a time, whatever their arguments, where rows are the first dimension.
 OWN_ROWS = frozenset(
     ["linear", "bilinear", "embedding", "layer_norm", "rms_norm", "group_norm", "batch_norm_layer", "prelu",
@@ -66,11 +68,19 @@ def loss_state(unit: Unit, models: Members, loss: Graph) -> State:
     return flow.graph(Scope(loss, models), [Rows(0)] * len(loss.inputs), top=True)[0]
 
 
+def rows_as_time(unit: Unit, models: Members, loss: Graph) -> tuple[Node, ...]:
+    """The recurrent layers and attentions of sequences that take the rows of the batch for the places of one."""
+    flow = _Flow(unit)
+    flow.graph(Scope(loss, models), [Rows(0)] * len(loss.inputs), top=True)
+    return tuple(flow.as_time)
+
+
 class _Flow:
     """The states of values, those of a module's once for each set of its inputs'."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
+        self.as_time: list[Node] = []
         self.known: dict[tuple[str, tuple[State, ...]], list[State]] = {}
 
     def graph(self, scope: Scope, given: Sequence[State], top: bool = False) -> list[State]:
@@ -92,6 +102,8 @@ class _Flow:
     ) -> list[State]:
         given = [states.get(each, FREE) if isinstance(each, Value) else FREE for each in node.inputs]
         mixed = next((each for each in given if isinstance(each, Mixed)), None)
+        if node.op.name in OF_SEQUENCES and _is_batch_first(node, given):
+            self.as_time.append(node)
         if node.op.name == "div" and isinstance(given[0], Sum):
             return [self.quotient(node, given, scope, symbols, top)]
         if mixed is not None:
@@ -219,6 +231,11 @@ def _applied(node: Node, given: Sequence[State], symbols: frozenset[Symbol]) -> 
     if any(row_of(value.type, symbols) != row for value, row in zip(node.outputs, found, strict=True)):
         return []
     return [Rows(each) for each in found]
+
+
+def _is_batch_first(node: Node, given: Sequence[State]) -> bool:
+    """Whether rows are the first of the three dimensions of a layer that is not told so."""
+    return not node.attrs["batch_first"] and given[0] == Rows(0) and len(node.values[0].type.shape) == 3
 
 
 def _is_sized(node: Node, symbols: frozenset[Symbol]) -> bool:

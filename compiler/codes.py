@@ -124,6 +124,12 @@ _LINTS = (
          "`|>` binds less than any operator: all that stands before it goes into it. A product is read so anyway; a "
          "sum or a choice before a pipe may be meant to be added to what the pipe gives, as in a residual connection.",
          (forward("return x if dim > 4 else 2 * x |> relu"),)),
+    Code("W209", "rows of the batch as places of a sequence",
+         loss("model(batch.x).mean()", net="a(z, z, z)[0].mean(dim=1)", members="    a = MultiheadAttention(1, 1)\n")
+         .replace("        return a(", "        z = l(x.reshape(-1, 1, 1))\n        return a("),
+         "make the layer with `batch_first=true`, or permute what goes into it",
+         "As in PyTorch, `LSTM`, `GRU`, `RNN` and `MultiheadAttention` take [T, B, ...] unless they are made with "
+         "`batch_first=true`: of [B, T, ...] they read the rows one after another, and mix them."),
     Code("W304", "a running mean that remembers more than the run has steps for",
          run("    steps = 500\n    ema = EMA(decay=0.999)"), "choose a decay that fits the run",
          "A mean with the decay d reaches back about 1 / (1 - d) steps, and begins with the first parameters. Where "

@@ -22,7 +22,7 @@ from tdsl.compiler.data_lints import drawn
 from tdsl.compiler.ir import Graph, Node
 from tdsl.compiler.limits import Use, uses
 from tdsl.compiler.reach import Scope, maker, scopes, unreached
-from tdsl.compiler.run_lints import long_averages
+from tdsl.compiler.run_lints import long_averages, rows_as_places
 from tdsl.dsl import ast
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
@@ -357,7 +357,8 @@ def _sum_into_pipe(whole: Span, first: ast.Pipe, last: ast.Expr) -> Diagnostic:
 
 
 RULES = (
-    probabilities, scores, labels, untrained, unused, batch_of_one, in_parts, sums_into_pipes, long_averages, drawn
+    probabilities, scores, labels, untrained, unused, batch_of_one, in_parts, sums_into_pipes, rows_as_places,
+    long_averages, drawn,
 )  # fmt: skip
 
 # Permission ----------------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from tdsl.compiler.batch_rows import rows_as_time
 from tdsl.compiler.build.unit import Unit
-from tdsl.dsl.diagnostics import Diagnostic
+from tdsl.dsl.diagnostics import Diagnostic, Span
 from tdsl.dsl.program import Call, DataSpec, TrainSpec
 
 # Of a run's steps, the share that a running mean may reach back, and the share that is proposed.
@@ -31,6 +32,19 @@ def long_averages(unit: Unit) -> Iterator[Diagnostic]:
         remembered = 1 / (1 - decay) if decay < 1 else math.inf
         if remembered > LONGEST * steps:
             yield _long_average(ema, remembered, steps, why)
+
+
+def rows_as_places(unit: Unit) -> Iterator[Diagnostic]:
+    """`lstm(batch.x)` of x [B, T, ...] without `batch_first=true`: the rows of a batch are taken for one sequence."""
+    told: set[Span | None] = set()
+    for run in unit.runs.values():
+        for node in rows_as_time(unit, run.models, run.loss):
+            if node.span not in told:
+                told.add(node.span)
+                message = "the rows of the batch are taken for the places of a sequence"
+                label = f"the layer takes [T, B, ...], and {node.values[0].type} has the rows first"
+                help = "make the layer with `batch_first=true`"
+                yield Diagnostic("W209", message, node.span, label, help=help)
 
 
 def _long_average(ema: Call, remembered: float, steps: int, why: tuple[str, ...]) -> Diagnostic:

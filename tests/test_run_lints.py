@@ -61,3 +61,53 @@ def test_a_last_batch_that_is_left_out_is_no_step(tmp_path: Path) -> None:
     data = DATA.replace("    field", "    drop_last = true\n    field", 1)
     (told,) = warnings(run("epochs = 5\n    batch_size = 100\n    ema = EMA(decay=0.9)", data), tmp_path, "W304")
     assert "the run has 30" in told
+
+
+SEQUENCES = """
+data D {{
+    source = npz("series.npz")
+    field x: float[12, 8] = column("x")
+}}
+module Inner() {{
+    layer = {layer}
+    forward(x: float[M, N, 8]) -> float[M, N, 8] {{ return {call} }}
+}}
+module Net() {{
+    inner = Inner()
+    forward(x: float[B, T, 8]) -> float[B, T, 8] {{ return {into} }}
+}}
+train r {{
+    model = Net()
+    data = D
+    loss(batch) {{ return model(batch.x).mean() }}
+    optimizer = SGD(lr=0.1)
+    epochs = 1
+}}
+"""
+ATTENTION = "layer(x, x, x)[0]"
+
+
+@pytest.mark.parametrize(
+    ("layer", "call", "into", "told"),
+    [
+        ("LSTM(8, 8)", "layer(x)[0]", "inner(x)", True),
+        ("GRU(8, 8)", "layer(x)[0]", "inner(relu(x) * 2)", True),
+        ("RNN(8, 8)", "layer(x.flip(1))[0]", "inner(x)", True),
+        ("MultiheadAttention(8, 2)", ATTENTION, "inner(x)", True),
+        ("LSTM(8, 8)", "layer(x.transpose(0, 1))[0].transpose(0, 1)", "inner(x)", False),
+        ("LSTM(8, 8)", "layer(x)[0]", "inner(x.permute(1, 0, 2)).permute(1, 0, 2)", False),
+        ("GRU(8, 8)", "layer(x)[0]", 'rearrange(inner(rearrange(x, "b t d -> t b d")), "t b d -> b t d")', False),
+        ("GRU(8, 8, batch_first=true)", "layer(x)[0]", "inner(x)", False),
+        ("MultiheadAttention(8, 2, batch_first=true)", ATTENTION, "inner(x)", False),
+        ("MultiheadAttention(8, 2)", ATTENTION, "inner(x.movedim(0, 1)).movedim(0, 1)", False),
+    ],
+)
+def test_rows_that_are_taken_for_a_sequence(layer: str, call: str, into: str, told: bool, tmp_path: Path) -> None:
+    found = warnings(SEQUENCES.format(layer=layer, call=call, into=into), tmp_path, "W209")
+    assert len(found) == told
+    assert all("`batch_first=true`" in each and "has the rows first" in each for each in found)
+
+
+def test_a_layer_that_two_models_share_is_told_once(tmp_path: Path) -> None:
+    text = SEQUENCES.format(layer="LSTM(8, 8)", call="layer(x)[0]", into="inner(inner(x)) + inner(x + 1)")
+    assert len(warnings(text, tmp_path, "W209")) == 1
