@@ -16,6 +16,7 @@ from tdsl.dsl.facts import Column, Probe, other_delimiter
 from tdsl.dsl.kinds import many
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Categories, Constant, DataSpec, FieldSpec, TransformSpec
+from tdsl.dsl.row_shapes import ROWS, Shape, indexed, row, viewed
 from tdsl.dsl.scope import Scope
 from tdsl.dsl.signatures import DATA_SETTINGS, SPLIT_NAMES, TRANSFORM
 from tdsl.dsl.transforms import RESIZING, UNKNOWN, VARIES, Dims, Image, shown, transformed
@@ -35,9 +36,6 @@ ONE_OF = {
     "float": "categories are no fractions, and no missing values: make the column one of whole numbers, or of text",
     "other": "categories are strings, or whole numbers",
 }
-# In a shape: the number of rows.
-ROWS = -1
-Shape = tuple[int, ...]
 
 
 def resolve_data(data: ast.Data, scope: Scope) -> DataSpec:
@@ -265,10 +263,6 @@ def _core(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
-def _row(shape: Shape) -> str:
-    return f"{list(shape[1:])} a row" if shape[:1] == (ROWS,) else str(list(shape))
-
-
 class _Columns:
     """Checks the columns that an expression names, and tells the shape of its value where that is plain."""
 
@@ -298,8 +292,11 @@ class _Columns:
         if isinstance(expr, ast.Call) and called(expr) == "tensor" and expr.args:
             value = expr.args[0].value
             return (len(value.items),) if isinstance(value, ast.ListExpr) else self.whole(value)
-        for part in _parts(expr):
-            self.whole(part)
+        if isinstance(expr, ast.Index):
+            return indexed(expr, self.whole(expr.value), self.scope.lookup)
+        parts = [self.whole(part) for part in _parts(expr)]
+        if isinstance(expr, ast.Call) and isinstance(expr.function, ast.Attribute):
+            return viewed(expr, parts[0], self.scope.lookup)
         return None
 
     def binary(self, expr: ast.Binary) -> Shape | None:
@@ -309,7 +306,7 @@ class _Columns:
         length = max(len(left), len(right))
         pairs = [*zip((1,) * (length - len(left)) + left, (1,) * (length - len(right)) + right)]
         if any(a != b and 1 not in (a, b) for a, b in pairs):
-            label = f"{_row(left)} and {_row(right)}"
+            label = f"{row(left)} and {row(right)}"
             fail("E406", f"what is on both sides of `{expr.op}` has different sizes", expr.span, label,
                  help="columns of as many numbers a row, or a number for each as in `tensor([0.5, 0.25])`")  # fmt: skip
         return tuple(a if b == 1 else b for a, b in pairs)

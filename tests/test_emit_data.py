@@ -73,12 +73,14 @@ def run(spec: DataSpec, folder: Path, **options: Any) -> dict[str, Any]:
         'exp(column("a") / 9) + log(column("b"))',
         'column("a").float().exp()',
         'columns("a", "b") - tensor([1.5, -2]) * tensor(3)',
+        'columns("a", "b")[:, none].flatten(-2) + cumsum(columns("a", "b") * 2, dim=-1)',
+        'flatten(-columns("a", "b")[:, none], -2).transpose(-1, -1)',
     ],
 )
 def test_an_expression_is_what_python_makes_of_the_same_text(text: str) -> None:
     table = Table({"a": torch.tensor([1, 2, 3]).numpy(), "b": torch.tensor([4, 5, 6]).numpy()}, (("t", 3),))
     names = {"column": table.column, "columns": table.columns, "exp": torch.exp, "log": torch.log}
-    names["tensor"] = torch.tensor
+    names |= {"tensor": torch.tensor, "cumsum": torch.cumsum, "flatten": torch.flatten}
     written = text.replace("none", "None").replace("false", "False")
     mine = eval(expression(value(text), {}), {"table": table, "torch": torch})
     assert torch.equal(mine, eval(written, names))

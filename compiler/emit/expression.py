@@ -10,6 +10,7 @@ from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError, Span
 from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant
+from tdsl.dsl.row_shapes import VIEWS
 from tdsl.dsl.signatures import TRANSFORMS
 
 # How tightly Python's operators bind; what binds tighter needs no parentheses within what binds looser.
@@ -51,8 +52,12 @@ def _mistake(message: str, span: Span, help: str | None = None) -> ProgramError:
     return ProgramError(Diagnostic("E455", message, span, help=help))
 
 
-def _within_rows(op: Op, value: ast.Call) -> bool:
-    """Whether a reduction is along dimensions that are counted from the end: the first one is the rows'."""
+def _within_rows(op: Op, value: ast.Call, is_method: bool) -> bool:
+    """Whether an op is along dimensions that are counted from the end: the first one is the rows'."""
+    if op.name in VIEWS:
+        given = value.args if is_method else value.args[1:]
+        leads = any(arg.name == VIEWS[op.name][0][0] for arg in given) or any(arg.name is None for arg in given)
+        return leads and all(_from_end(arg.value) for arg in given)
     return op.kind in (Kind.REDUCTION, Kind.ROW) and any(_from_end(arg.value) for arg in value.args)
 
 
@@ -137,20 +142,22 @@ class _Printer:
             raise _mistake(f"`{name}` can't be used in a field", value.function.span, _instead(name))
         if name in ROW_SHAPES and owner:
             return f"{owner[0]}.reshape(-1, {self._arguments(value)})"
-        if op.kind is not Kind.POINTWISE and not _within_rows(op, value):
+        if op.kind is not Kind.POINTWISE and not _within_rows(op, value, bool(owner)):
             help = "compute it element by element, or along a dimension counted from the end, as `dim=-1`"
             raise _mistake(f"`{name}` in a field would mix its rows", value.function.span, help)
-        given = [*owner, *([self._arguments(value)] if value.args else [])]
+        given = [*owner, *map(self._argument, value.args)]
         if op.torch.startswith("."):
             first, *rest = given or [""]
+            if not owner and value.args:
+                first = self.text(value.args[0].value, ATOM)
             return f"{first}{op.torch}({', '.join(rest)})"
         return f"{op.torch.replace('F.', 'torch.nn.functional.', 1)}({', '.join(given)})"
 
     def _arguments(self, value: ast.Call) -> str:
-        return ", ".join(
-            self.text(arg.value, 0) if arg.name is None else f"{arg.name}={self.text(arg.value, 0)}"
-            for arg in value.args
-        )
+        return ", ".join(map(self._argument, value.args))
+
+    def _argument(self, arg: ast.Argument) -> str:
+        return self.text(arg.value, 0) if arg.name is None else f"{arg.name}={self.text(arg.value, 0)}"
 
     def _item(self, item: ast.Expr) -> str:
         match item:
