@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -262,3 +263,63 @@ def test_conformance_programs(program: str, name: str, tmp_path: Path) -> None:
     if name == "screen":
         assert set(found["metrics"]) == {"accuracy", "precision", "recall", "f1_score", "auroc"}
         assert len(found["confusion_matrix"]) == 2
+
+
+LONG = """
+data D {
+    source = image_folder("images")
+    split  = random(train=0.5, test=0.5)
+    field image: float[3, 32, 32] = column("image")
+    field label: int[] = column("label")
+    transform train image = [
+        Resize([36, 36]), RandomCrop([32, 32]), RandomHorizontalFlip(), RandomVerticalFlip(), RandomRotation(10),
+        ColorJitter(brightness=0.2, contrast=0.2), RandAugment(), GaussianBlur(3), ToTensor(), RandomErasing(),
+        Normalize(mean=[0.48512345678, 0.456987654321, 0.40612345678], std=[0.2291234567891, 0.224123456789, 0.22512345]),
+    ]
+    transform test image = [Resize([32, 32]), ToTensor()]
+}
+module Net() {
+    up = Linear(3 * 32 * 32, 2)
+    forward(x: float[B, 3, 32, 32]) -> float[B, 2] { return x |> flatten(1) |> up }
+}
+train run {
+    model = Net()
+    a_teacher_with_a_name = Net()
+    data = D
+    freeze = ["a_teacher_with_a_name.*"]
+    loss(batch) { return cross_entropy(model(batch.image) + a_teacher_with_a_name(batch.image), batch.label) }
+    optimizer = SGD(lr=0.01)
+    distributed = ddp()
+    epochs = 1
+}
+evaluate run {
+    predict(batch) {
+        scores_of_all_classes = model(batch.image)
+        RESULTS
+    }
+}
+"""
+SEVERAL = """probabilities_of_all_classes = softmax(scores_of_all_classes, dim=-1)
+        the_best_of_all_the_classes = scores_of_all_classes.argmax(dim=-1)
+        return scores_of_all_classes, probabilities_of_all_classes, the_best_of_all_the_classes"""
+
+
+@pytest.mark.skipif(shutil.which("ruff", path=str(Path(sys.executable).parent)) is None, reason="ruff is not installed")
+@pytest.mark.parametrize("results", ["return scores_of_all_classes", SEVERAL])
+def test_long_lines_are_broken_as_a_formatter_breaks_them(results: str, tmp_path: Path) -> None:
+    unit = unit_of(LONG.replace("RESULTS", results), tmp_path)
+    run, evaluation = unit.runs["run"], unit.evaluations["run"]
+    texts = {
+        "data.py": emit_data(run.spec.data, {}),
+        "evaluate.py": emit_evaluate(unit, run, evaluation),
+        "predict.py": emit_predict(unit, run, evaluation),
+    }
+    for name, text in texts.items():
+        assert text is not None
+        (tmp_path / name).write_text(text)
+        assert max(map(len, text.splitlines())) <= 120
+    assert "            RandomHorizontalFlip(),\n" in str(texts["data.py"])
+    ruff = str(Path(sys.executable).parent / "ruff")
+    options = ["--isolated", "--line-length=120", "--diff", str(tmp_path)]
+    ran = subprocess.run([ruff, "format", *options], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from tdsl.compiler.build.unit import Limit
 from tdsl.compiler.emit.expression import constant, expression
-from tdsl.compiler.emit.render import WIDTH, broken, layout, plain, render
+from tdsl.compiler.emit.render import WIDTH, broken, import_from, layout, plain, render
 from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer, vocabulary
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
@@ -65,8 +65,9 @@ class DataText:
     """All that varies in `data.py`: Python text, but for `program`, `doc`, `root` and the fields' `doc`.
 
     `numbered` are the columns with categories, `categories` the entries of a dictionary of what they hold and `kinds`
-    the type of its values; `reads` are the statements that make the fields of each source, `division` that which
-    divides the rows of one, `tokenizer` that which returns what numbers texts.
+    the type of its values; `transforms` are entries of dictionaries, by split and field; `reads` are the statements
+    that make the fields of each source, `division` that which divides the rows of one, `tokenizer` that which returns
+    what numbers texts.
     """
 
     program: str
@@ -79,8 +80,8 @@ class DataText:
     reads: tuple[str, ...]
     division: str
     splits: tuple[SplitText, ...]
-    transforms: Mapping[str, Mapping[str, tuple[str, ...]]]
-    imports: tuple[str, ...]
+    transforms: Mapping[str, Mapping[str, str]]
+    imports: str
     loading: tuple[str, ...]
     workers: str
     prefetch: str
@@ -128,7 +129,7 @@ def data_text(
         division=_division(spec),
         splits=splits,
         transforms=transforms if any(transforms.values()) else {},
-        imports=tuple(sorted(used)),
+        imports=import_from("tdsl.runtime.transforms", [*used, "Transform"]) if used else "",
         loading=tuple(_loading(spec)),
         workers=constant(loading_setting(spec, "workers")),
         prefetch=constant(loading_setting(spec, "prefetch")),
@@ -257,15 +258,20 @@ def _split(name: str, spec: DataSpec) -> SplitText | None:
     return SplitText(name, f"Split(source, rows[{constant(name)}])") if spec.split.args.get(name) else None
 
 
-def _transforms(spec: DataSpec, split: str) -> dict[str, tuple[str, ...]]:
-    """The chains of a split by field; one that names the split wins over one that names none."""
+def _transforms(spec: DataSpec, split: str) -> dict[str, str]:
+    """The chains of a split by field, as entries; one that names the split wins over one that names none."""
     chains = {each.field: each for each in spec.transforms if each.split is None}
     chains |= {each.field: each for each in spec.transforms if each.split == split}
-    return {name: tuple(map(_transform, chain.calls)) for name, chain in chains.items() if chain.calls}
+    return {
+        name: layout(f"{constant(name)}: ", list(map(_transform, chain.calls)), ",", 8, brackets="[]")
+        for name, chain in chains.items()
+        if chain.calls
+    }
 
 
 def _transform(call: Call) -> str:
-    return f"{call.name}({', '.join(f'{name}={constant(value)}' for name, value in call.args.items())})"
+    arguments = [f"{name}={constant(value)}" for name, value in call.args.items()]
+    return layout(call.name, arguments, ",", indent=12).removesuffix(",")
 
 
 def _loading(spec: DataSpec) -> Iterator[str]:

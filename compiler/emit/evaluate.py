@@ -69,8 +69,8 @@ class EvaluateText:
     """All that varies in `evaluate.py`: Python text, but for `program`, `name`, `split` and the functions' names.
 
     `models` are the statements that make the run's models, by name; `folded` are the classes with the batch norms that
-    are folded in them; `target` is the field that is compared, where its numbers may have names; `standard`, `others`
-    and `own` the imports.
+    are folded in them; `writes` the statements that write predictions; `target` is the field that is compared, where
+    its numbers may have names; `standard`, `others` and `own` the imports.
     """
 
     program: str
@@ -80,6 +80,7 @@ class EvaluateText:
     metrics: tuple[str, ...]
     compare: FunctionText | None
     predict: FunctionText | None
+    writes: tuple[str, ...]
     target: str | None
     categories: bool
     tracks: bool
@@ -106,6 +107,10 @@ def emit_evaluate(unit: Unit, run: RunIR, evaluation: EvaluationIR | None = None
 
 def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> EvaluateText:
     """What the template shows."""
+    predict = predict_function(evaluation) if evaluation else None
+    distributed = run.spec.settings.get("distributed") is not None
+    whole = "replace(batches, rank=0, ranks=1)" if distributed else "batches"
+    models = list(map(identifier, run.models))
     text = EvaluateText(
         program=plain(PurePath(unit.program.source.name).name),
         name=run.spec.name,
@@ -114,11 +119,12 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         # The same metric twice tells nothing more.
         metrics=tuple(dict.fromkeys(metric_texts(unit, run, evaluation))),
         compare=function_text(evaluation.compare if evaluation else None),
-        predict=predict_function(evaluation) if evaluation else None,
+        predict=predict,
+        writes=writes("job.write_predictions", models, predict, whole, 8) if predict is not None else (),
         target=_target(run.spec.data, evaluation),
         categories=bool(run.spec.data.categories),
         tracks=run.loss.tracks,
-        distributed=run.spec.settings.get("distributed") is not None,
+        distributed=distributed,
         texts=has_texts(run.spec.data),
         parts=parts_text(run, "shares", "1"),
         split=evaluation.spec.split if evaluation else splits_of(run.spec.data)[-1],
@@ -186,6 +192,25 @@ def predict_function(evaluation: EvaluationIR) -> FunctionText | None:
         return text
     written = returned.values if len(returned.values) == len(evaluation.predict.outputs) else ()
     return replace(text, names=_names(evaluation.predict, tuple(map(_called, written))))
+
+
+def writes(head: str, models: Sequence[str], predict: FunctionText, batches: str, indent: int) -> tuple[str, ...]:
+    """The statements that write what `predict` tells of each batch, under the names of its results."""
+    call = f"predict({', '.join([*models, 'batch'])})"
+    names = list(map(constant, predict.names))
+    if len(names) == 1:
+        return (_over(head, f"{{{names[0]}: {call}}}", f"for batch in {batches}", indent),)
+    rows = f"dict(zip(names, {call}, strict=True))"
+    return layout("names = ", names, "", indent), _over(head, rows, f"for batch in {batches}", indent)
+
+
+def _over(head: str, element: str, loop: str, indent: int) -> str:
+    """A call with a generator, on as many lines as it needs."""
+    if indent + len(f"{head}({element} {loop})") <= WIDTH:
+        return f"{head}({element} {loop})"
+    inner = " " * (indent + 4)
+    gap = " " if len(f"{inner}{element} {loop}") <= WIDTH else f"\n{inner}"
+    return f"{head}(\n{inner}{element}{gap}{loop}\n{' ' * indent})"
 
 
 def _called(result: ast.Expr) -> str:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from tdsl.compiler.build.unit import EvaluationIR, RunIR, Unit
 from tdsl.compiler.emit.data import FieldText, columns_numbered, data_text
-from tdsl.compiler.emit.evaluate import FunctionText, model_statement, predict_function
+from tdsl.compiler.emit.evaluate import FunctionText, model_statement, predict_function, writes
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.render import import_from, plain, render
 from tdsl.compiler.emit.sources import text_columns
@@ -30,15 +30,16 @@ NAMES = ("name", "target")
 class PredictText:
     """All that varies in `predict.py`: Python text, but for `program`, `name` and `source`.
 
-    `models` are the statements that make the run's models, by name; `fields` those that `predict` reads, `numbered` the
-    columns with categories among theirs; `transforms` the entries of a dictionary; `options` what the program gives
-    its source beside paths.
+    `models` are the statements that make the run's models, by name, `writes` those that write its results; `fields` are
+    those that `predict` reads, `numbered` the columns with categories among theirs; `transforms` the entries of a
+    dictionary; `options` what the program gives its source beside paths.
     """
 
     program: str
     name: str
     models: Mapping[str, str]
     predict: FunctionText
+    writes: tuple[str, ...]
     fields: tuple[FieldText, ...]
     numbered: tuple[str, ...]
     transforms: tuple[str, ...]
@@ -79,6 +80,7 @@ def predict_text(unit: Unit, run: RunIR, evaluation: EvaluationIR) -> PredictTex
         name=run.spec.name,
         models={identifier(name): model_statement(name, member, unit, run) for name, member in run.models.items()},
         predict=predict,
+        writes=writes("job.write", list(map(identifier, run.models)), predict, "batches", 4),
         fields=fields,
         numbered=columns_numbered(fields),
         transforms=tuple(transforms),

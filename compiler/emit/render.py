@@ -49,13 +49,15 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def layout(head: str, arguments: Sequence[str], tail: str, indent: int) -> str:
+def layout(head: str, arguments: Sequence[str], tail: str, indent: int, brackets: str = "()") -> str:
     """`head(arguments)tail` on one line at that indentation, or with an argument a line where it would be too long."""
-    line = f"{head}({', '.join(arguments)}){tail}"
+    opening, closing = brackets[0], brackets[1]
+    line = f"{head}{opening}{', '.join(arguments)}{closing}{tail}"
     if indent + len(line) <= WIDTH:
         return line
     inner = " " * (indent + 4)
-    return "\n".join([f"{head}(", *(f"{inner}{argument}," for argument in arguments), f"{' ' * indent}){tail}"])
+    lines = (f"{inner}{argument}," for argument in arguments)
+    return "\n".join([f"{head}{opening}", *lines, f"{' ' * indent}{closing}{tail}"])
 
 
 def broken(text: str, indent: int) -> str:
