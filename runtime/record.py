@@ -70,7 +70,7 @@ def _known(state: Training) -> dict[str, Any]:
         "groups": list(_groups(state)),
         "step": state.step,
         "steps": length.steps,
-        "epoch": length.epoch,
+        "steps_per_epoch": length.epoch,
         "best": None if state.best is None else dict(vars(state.best)),
         "environment": environment(job.device) | {"processes": ranks.count()},
         "memory": memory(job.device),

@@ -203,7 +203,7 @@ def _facts(
     if run.get("step") is not None:
         # The record of a run that goes on, or was killed, is that of its start.
         step = max([run["step"], *(row["step"] for row in log[-1:])])
-        epochs = f", {round(step / run['epoch'], 2):,.6g} epochs" if run.get("epoch") else ""
+        epochs = f", {round(step / each, 2):,.6g} epochs" if (each := run.get("steps_per_epoch")) else ""
         whole = f" of {run['steps']:,}" if step < run["steps"] else ""
         yield "Trained", f"{step:,}{whole} steps{epochs}"
     if run.get("ended"):

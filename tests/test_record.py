@@ -26,6 +26,7 @@ def test_a_run_leaves_its_record_and_a_report(project: Path, tmp_path: Path) -> 
     finish(project, tmp_path, "--set", "optimizer.lr=0.01", "--steps", "20")
     found = record.read(tmp_path)
     assert (found["run"], found["step"], found["steps"], found["ended"]) == ("digits", 20, 20, "finished")
+    assert found["steps_per_epoch"] == -(-found["data"]["splits"]["train"] // found["settings"]["batch_size"]) > 1
     assert found["settings"]["optimizer.lr"] == 0.01
     assert found["changed"] == {"optimizer.lr": 3e-3, "steps": 60}
     assert (found["optimizer"], found["schedule"]) == ("AdamW", ["LinearLR", "CosineAnnealingLR"])

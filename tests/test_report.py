@@ -144,7 +144,7 @@ RUN: dict[str, Any] = {
     "groups": [{"names": ["model.up.weight"], "count": 640, "lr": 1e-3, "arguments": {}}],
     "step": 30,
     "steps": 40,
-    "epoch": 10,
+    "steps_per_epoch": 10,
     "best": {"monitor": "val/accuracy", "mode": "max", "value": 0.8, "step": 30},
     "environment": {"device": "a CPU", "device_memory": 2**31, "python": "3.12.1"},
     "memory": 2**30,
