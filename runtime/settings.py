@@ -66,6 +66,14 @@ RULES = {
 }
 # Arguments of optimizers that are never negative.
 NONNEGATIVE = frozenset({"lr", "weight_decay", "eps", "momentum"})
+# Settings of the program that code is emitted by; behind a point, those of a call, of the data or of a section.
+COMPILED = frozenset(
+    ["model", "data", "optimizer", "scheduler", "precision", "ema", "freeze", "init_from", "activation_checkpointing",
+     "distributed", "checkpoint.best", "checkpoint.mode", "early_stopping.monitor", "early_stopping.mode",
+     "evaluate.metrics", "evaluate.split", "data.source", "data.val", "data.test", "data.split", "data.shuffle",
+     "data.drop_last", "data.resident"]
+)  # fmt: skip
+CALLS = ("model", "optimizer", "scheduler", "ema")
 # What a run may change when it goes on from a checkpoint; its steps stay the same steps.
 FREE = ("epochs", "steps", "checkpoint.", "logging.", "early_stopping.", "data.")
 
@@ -113,6 +121,9 @@ class Settings(Mapping[str, Any]):
         return Settings(values, changed | self.before)
 
     def _parse(self, key: str, text: str) -> Any:
+        if key not in self and (key in COMPILED or key in RULES or self._is_argument(key)):
+            help = f"`tdsl train FILE --set {key}={text}` takes it, which compiles the program with it"
+            raise UsageError(f"`{key}` is no option of this script, but a setting of its program", help)
         if key not in self:
             close = get_close_matches(key, self, n=1)
             help = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(self)}"
@@ -122,6 +133,10 @@ class Settings(Mapping[str, Any]):
         if not rule.accepts(value):
             raise UsageError(f"`{key}` takes {rule}, not `{text}`")
         return float(value) if rule.kind is float and value is not None else value
+
+    def _is_argument(self, key: str) -> bool:
+        """Whether a key may be an argument of a call that is compiled, and not one of the script misspelt."""
+        return key.partition(".")[0] in CALLS and "." in key and not get_close_matches(key, self, n=1, cutoff=0.85)
 
     def _rule(self, key: str) -> Rule:
         """The rule of a setting, or, of an optimizer's argument, that it stays what it was."""

@@ -117,6 +117,7 @@ def test_a_run_that_starts_anew_sets_the_earlier_one_aside(project: Path, tmp_pa
         (("--set", "batch_size=7"), 2, "does not divide into 2 equal parts"),
         (("--set", "optimizer.lr=-1"), 2, "`optimizer.lr` takes a number of at least 0"),
         (("--set", "optimizer.lr"), 2, "lacks a value"),
+        (("--set", "ema=none"), 2, "help: `tdsl train FILE --set ema=none` takes it"),
         (("--epochs", "1", "--steps", "1"), 2, "not both"),
         (("--device", "tpu"), 2, "tpu"),
         (("--resume", "nowhere/step-3"), 1, "`nowhere/step-3` is no checkpoint"),
