@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from tdsl.dsl import ast
 from tdsl.dsl.diagnostics import Reporter, Source, Span, fail
+from tdsl.dsl.names import nearest
 from tdsl.dsl.parser import parse_value
+from tdsl.dsl.signatures import OPTIONAL_SECTIONS, SECTIONS
 
 OPTION = "--set"
 # Settings whose value is a call, and the arguments within reach of `optimizer.lr`.
@@ -25,6 +27,7 @@ def override(file: ast.File, overrides: Mapping[str, str], reporter: Reporter) -
     for key, text in overrides.items():
         with reporter.guard():
             setting = _parse(key, text)
+            _check_owner(key, setting)
             if key.startswith("evaluate.") and not any(isinstance(each, ast.Evaluate) for each in file.declarations):
                 help = "write an `evaluate NAME { ... }`, with what it compares, into the program"
                 fail("E321", f"`{key}` sets nothing: there is no `evaluate`", setting.name_span, help=help)
@@ -41,6 +44,17 @@ def _parse(key: str, text: str) -> ast.Setting:
     name = key.rpartition(".")[2]
     place = Span(source, len(key) - len(name), len(key))
     return ast.Setting(Span(source, 0, len(source.text)), name, place, "", value)
+
+
+def _check_owner(key: str, setting: ast.Setting) -> None:
+    """Refuse what stands before the point where nothing is called so that has settings or arguments."""
+    owner, point, name = key.rpartition(".")
+    known = (*CALLS, *SECTIONS, *OPTIONAL_SECTIONS, "data", "evaluate")
+    if point and owner not in known:
+        meant = nearest(owner, known)
+        help = f"did you mean `{meant}.{name}`?" if meant else f"such as `optimizer.lr`; there are {', '.join(known)}"
+        place = Span(setting.span.source, 0, len(owner))
+        fail("E321", f"there is no `{owner}` whose `{name}` could be set", place, help=help)
 
 
 def _edited(declaration: ast.Declaration, key: str, setting: ast.Setting) -> ast.Declaration:

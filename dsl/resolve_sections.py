@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tdsl.dsl import ast
+from tdsl.dsl import ast, habits
 from tdsl.dsl.diagnostics import fail
 from tdsl.dsl.kinds import Arg, Required, Signature
 from tdsl.dsl.names import did_you_mean
@@ -24,7 +24,8 @@ def resolve_blocks(run: ast.Train | ast.Evaluate, known: tuple[str, ...], scope:
                 help = did_you_mean(block.name, known) or f"it has {', '.join(known)}"
                 fail("E301", f"{where} has no block `{block.name}`", block.name_span, help=help)
             if block.name in found:
-                fail("E101", f"a second `{block.name}`", block.name_span)
+                help = habits.ONE_LOSS if block.name == "loss" else "put both into one"
+                fail("E101", f"a second `{block.name}`", block.name_span, help=help)
             found[block.name] = block
     return found
 

@@ -7,6 +7,7 @@ import keyword
 from tdsl.dsl import habits
 from tdsl.dsl.diagnostics import Diagnostic, Span
 from tdsl.dsl.lexer import KEYWORDS, Token
+from tdsl.dsl.signatures import EVALUATE_BLOCKS, TRAIN_BLOCKS
 from tdsl.dsl.syntax_error import Failure, found
 
 PREFIXES = frozenset(["f", "r", "b", "u", "fr", "rf", "rb", "br"])
@@ -132,6 +133,17 @@ def _signature(failure: Failure) -> Diagnostic | None:
         return Diagnostic("E012", f"the parameter `{before.text}` has no kind", span, help=help)
     help = f"write its type: `{before.text}: float[B, 64]`"
     return Diagnostic("E012", f"the input `{before.text}` has no type", span, help=help)
+
+
+def _named_block(failure: Failure) -> Diagnostic | None:
+    """`loss generator(batch) {`."""
+    before, after = failure.before, failure.after()
+    if failure.token.kind != "NAME" or before is None or after is None or after.kind != "(":
+        return None
+    if before.text not in (*TRAIN_BLOCKS, *EVALUATE_BLOCKS) or not failure.accepts("(") or not failure.accepts("{"):
+        return None
+    help = habits.ONE_LOSS if before.text == "loss" else f"write `{before.text}(batch) {{`"
+    return _told(failure, "E012", f"a `{before.text}` takes no name", help)
 
 
 def _parameters(failure: Failure) -> Diagnostic | None:
@@ -284,6 +296,6 @@ def _comma(failure: Failure) -> Diagnostic | None:
 
 
 SLIPS = (
-    _import, _comment, _string, _decorator, _splat, _equals, _update, _colon, _signature, _parameters, _unfinished,
-    _python, _keyword, _chain, _statement, _member, _comma, _brace,
+    _import, _comment, _string, _decorator, _splat, _equals, _update, _colon, _signature, _named_block, _parameters,
+    _unfinished, _python, _keyword, _chain, _statement, _member, _comma, _brace,
 )  # fmt: skip

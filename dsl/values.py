@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from tdsl.dsl import ast, habits
 from tdsl.dsl.constants import Lookup, describe, fold
-from tdsl.dsl.diagnostics import fail
+from tdsl.dsl.diagnostics import ProgramError, fail
 from tdsl.dsl.kinds import Arg, Kind, Required, Signature
 from tdsl.dsl.names import did_you_mean, nearest
 from tdsl.dsl.program import Call, Constant
@@ -61,7 +62,21 @@ def _value(expr: ast.Expr, kind: Kind, what: str, lookup: Lookup) -> Constant:
     if kind.calls and isinstance(expr, ast.Name):
         help = did_you_mean(expr.id, kind.calls)
         fail("E313", f"{what} takes {kind.what}, not `{expr.id}`", expr.span, help=help)
-    return fold(expr, lookup)
+    try:
+        return fold(expr, lookup)
+    except ProgramError as error:
+        meant = isinstance(expr, ast.Name) and kind.accepts(expr.id)
+        # Where any string would do, a name that is nearly there is the likelier mistake.
+        keeps = kind.accepts("") and (error.diagnostic.help or "").startswith("did you mean")
+        raise (with_quotes(error, expr) if meant and not keeps else error) from None
+
+
+def with_quotes(error: ProgramError, expr: ast.Expr) -> ProgramError:
+    """The error of a name that is not known, where a string may stand, with its cure: `"same"` for `same`."""
+    diagnostic = error.diagnostic
+    if diagnostic.code != "E110" or not isinstance(expr, ast.Name) or diagnostic.span != expr.span:
+        return error
+    return ProgramError(replace(diagnostic, help=f'a string has quotes: write `"{expr.id}"`'))
 
 
 def _word(expr: ast.Name, kind: Kind, what: str, lookup: Lookup) -> Constant:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tdsl.compiler.driver import read
+from tdsl.dsl import habits
 from tdsl.dsl.diagnostics import Diagnostic
 
 BASE = """data D {
@@ -90,6 +91,16 @@ def test_the_program_is_right() -> None:
         ("epochs    = 3", "epochs    = 3\n    precision = float16", "E110", "write `f16`"),
         ("AdamW(lr=1e-3)", '"adamw"', "E311", "write `AdamW(...)`, without quotes"),
         ('csv("points.csv")', '"points.csv"', "E311", 'write `csv("points.csv")`'),
+        (LOSS, "cross_entropy(model(batch.x), batch.y, reduction=mean)", "E202", 'a string has quotes: write `"mean"`'),
+        ("return down(h)", "return down(interpolate(h, scale_factor=2, mode=nearest))", "E110",
+         'a string has quotes: write `"nearest"`'),
+        ("down = Linear(dim, 7)", "down = Linear(dim, 7)\n    c = Conv1d(2, 2, 3, padding=same)", "E110",
+         'a string has quotes: write `"same"`'),
+        ("down = Linear(dim, 7)", "down = Linear(dim, 7)\n    c = Conv1d(2, 2, 3, padding=sane)", "E110", None),
+        ("epochs    = 3", "epochs    = 3\n    scheduler = ReduceLROnPlateau(mode=max)", "E110",
+         'a string has quotes: write `"max"`'),
+        ("    loss(batch)", "    loss critic(batch)", "E012", habits.ONE_LOSS),
+        ("    loss(batch)", "    loss(batch) { return model(batch.x).mean() }\n    loss(batch)", "E101", habits.ONE_LOSS),
         ('csv("points.csv")', 'pd.read_csv("points.csv")', "E120", 'files are read by a source: `source = csv("data.csv")`'),
     ],
 )  # fmt: skip

@@ -285,7 +285,8 @@ def test_options_are_checked_as_the_program_is(resolved: Write) -> None:
         ("batch_size", "(", "E010", 12),
         ("batch_size", "", "E012", 12),
         ("a b", "1", "E321", 1),
-        ("x.y", "1", "E301", 1),
+        ("x.y", "1", "E321", 1),
+        ("optimizr.lr", "1", "E321", 1),
         ("evaluate.split", '"vall"', "E311", 16),
         ("evaluate.metrics", "[Acuracy()]", "E313", 19),
         ("evaluate.metric", "[]", "E301", 10),
@@ -298,6 +299,8 @@ def test_mistakes_in_options_point_at_them(key: str, value: str, code: str, colu
     assert found.code == code
     assert found.span is not None
     assert str(found.span) == f"--set:1:{column}"
+    if key == "optimizr.lr":
+        assert found.help == "did you mean `optimizer.lr`?"
 
 
 @pytest.mark.parametrize("argument", ['task="multiclass"', "num_classes=10"])

@@ -10,10 +10,13 @@ from tdsl.compiler.ir import Attr, Operand, Scalar, Value
 from tdsl.compiler.ops.op import Arg, Bound, Op, Signature
 from tdsl.compiler.size import Size
 from tdsl.dsl import ast
-from tdsl.dsl.diagnostics import Span, fail
+from tdsl.dsl.diagnostics import ProgramError, Span, fail
 from tdsl.dsl.names import did_you_mean
+from tdsl.dsl.values import with_quotes
 
 Given = tuple[Semantic, Span]
+# What the padding of a convolution may be beside numbers.
+PADDINGS = ("same", "valid")
 
 
 def match(
@@ -60,7 +63,16 @@ def _named(
         fail("E202", f"`{what}` has no argument `{name}`", argument.span, help=help)
     if name in found:
         fail("E202", f"argument `{name}` of `{what}` is given twice", argument.span, help="keep one of the two")
-    found[name] = (evaluate(argument.value), argument.value.span)
+    try:
+        found[name] = (evaluate(argument.value), argument.value.span)
+    except ProgramError as error:
+        (arg,) = (arg for arg in signature if arg.name == name)
+        raise (with_quotes(error, argument.value) if _may_be_string(arg, argument.value) else error) from None
+
+
+def _may_be_string(arg: Arg, value: ast.Expr) -> bool:
+    """Whether a name stands where a string was meant: what takes more than strings has known ones."""
+    return arg.kind == "str" or (arg.kind == "any" and isinstance(value, ast.Name) and value.id in PADDINGS)
 
 
 def _complete(what: str, signature: Signature, found: dict[str, Given], span: Span) -> None:
@@ -85,6 +97,8 @@ def attribute(what: str, arg: Arg, value: Semantic, span: Span) -> Attr:
     if found is _WRONG:
         told, such = f"argument `{arg.name}` of `{what}` is {_CALLED[arg.kind]}", _SUCH.get(arg.kind)
         help = f"such as `{arg.name}={such}`" if such else None
+        if arg.kind == "str" and isinstance(value, OpRef) and span.text.isidentifier():
+            help = f'a string has quotes: write `"{span.text}"`'
         fail("E202", told, span, f"this is {describe(value)}", help=help)
     return found  # type: ignore[no-any-return]
 
