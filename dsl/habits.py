@@ -9,8 +9,8 @@ from tdsl.dsl.signatures import METRICS, OPTIMIZERS, SCHEDULERS, TRANSFORMS
 
 ONE_OPTIMIZER = 'a run has one: `group "critic.*" { lr = 1e-4 }` gives some parameters arguments of their own'
 ONE_LOSS = (
-    "a run has one, the sum of all that counts; what plays against another part has its gradient turned around: "
-    "`2 * detach(x) - x` (docs/language/autograd.md#adversaries)"
+    "a run has one, the sum of all that counts; what plays against another part has its gradient turned around, as "
+    "that of `2 * detach(x) - x` is"
 )
 # Prefixes of built-in names. The first are names that no program can declare; the others are taken for prefixes only
 # before a name that they have.
