@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from pyarrow import csv as pyarrow_csv
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,6 +22,7 @@ from tdsl.compiler import pipeline
 from tdsl.compiler.driver import read
 from tdsl.compiler.emit.data import emit_data
 from tdsl.compiler.emit.project import Options, emit, write
+from tdsl.compiler.headers import MISSING
 from tdsl.dsl.diagnostics import Diagnostic
 from tdsl.runtime import sources, splits
 from tdsl.runtime.columns import Field, Held
@@ -402,6 +404,32 @@ def test_a_missing_value_that_nothing_fills_is_told_with_its_row_and_a_cure(tmp_
     assert ran.returncode == 1
     assert "people.csv, row 4, `x`: is NaN or missing" in ran.stderr
     assert "missing=0" in ran.stderr
+
+
+def test_all_that_arrow_takes_for_missing_is_missing_to_the_check(tmp_path: Path) -> None:
+    assert {*pyarrow_csv.ConvertOptions().null_values} == MISSING | {""}
+    path = program(tmp_path)
+    rows = people()
+    for row, text in zip(rows[::2], sorted(MISSING), strict=False):
+        row[1] = text
+    save(rows, tmp_path / "people.csv")
+    assert not read(path)[1]
+    found = split_of(tmp_path)
+    assert all(torch.isfinite(values).all() for values, _ in found.values())
+
+
+def test_a_program_is_tried_with_synthetic_rows(tmp_path: Path) -> None:
+    path = program(tmp_path, PROGRAM.replace('csv("people.csv")', "synthetic(rows=40, classes=2)"))
+    run("train", path)
+    run("evaluate", path)
+
+
+def test_rows_are_divided_as_without_statistics(tmp_path: Path) -> None:
+    program(tmp_path, DATA)
+    found = split_of(tmp_path)
+    program(tmp_path, DATA.replace('standardized(columns("a", "b", "c", missing="mean"))', 'columns("a", "a", "a")'))
+    for name, (_, indices) in split_of(tmp_path).items():
+        assert torch.equal(indices, found[name][1])
 
 
 def test_a_dataset_without_a_split_is_all_train(tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ def data_text(
         numbered=columns_numbered(fields),
         categories=tuple(_categories(spec, columns_numbered(fields))),
         kinds=" | ".join(sorted({f"list[{type(values[0]).__name__}]" for values in spec.categories.values()})),
-        reads=(*shared(spec, allow_outside), *_all_reads(spec, consts, allow_outside)),
-        division="" if spec.fitted else _division(spec, consts),
+        reads=(*shared(spec, allow_outside), *_all_reads(spec, consts, limits, allow_outside)),
+        division="" if spec.fitted else _division(spec),
         divided=spec.split is not None,
         splits=splits,
         transforms=transforms if any(transforms.values()) else {},
@@ -156,16 +156,7 @@ def _type(field: FieldSpec) -> str:
 
 
 def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant], limit: Limit | None) -> FieldText:
-    dtype = DTYPES["u8" if field.bytes else field.dtype]
-    arguments = [
-        constant(field.name),
-        broken(expression(field.value, consts, field.name), 12),
-        dtype,
-        repr(field.shape),
-    ]
-    arguments += _limit(field, spec, limit)
-    if field.resized:
-        arguments.append("resized=True")
+    arguments = _field_arguments(field, spec, consts, limit)
     doc = " ".join(field.doc.split())
     return FieldText(
         entry=layout(f"{constant(field.name)}: table.field", arguments, ",", indent=8),
@@ -174,6 +165,15 @@ def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant], lim
         numbered=_numbered(field),
         fitted=field.fitted,
     )
+
+
+def _field_arguments(
+    field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant], limit: Limit | None, table: str = "table"
+) -> list[str]:
+    """The arguments of the call that makes a field, of the table of that name."""
+    value = broken(expression(field.value, consts, field.name, table), 12)
+    arguments = [constant(field.name), value, DTYPES["u8" if field.bytes else field.dtype], repr(field.shape)]
+    return [*arguments, *_limit(field, spec, limit), *(["resized=True"] if field.resized else [])]
 
 
 def _numbered(field: FieldSpec) -> tuple[str, ...]:
@@ -238,60 +238,74 @@ def label_field(spec: DataSpec) -> FieldSpec | None:
     return named[0] if named else integers[0] if len(integers) == 1 else None
 
 
-def _all_reads(spec: DataSpec, consts: Mapping[str, Constant], allow_outside: bool) -> Iterator[str]:
-    for split, call in spec.sources.items():
-        yield from _reads(split, call, spec, consts, allow_outside)
-
-
-def _reads(
-    split: str, call: Call, spec: DataSpec, consts: Mapping[str, Constant], allow_outside: bool
+def _all_reads(
+    spec: DataSpec, consts: Mapping[str, Constant], limits: Mapping[str, Limit], allow_outside: bool
 ) -> Iterator[str]:
-    """The statements that bind the fields of a source to its name, and that which is divided to `table` as well."""
+    fitting = list(_fitting(spec, consts, limits)) if spec.fitted else []
+    for split, call in spec.sources.items():
+        yield from _reads(split, call, spec, fitting, allow_outside)
+
+
+def _reads(split: str, call: Call, spec: DataSpec, fitting: list[str], allow_outside: bool) -> Iterator[str]:
+    """The statements that bind the fields of a source to its name, and that which is divided to `table` as well.
+
+    `fitting` are those that come between.
+    """
     arguments = source_arguments(call, spec, allow_outside)
     given = ", statistics" if spec.fitted else ""
     if split == "source" and (spec.split is not None or spec.fitted):
         yield layout(f"table = sources.{call.name}", arguments, "", indent=4)
-        if spec.fitted:
-            train = 'rows["train"]' if spec.split is not None else "torch.arange(table.rows)"
-            yield from filter(None, [_division(spec, consts)])
-            yield f"statistics = statistics or sources.Statistics({train})"
+        yield from fitting
         yield f"source = fields(table{given})"
     else:
         yield layout(f"{split} = fields(sources.{call.name}", arguments, f"{given})", indent=4)
 
 
-def _division(spec: DataSpec, consts: Mapping[str, Constant]) -> str:
+def _division(spec: DataSpec) -> str:
     """The call that divides the rows of `source`; empty where one split has them all."""
     if spec.split is None:
         return ""
     args = {name: value for name, value in spec.split.args.items() if name != "by" and value is not None}
     fractions = ", ".join(f"{name}={constant(value)}" for name, value in args.items())
-    return f"rows = splits.{spec.split.name}({_divided(spec, consts)}, {fractions})"
+    return f"rows = splits.{spec.split.name}({_divided(spec)}, {fractions})"
 
 
-def _divided(spec: DataSpec, consts: Mapping[str, Constant]) -> str:
-    """What is divided: a number of rows, or the labels to be kept in proportion, or together.
-
-    Where fields need to know the train split, they are made after it: the label is read for itself.
-    """
+def _divided(spec: DataSpec) -> str:
+    """What is divided: a number of rows, or the labels to be kept in proportion, or together."""
     assert spec.split is not None
     if spec.split.name not in ("stratified", "grouped"):
         return "table.rows"
-    by = spec.split.args.get("by", "label")
-    field = next((each for each in spec.fields if each.name == by), None)
+    field = _divides(spec)
     if field is None:
-        return f"table.values({constant(by)})"
-    return _label(field, consts) if spec.fitted else f"source[{constant(by)}]"
+        return f"table.values({constant(spec.split.args.get('by', 'label'))})"
+    return "labels" if spec.fitted else f"source[{constant(field.name)}]"
 
 
-def _label(field: FieldSpec, consts: Mapping[str, Constant]) -> str:
-    """The values of a field, of a table whose columns are not numbered yet."""
-    text = expression(field.value, consts, field.name)
-    for column in map(constant, _numbered(field)):
-        text = text.replace(
-            f"table.column({column})", f"table.numbered({column}, CATEGORIES[{column}]).column({column})"
+def _divides(spec: DataSpec) -> FieldSpec | None:
+    """The field whose values tell how rows are divided."""
+    by = spec.split.args.get("by", "label") if spec.split and spec.split.name in ("stratified", "grouped") else None
+    return next((field for field in spec.fields if field.name == by), None)
+
+
+def _fitting(spec: DataSpec, consts: Mapping[str, Constant], limits: Mapping[str, Limit]) -> Iterator[str]:
+    """The statements between a table and its fields, which need to know the rows of the train split.
+
+    Rows that a field divides are divided by that field alone.
+    """
+    field, table = _divides(spec), "table"
+    if field is not None:
+        for column in map(constant, _numbered(field)):
+            yield f"numbered = {table}.numbered({column}, CATEGORIES[{column}])"
+            table = "numbered"
+        yield layout(
+            f"labels = {table}.field",
+            _field_arguments(field, spec, consts, limits.get(field.name), table),
+            "",
+            indent=4,
         )
-    return text
+    yield from filter(None, [_division(spec)])
+    train = 'rows["train"]' if spec.split is not None else "torch.arange(table.rows)"
+    yield f"statistics = statistics or sources.Statistics({train})"
 
 
 def _splits(spec: DataSpec) -> tuple[SplitText, ...]:

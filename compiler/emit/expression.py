@@ -47,12 +47,12 @@ def _string(value: str) -> str:
     return single if single[0] == '"' or '"' in value else f'"{single[1:-1]}"'
 
 
-def expression(value: ast.Expr, consts: Mapping[str, Constant], field: str = "") -> str:
-    """`columns("p*") / 16` as `table.columns("p*") / 16`, of a field of that name.
+def expression(value: ast.Expr, consts: Mapping[str, Constant], field: str = "", table: str = "table") -> str:
+    """`columns("p*") / 16` as `table.columns("p*") / 16`, of a field and a table of those names.
 
     Calls of ops become their PyTorch text. Raises a located `ProgramError` for what has no meaning over columns.
     """
-    return _Printer(consts, field).text(value, 0)
+    return _Printer(consts, field, table).text(value, 0)
 
 
 def _mistake(message: str, span: Span, help: str | None = None) -> ProgramError:
@@ -71,9 +71,10 @@ def _from_end(value: ast.Expr) -> bool:
 
 
 class _Printer:
-    def __init__(self, consts: Mapping[str, Constant], field: str) -> None:
+    def __init__(self, consts: Mapping[str, Constant], field: str, table: str) -> None:
         self.consts = consts
         self.field = field
+        self.table = table
 
     def text(self, value: ast.Expr, outer: int) -> str:
         """The text of `value` where the operator around it binds with strength `outer`."""
@@ -119,11 +120,11 @@ class _Printer:
     def _call(self, value: ast.Call) -> str:
         match value.function:
             case ast.Name() if is_categories(value):
-                return f"table.column({constant(column_named(value))})"  # of the table with numbers in its place
+                return f"{self.table}.column({constant(column_named(value))})"  # of the table with numbers in its place
             case ast.Name(id=name) if name in TABLE:
-                return f"table.{name}({', '.join(map(self._of_column, value.args))})"
+                return f"{self.table}.{name}({', '.join(map(self._of_column, value.args))})"
             case ast.Name() if is_standardized(value):
-                return f"table.standardized({constant(self.field)}, {self._arguments(value)}, statistics)"
+                return f"{self.table}.standardized({constant(self.field)}, {self._arguments(value)}, statistics)"
             case ast.Name(id="tensor"):
                 return self._tensor(value)
             case ast.Name(id=name):
