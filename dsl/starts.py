@@ -38,4 +38,4 @@ def strangers(spec: TrainSpec) -> Iterator[Diagnostic]:
         if each.model not in spec.models:
             help = did_you_mean(each.model, spec.models) or f"the models are {', '.join(spec.models)}"
             message = f'the run has no model "{each.model}" that weights could be for'
-            yield Diagnostic("E336", message, each.span or spec.span.word("init_from"), help=help)
+            yield Diagnostic("E313", message, each.span or spec.span.word("init_from"), help=help)

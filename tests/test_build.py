@@ -205,7 +205,7 @@ def test_every_code_is_listed() -> None:
         ("return up(x)", "E203", "up(x)", "`Linear(_, ...)` takes `in_features` from what it is given"),
         ("return x[:, 9]", "E204", "x[:, 9]", "indices count from 0 to the size less 1, or back from -1"),
         ("return x.cat(x)", "E202", "x", "such as `dim=-1`"),
-        ("return x if x.sum() > 0 else x", "E208", "x.sum() > 0", None),
+        ("return x if x.sum() > 0 else x", "E208", "x.sum() > 0", "choose among tensors with `where(mask, a, b)`"),
         ("return x[x > 0]", "E206", "x > 0", "choose with `where(mask, x, other)`"),
         ("return dropout(x, 1.5)", "E202", "dropout(x, 1.5)", "it is the share that is set to zero, such as `0.1`"),
         ("return x.reshape(B, 3, -1)", "E208", "x.reshape(B, 3, -1)", "state it: `assume dim % 3 == 0`"),

@@ -162,7 +162,7 @@ def test_the_scripts_are_short_clean_and_the_same_each_time(settings: str, loss:
         ('    activation_checkpointing = ["body"]\n', "E336", '"body" matches no module'),
         (
             '    init_from = [weights("a.safetensors", model="teacher")]\n',
-            "E336",
+            "E313",
             'the run has no model "teacher" that weights could be for',
         ),
         ("    scheduler = StepLR(step_size=3) |> LinearLR()\n", "E333", "`StepLR` has no end"),
