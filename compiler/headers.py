@@ -171,9 +171,16 @@ class Csv:
             yield cell.decode("utf-8", "replace")
 
 
+# How a missing number is written, as Arrow reads a csv file; an empty cell is one, too.
+MISSING = frozenset(
+    ("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL", "NaN",
+     "n/a", "nan", "null")
+)  # fmt: skip
+
+
 def _kind(cells: tuple[str, ...]) -> str:
-    """The narrowest kind that holds every cell; empty ones are missing numbers."""
-    present = [cell.strip() for cell in cells if cell.strip()]
+    """The narrowest kind that holds every cell; empty ones, and such as `NA`, are missing numbers."""
+    present = [cell for each in cells if (cell := each.strip()) and cell not in MISSING]
     if present and {cell.lower() for cell in present} <= {"true", "false"}:
         return "bool"
     for kind, parse in (("int", int), ("float", float)):

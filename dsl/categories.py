@@ -66,7 +66,7 @@ def all_categories(fields: Iterable[ast.Field], lookup: Lookup) -> Mapping[str, 
             message = f"column `{column}` has other categories in another field"
             fail("E408", message, call.span, help="give both the same list, a `const` say")
     for call in (*_calls(fields, "column"), *_calls(fields, "columns")):
-        for arg in call.args:
+        for arg in (arg for arg in call.args if arg.name is None):
             pattern = str(fold(arg.value, lookup))
             numbered = next((name for name in found if fnmatchcase(name, pattern)), None)
             if numbered is not None:

@@ -56,6 +56,7 @@ def _images(transform: str) -> str:
 
 
 X = 'field x: float[] = column("x")'
+_SCALED = 'field x: float[] = standardized(column("x"))'
 _ABSENT = f'data D {{\n    source = csv("absent.csv")\n    {X}\n}}\n'
 _CLASS = (
     "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.up = nn.Linear(64, 10)\n"
@@ -254,6 +255,14 @@ _DATA = (
          "`categories` numbers the values of a column by their places in a list of strings, or of whole numbers. A "
          "dataset reads a column in one way.",
          (field('field y: int[] = categories("name", ["a", 1])'), field('field y: int[] = categories("name", [1])'))),
+    Code("E409", "statistics that can't be had", field('field y: float[] = column("x", missing="median")'),
+         "do what the message says",
+         'The means of `missing="mean"` and what `standardized` divides by are those of the rows of the train split: '
+         "they need a source whose rows are in memory, rows in that split, and a field of floating-point numbers.",
+         (field('field y: int[] = column("t", missing="mean")'),
+          field(f"{_SCALED}\n    split = random(val=1.0)"),
+          f'data D {{\n    source = huggingface("points")\n    {_SCALED}\n}}\n',
+          field('field y: float[] = standardized(column("x")) - standardized(column("t"))'))),
     Code("E454", "a transform that does not fit its field",
          DATA.replace("\n}", "\n    transform x = [Normalize(mean=[0.5], std=[1.0])]\n}"),
          "give it what the field's shape needs",

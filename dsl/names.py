@@ -40,7 +40,7 @@ SCRIPTS = frozenset(
      "length", "line", "loading", "log", "loss", "main", "make_metrics", "mean", "meter", "metrics", "models", "name",
      "optim", "optimizer", "out", "part", "plateau", "predict", "predict_rows", "predicted", "progress", "replace",
      "report", "results", "run", "schedule", "seed", "settings", "sharding", "share", "shared", "shares", "sources",
-     "stage", "state", "streams", "sys", "tracked", "train", "validate", "validates", "value", "which"]
+     "stage", "state", "statistics", "streams", "sys", "tracked", "train", "validate", "validates", "value", "which"]
 )  # fmt: skip
 
 # Attributes of `torch.nn.Module` (a test compares them with PyTorch's): a member of such a name would replace one.

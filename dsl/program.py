@@ -31,7 +31,8 @@ class Call:
 class FieldSpec:
     """A field of a dataset: values of `dtype` (`float`, `int`, ...) and `shape` (one row, without the batch).
 
-    `resized` says that rows have that shape only behind their transforms, `bytes` that they are bytes until `ToTensor`.
+    `resized` says that rows have that shape only behind their transforms, `bytes` that they are bytes until `ToTensor`,
+    `fitted` that they take numbers from the rows of the train split.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FieldSpec:
     doc: str = ""
     resized: bool = False
     bytes: bool = False
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class DataSpec:
     span: Span
     doc: str = ""
     categories: Mapping[str, Categories] = field(default_factory=dict)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether fields take numbers from the rows of the train split."""
+        return any(each.fitted for each in self.fields)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import NoReturn
 
-from tdsl.dsl import ast
+from tdsl.dsl import ast, statistics
 from tdsl.dsl.categories import all_categories, called, is_categories, numbering
 from tdsl.dsl.constants import describe, fold
 from tdsl.dsl.diagnostics import Diagnostic, Span, fail
@@ -23,6 +23,8 @@ from tdsl.dsl.transforms import RESIZING, UNKNOWN, VARIES, Dims, Image, shown, t
 from tdsl.dsl.values import evaluate, unknown
 
 SOURCES = ("source", "val", "test")
+# The splits that divide rows by a field or a column.
+BY = ("stratified", "grouped")
 ROUNDING = 1e-6
 # Methods that move values and compute nothing.
 MOVES = frozenset(
@@ -131,6 +133,11 @@ class Readings:
             if source == split or split not in self.sources
         }
 
+    def check_statistics(self, field: ast.Field, scope: Scope) -> None:
+        """Refuse a field that takes numbers from the train split where it can't."""
+        by = self.split.args.get("by", "label") if self.split and self.split.name in BY else None
+        statistics.check(field, self.sources, _with_rows(self.sources, self.split), by, scope.lookup)
+
 
 # Fields -------------------------------------------------------------------------------------------------------------
 
@@ -150,7 +157,9 @@ def _fields(data: ast.Data, readings: Readings, scope: Scope) -> tuple[FieldSpec
             shape = tuple(_size(dim, scope) for dim in field.type.dims or ())
             spec = FieldSpec(field.name, field.type.dtype or "float", shape, field.value, field.span, field.doc)
             found.append(spec)
+            spec = replace(spec, fitted=statistics.fitted(field.value, scope.lookup))
             found[-1] = _checked(spec, field, readings, probes, scope)
+            readings.check_statistics(field, scope)
     if not data.fields:
         help = 'such as `field x: float[4] = columns("x*")`'
         scope.reporter.add(Diagnostic("E303", f"`data {data.name}` has no field", data.name_span, help=help))
@@ -289,6 +298,8 @@ class _Columns:
         if isinstance(expr, ast.Call) and called(expr) in ("column", "columns", "categories"):
             shape = self.numbered(expr) if is_categories(expr) else self.read(expr, called(expr))
             return None if shape is None else (ROWS, *shape)
+        if statistics.is_standardized(expr):
+            return self.whole(expr.args[0].value)
         if isinstance(expr, ast.Call) and called(expr) == "tensor" and expr.args:
             value = expr.args[0].value
             return (len(value.items),) if isinstance(value, ast.ListExpr) else self.whole(value)
@@ -312,8 +323,9 @@ class _Columns:
         return tuple(a if b == 1 else b for a, b in pairs)
 
     def read(self, call: ast.Call, kind: str) -> Shape | None:
-        names = [(str(fold(arg.value, self.scope.lookup)), arg.value.span) for arg in call.args]
-        if not names or any(arg.name is not None for arg in call.args) or (kind == "column" and len(names) > 1):
+        args = [arg for arg in call.args if arg.name != statistics.MISSING]
+        names = [(str(fold(arg.value, self.scope.lookup)), arg.value.span) for arg in args]
+        if not names or any(arg.name is not None for arg in args) or (kind == "column" and len(names) > 1):
             fail("E302", f"`{kind}` takes the name of a column", call.span, help=f'write `{kind}("name")`')
         found = [column for name, span in names for column in self.named(name, span, kind)]
         for name, column, span in found:

@@ -299,7 +299,7 @@ def _labels(data: ast.Data) -> list[ast.Field]:
 def column_of(expr: ast.Expr) -> str | None:
     """The name in `column("name")`; None of another expression."""
     if isinstance(expr, ast.Call) and isinstance(expr.function, ast.Name) and expr.function.id == "column":
-        value = expr.args[0].value if expr.args else None
+        value = expr.args[0].value if len(expr.args) == 1 else None
         if isinstance(value, ast.Literal) and isinstance(value.value, str):
             return value.value
     return None

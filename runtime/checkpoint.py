@@ -33,6 +33,7 @@ from tdsl.runtime import fitting, shards
 from tdsl.runtime.average import Average
 from tdsl.runtime.files import MANIFEST, remove_folder, sha256, sweep, write_folder
 from tdsl.runtime.run import Failure
+from tdsl.runtime.statistics import Statistics
 
 STATE, PROGRAM, MODEL, EMA = "state.json", "program.model", "model", "ema"
 OPTIMIZER, RANDOM, TOKENIZER = "optimizer", "random", "tokenizer.json"
@@ -77,6 +78,11 @@ class Checkpoint:
         """All that is no tensor."""
         found: dict[str, Any] = json.loads((self.path / STATE).read_text(encoding="utf-8"))
         return found
+
+    @property
+    def statistics(self) -> Statistics:
+        """What fields took from the rows of the train split."""
+        return Statistics.of(self.state.get("statistics", {}))
 
     @property
     def tokenizer(self) -> str | None:

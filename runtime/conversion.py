@@ -96,7 +96,7 @@ def converted(
             raise complain(row, f"{shown!r} {what}" if shown == shown else what, help)
 
     if value.dtype.is_floating_point:
-        check(torch.isnan(value), "is NaN or missing", "remove the row, or fill in a value")
+        check(torch.isnan(value), "is NaN or missing", "remove the row, or fill in a value: `column(..., missing=0)`")
     found = value.to(dtype)
     if found.dtype != value.dtype:
         lost, what, help = _lost(value, found)

@@ -59,6 +59,11 @@ class Job:
         return tokenizer_of(self.checkpoint)
 
     @property
+    def statistics(self) -> sources.Statistics:
+        """What fields took from the rows of the train split."""
+        return self.checkpoint.statistics
+
+    @property
     def part(self) -> ranks.Part:
         """Which rows of each batch are this process's, for `data.batches`."""
         return ranks.part()

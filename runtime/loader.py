@@ -17,6 +17,8 @@ from torch import Tensor
 
 from tdsl.runtime.columns import Field, Values
 from tdsl.runtime.reader import Key, Reader, generator
+from tdsl.runtime.statistics import Statistics
+from tdsl.runtime.table import Fields
 from tdsl.runtime.transforms import Transform
 from tdsl.runtime.workers import Workers
 
@@ -42,6 +44,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Those of the train split, where the fields were made with them."""
+        return self.fields.statistics if isinstance(self.fields, Fields) else None
 
 
 @dataclass(frozen=True)

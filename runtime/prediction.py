@@ -65,6 +65,11 @@ class Job:
             checkpoint.load_model_weights(self.checkpoint, model, name)
             model.to(self.device).eval()
 
+    @property
+    def statistics(self) -> sources.Statistics:
+        """What fields took from the rows of the train split."""
+        return self.checkpoint.statistics
+
     def batches(
         self,
         fields: Callable[[Table], Mapping[str, Values]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -16,12 +16,16 @@ from torch import Tensor
 from tdsl.runtime.columns import Column, Field, Held, Numbered, Values, place
 from tdsl.runtime.conversion import IGNORED, Limit, converted, no_category, type_name
 from tdsl.runtime.data_error import DataError
+from tdsl.runtime.statistics import Statistics
 
 __all__ = ["Array", "DataError", "Fields", "Table"]
 
 Array = npt.NDArray[Any]
 # Names of files, each with how many rows it has.
 Files = tuple[tuple[str, int], ...]
+
+# What stands for the missing values of a column: a number, or what tells one of its name and its values.
+Filling = float | Callable[[str, "Tensor | Column"], "Tensor | None"]
 
 # What torch computes with in place of the unsigned types that it can only store.
 WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
@@ -48,8 +52,15 @@ class Table:
     def rows(self) -> int:
         return sum(rows for _, rows in self.files)
 
-    def column(self, name: str) -> Tensor | Column:
-        """The column `name`, [rows, ...], in the file's own dtype."""
+    def column(self, name: str, *, missing: Filling | None = None) -> Tensor | Column:
+        """The column `name`, [rows, ...], in the file's own dtype, with `missing` in place of NaN.
+
+        A number, or a function such as `Statistics.mean`, which gives one for each element of a row.
+        """
+        found = self._column(name)
+        return found if missing is None else self._filled(name, found, missing)
+
+    def _column(self, name: str) -> Tensor | Column:
         if name not in self.data:
             raise self._unknown(name, "column")
         array = self.data[name]
@@ -58,10 +69,23 @@ class Table:
             return array
         return torch.from_numpy(np.require(self._numbers(name, array), requirements=["C", "W"]))
 
-    def columns(self, *patterns: str) -> Tensor | Column:
-        """The columns that the globs match, stacked in the order of the file: [rows, columns, ...]."""
+    def _filled(self, name: str, value: Tensor | Column, missing: Filling) -> Tensor | Column:
+        number = missing(name, value) if callable(missing) else torch.tensor(float(missing), dtype=torch.float64)
+        if number is None:
+            raise self._unfitted(name)
+        file = self._files(name)[0][0]
+        if torch.isnan(number).any():
+            what, help = "has no value in the train split, and so no mean", "fill it with a number: `missing=0`"
+            raise DataError(what, file=file, field=name, help=help)
+        if isinstance(value, Tensor) and not value.is_floating_point():
+            return value
+        found: Tensor | Column = torch.where(torch.isnan(value), number, value.double())  # type: ignore[arg-type]
+        return found
+
+    def columns(self, *patterns: str, missing: Filling | None = None) -> Tensor | Column:
+        """The columns that the globs match, stacked in the order of the file: [rows, columns, ...]; see `column`."""
         names = [name for pattern in patterns for name in self._matching(pattern)]
-        parts = [self.column(name) for name in names]
+        parts = [self.column(name, missing=missing) for name in names]
         held = [(name, part) for name, part in zip(names, parts, strict=True) if isinstance(part, Tensor)]
         for name, part in held:
             if part.shape != held[0][1].shape:
@@ -72,6 +96,30 @@ class Table:
                     help="columns of one field have the same shape",
                 )
         return torch.stack(parts, dim=1)  # type: ignore[arg-type]
+
+    def standardized(self, name: str, value: Tensor | Column, statistics: Statistics) -> Tensor | Column:
+        """`value` [rows, ...] of the field `name` less its mean, divided by its standard deviation, in float64.
+
+        Both are those of the train split, of each element of a row. Raises `DataError` where there are none.
+        """
+        found = statistics.scale(name, value)
+        if found is None:
+            raise self._unfitted(name)
+        mean, std = found
+        files = self._files(*self._asked)
+        if not (torch.isfinite(mean) & torch.isfinite(std)).all():
+            what = "has no value in the train split" if torch.isnan(mean).any() else "has values that are too large"
+            help = "it is standardized by their mean and standard deviation: correct the columns, or leave them out"
+            raise DataError(what, file=files[0][0], field=name, help=help)
+        if isinstance(value, Tensor) and value.shape[1:] != mean.shape:
+            what = f"has rows of shape {list(value.shape[1:])}, and those that it was trained on {list(mean.shape)}"
+            raise DataError(what, file=files[0][0], field=name, help="give it the same columns, or train anew")
+        scaled: Tensor | Column = (value.double() - mean[None]) / std[None]
+        return scaled
+
+    def _unfitted(self, name: str) -> DataError:
+        help = "it is new in the program, or has another name: train anew"
+        return DataError("the checkpoint has no statistics of it", file=self.files[0][0], field=name, help=help)
 
     def numbered(self, name: str, values: Sequence[str] | Sequence[int]) -> Table:
         """The table with the values of the column `name` numbered by their places in a list.
@@ -190,11 +238,15 @@ class Table:
 
 
 class Fields(dict[str, Values]):
-    """The fields of every row of a table, by name; a copy that another process gets has no `table`."""
+    """The fields of every row of a table, by name, and the `statistics` that they were made with.
 
-    def __init__(self, table: Table, fields: Mapping[str, Values]) -> None:
+    A copy that another process gets has neither those nor the `table`.
+    """
+
+    def __init__(self, table: Table, fields: Mapping[str, Values], statistics: Statistics | None = None) -> None:
         super().__init__(fields)
         self.table = table
+        self.statistics = statistics
 
     def __reduce__(self) -> tuple[type[dict[str, Values]], tuple[dict[str, Values]]]:
         return dict, (dict(self),)

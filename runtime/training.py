@@ -30,6 +30,7 @@ from tdsl.runtime.run import Failure, Job, Length, check_finite
 from tdsl.runtime.schedule import Schedule
 from tdsl.runtime.shards import Piece
 from tdsl.runtime.sources import Tokenizer
+from tdsl.runtime.statistics import Statistics
 
 # What counts in a batch: what the loss is a mean over, a number for each mean.
 Counted = Callable[[Batch], Tensor | tuple[Tensor, ...]]
@@ -148,6 +149,7 @@ class Training:
     early_stopping: EarlyStopping | None = None
     tokenizer: Tokenizer | None = None
     categories: Categories = field(default_factory=dict)
+    statistics: Statistics | None = None
     step: int = 0
     ended: bool = False
     # Since the last line of the log, and since the last validation.
@@ -276,6 +278,7 @@ class Training:
             "ended": self.ended,
             "run": self._run(),
             "categories": dict(self.categories),
+            "statistics": {} if self.statistics is None else self.statistics.record(),
             "optimizer": optimizer,
             "schedule": self.schedule.state_dict(),
             "scaler": {} if self.scaler is None else self.scaler.state_dict(),
@@ -295,6 +298,7 @@ class Training:
         self._check_run(found, state["run"])
         self._check_tokenizer(found)
         checkpoint.check_categories(found, self.categories)
+        self._check_statistics(found)
         for name, model in self.models.items():
             checkpoint.load(found, name, model)
         if self.ema is not None:
@@ -323,6 +327,13 @@ class Training:
         if self.tokenizer is not None and found.tokenizer not in (None, self._vocabulary):
             what = f"the texts have another vocabulary than those that {found.path} was trained on"
             raise Failure(what, "bring the texts back, or start anew with `--resume none`")
+
+    def _check_statistics(self, found: Checkpoint) -> None:
+        """Raise `Failure` where the train split has other statistics than that which the checkpoint was trained on."""
+        changed = (self.statistics or Statistics()).changed(found.state.get("statistics", {}))
+        if changed is not None:
+            what = f"`{changed}` has other statistics in the train split than when {found.path} was trained"
+            raise Failure(what, "bring the data and their split back, or start anew with `--resume none`")
 
     def _restore_own(self, found: Checkpoint, own: Sequence[Mapping[str, Any]]) -> None:
         """What each rank has of its own; of a run of another number of ranks, its sums are rank 0's now."""

@@ -106,6 +106,17 @@ def test_there_is_nothing_to_say_of_comments_and_such(word: str) -> None:
     assert hover(*at(word)) is None
 
 
+def test_hover_tells_what_columns_take() -> None:
+    data = 'field y: float[] = standardized(column("p0", missing=0))'
+    for word, wanted in (
+        ("standardized", "over the rows of the train split"),
+        ('column("p0", m', "for its missing values"),
+    ):
+        found = hover(*at(word, DATA=data))
+        assert found is not None
+        assert wanted in found.text
+
+
 def test_hover_tells_facts_of_data() -> None:
     analysis, offset = at("num_classes", LOSS="n = Digits.num_classes")
     found = hover(analysis, offset)
@@ -142,6 +153,12 @@ COMPLETIONS = [
     ({"DATA": "‸"}, ["workers", "field", "transform"], ["source", "split", "optimizer"]),
     ({"DATA": 'field y: float[] = column("‸'}, ["p0", "label"], ["p*", "pixels"]),
     ({"DATA": 'field y: float[] = columns("p‸"'}, ["p0", "p*"], []),
+    ({"DATA": 'field y: float[] = standardized(columns("p‸"'}, ["p0", "p*"], []),
+    ({"DATA": "field y: float[] = sta‸"}, ["standardized"], []),
+    ({"DATA": "field y: float[] = standardized(‸"}, ["column", "log"], ["Linear"]),
+    ({"DATA": 'field y: float[] = column("p0", ‸'}, ["missing="], []),
+    ({"DATA": 'field y: float[2] = columns("p0", "p1", ‸'}, ["missing="], []),
+    ({"DATA": 'field y: float[] = column("p0", missing="‸'}, ["mean"], ["p0"]),
     ({"DATA": "field y: ‸"}, ["float", "int", "u8"], ["module", "fn"]),
     ({"DATA": "field y: float[‸"}, ["WIDTH"], ["B"]),
     ({"DATA": "field y: float[] = ‸"}, ["column", "columns"], ["softmax"]),

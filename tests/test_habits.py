@@ -132,9 +132,11 @@ def test_a_split_that_is_mistaken_is_told_alone() -> None:
 
 
 def test_a_function_that_no_field_has_is_told_with_what_there_is() -> None:
-    (found,) = told(BASE.replace('columns("x", "t")', 'standardize(columns("x", "t"))'))
+    (found,) = told(BASE.replace('columns("x", "t")', 'one_hot_encoded(columns("x", "t"))'))
     assert found.code == "E455"
     assert found.help is not None
     assert "operators, numbers and functions" in found.help
+    (known,) = told(BASE.replace('columns("x", "t")', 'standardize(columns("x", "t"))'))
+    assert "write `standardized(columns(" in str(known.help)
     (near,) = told(BASE.replace('columns("x", "t")', 'sqrtt(columns("x", "t"))'))
     assert near.help == "did you mean `sqrt`?"

@@ -129,7 +129,14 @@ def of_sections() -> Mapping[str, Table]:
         for group, table, docs, torch in TABLES
     }
     name = Parameter("name", "str")
-    takes = {"column": (name,), "columns": (name,), "categories": (name, Parameter("values", "list"))}
+    names = Parameter("names", "str", variadic=True)
+    missing = Parameter("missing", 'number or "mean"', "none", keyword_only=True)
+    takes = {
+        "column": (name, missing),
+        "columns": (names, missing),
+        "categories": (name, Parameter("values", "list")),
+        "standardized": (Parameter("x", "columns"),),
+    }
     found["column"] = {each: Builtin(each, "column", args, sections_doc.OTHERS[each]) for each, args in takes.items()}
     return found
 

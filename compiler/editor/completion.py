@@ -22,6 +22,7 @@ from tdsl.compiler.ir import Value
 from tdsl.dsl import ast, kinds, signatures
 from tdsl.dsl.build import KINDS
 from tdsl.dsl.monitors import logged
+from tdsl.dsl.statistics import MEAN, MISSING
 
 # Kinds of the protocol by those of symbols.
 _SYMBOLS = {
@@ -205,7 +206,7 @@ def _arguments(analysis: Analysis, here: Context) -> Iterator[Completion]:
     parameters = parameters_of(analysis, here)
     positional = call.commas - len(call.given)
     for number, each in enumerate(parameters):
-        if number >= positional and each.name not in call.given and not each.variadic:
+        if (number >= positional or each.keyword_only) and each.name not in call.given and not each.variadic:
             yield Completion(f"{each.name}=", "property", _detail(each), insert=f"{each.name}=", rank=1)
 
 
@@ -311,6 +312,8 @@ def _strings(analysis: Analysis, here: Context) -> Iterator[Completion]:
     choices = _choices(_kind_of_argument(here) or (_setting_kind(here) if here.call is None else None))
     if columns.is_list_of_categories(here):
         yield from columns.categories(analysis, here)
+    elif callee in builtins.of_sections()["column"] and keyword == MISSING:
+        yield Completion(MEAN, "enummember", "the mean over the train split", rank=1)
     elif callee in builtins.of_sections()["column"] or keyword == "by":
         yield from columns.columns(analysis, here, callee == "columns")
     elif words[:1] == ["import"] or (callee in (*builtins.of_sections()["source"], "hf") and not choices):

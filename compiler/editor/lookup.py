@@ -40,6 +40,8 @@ def tables(here: Context) -> list[Table]:
         keyword = here.call.keyword if here.call is not None else ""
         setting = here.statement[0] if here.statement else ""
         group = CALLS.get(keyword) or ("transform" if inner == "Compose" else None if inner else CALLS.get(setting))
+        if setting == "field" and here.place == "data":
+            return [sections["column"], builtins.functions()] if inner else [sections["column"]]
         if setting == "split" and here.place == "run":
             group = None
         if group is not None:

@@ -165,9 +165,10 @@ vocab_size  Distinct characters of the text.
 OTHERS = sentences("""
 characters  A token for each distinct character, in the order of their code points.
 hf  The tokenizer of a `tokenizer.json`, as the package `tokenizers` of Hugging Face writes it.
-column  A column of the data, by its name.
+column  A column of the data, by its name; `missing` stands for its missing values.
 categories  A column of the data whose values are numbered by their places in a list.
-columns  Columns of the data stacked in file order, by their names or a glob.
+columns  Columns of the data stacked in file order, by their names or a glob; `missing` stands for missing values.
+standardized  Each column less its mean, divided by its standard deviation, both over the rows of the train split.
 EMA  A running mean of the parameters.
 weights  Weights for a model of the run, but for those that a glob of `without` names.
 ddp  Every rank has all parameters; gradients are added up.

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from tdsl.compiler.build.unit import Limit
 from tdsl.compiler.emit.expression import constant, expression
 from tdsl.compiler.emit.render import WIDTH, broken, import_from, layout, plain, render
-from tdsl.compiler.emit.sources import bad_sources, shared, source_arguments, tokenizer, vocabulary
+from tdsl.compiler.emit.sources import bad_sources, has_texts, shared, source_arguments, tokenizer, vocabulary
 from tdsl.dsl.categories import column_named, is_categories
 from tdsl.dsl.declared_names import walk
 from tdsl.dsl.diagnostics import Diagnostic, ProgramError
@@ -43,13 +43,14 @@ BATCH_ATTRIBUTES = frozenset({"fields", "total", "size", "to", "chunk"})
 class FieldText:
     """One field: its `entry` in the dict of fields, where it was declared, and a line of documentation.
 
-    `numbered` are the columns with categories that it reads.
+    `numbered` are the columns with categories that it reads, `fitted` says that it takes numbers from the train split.
     """
 
     entry: str
     origin: str
     doc: str
     numbered: tuple[str, ...]
+    fitted: bool
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class DataText:
 
     `numbered` are the columns with categories, `categories` the entries of a dictionary of what they hold and `kinds`
     the type of its values; `transforms` are entries of dictionaries, by split and field; `reads` are the statements
-    that make the fields of each source, `division` that which divides the rows of one, `tokenizer` that which returns
-    what numbers texts.
+    that make the fields of each source, `division` that which divides the rows of one behind them, `divided` says that
+    rows are; `tokenizer` is that which returns what numbers texts; `fitted` says that fields take numbers from the rows
+    of the train split, and `kept` is what checkpoints keep of the data and batches are given, with its type.
     """
 
     program: str
@@ -79,6 +81,7 @@ class DataText:
     kinds: str
     reads: tuple[str, ...]
     division: str
+    divided: bool
     splits: tuple[SplitText, ...]
     transforms: Mapping[str, Mapping[str, str]]
     imports: str
@@ -86,6 +89,8 @@ class DataText:
     workers: str
     prefetch: str
     tokenizer: str
+    fitted: bool
+    kept: Mapping[str, str]
 
 
 def emit_data(
@@ -125,8 +130,9 @@ def data_text(
         numbered=columns_numbered(fields),
         categories=tuple(_categories(spec, columns_numbered(fields))),
         kinds=" | ".join(sorted({f"list[{type(values[0]).__name__}]" for values in spec.categories.values()})),
-        reads=(*shared(spec, allow_outside), *_all_reads(spec, allow_outside)),
-        division=_division(spec),
+        reads=(*shared(spec, allow_outside), *_all_reads(spec, consts, limits, allow_outside)),
+        division="" if spec.fitted else _division(spec),
+        divided=spec.split is not None,
         splits=splits,
         transforms=transforms if any(transforms.values()) else {},
         imports=import_from("tdsl.runtime.transforms", [*used, "Transform"]) if used else "",
@@ -134,7 +140,15 @@ def data_text(
         workers=constant(loading_setting(spec, "workers")),
         prefetch=constant(loading_setting(spec, "prefetch")),
         tokenizer=tokenizer(spec, allow_outside),
+        fitted=spec.fitted,
+        kept=kept(spec),
     )
+
+
+def kept(spec: DataSpec) -> dict[str, str]:
+    """What checkpoints keep of the data, for batches of other rows: arguments of `data.batches`, with their types."""
+    found = {"tokenizer": "sources.Tokenizer"} if has_texts(spec) else {}
+    return found | ({"statistics": "sources.Statistics"} if spec.fitted else {})
 
 
 def _type(field: FieldSpec) -> str:
@@ -142,18 +156,29 @@ def _type(field: FieldSpec) -> str:
 
 
 def _field(field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant], limit: Limit | None) -> FieldText:
-    dtype = DTYPES["u8" if field.bytes else field.dtype]
-    arguments = [constant(field.name), broken(expression(field.value, consts), 12), dtype, repr(field.shape)]
-    arguments += _limit(field, spec, limit)
-    if field.resized:
-        arguments.append("resized=True")
+    arguments = _field_arguments(field, spec, consts, limit)
     doc = " ".join(field.doc.split())
     return FieldText(
         entry=layout(f"{constant(field.name)}: table.field", arguments, ",", indent=8),
         origin=f"{plain(PurePath(field.span.source.name).name)}:{field.span.line}",
         doc=f"{field.name}: {_type(field)}{f', {doc}' if doc else ''}",
-        numbered=tuple(map(column_named, filter(is_categories, walk(field.value)))),
+        numbered=_numbered(field),
+        fitted=field.fitted,
     )
+
+
+def _field_arguments(
+    field: FieldSpec, spec: DataSpec, consts: Mapping[str, Constant], limit: Limit | None, table: str = "table"
+) -> list[str]:
+    """The arguments of the call that makes a field, of the table of that name."""
+    value = broken(expression(field.value, consts, field.name, table), 12)
+    arguments = [constant(field.name), value, DTYPES["u8" if field.bytes else field.dtype], repr(field.shape)]
+    return [*arguments, *_limit(field, spec, limit), *(["resized=True"] if field.resized else [])]
+
+
+def _numbered(field: FieldSpec) -> tuple[str, ...]:
+    """The columns with categories that a field reads."""
+    return tuple(map(column_named, filter(is_categories, walk(field.value))))
 
 
 def _limit(field: FieldSpec, spec: DataSpec, limit: Limit | None) -> Iterator[str]:
@@ -213,19 +238,27 @@ def label_field(spec: DataSpec) -> FieldSpec | None:
     return named[0] if named else integers[0] if len(integers) == 1 else None
 
 
-def _all_reads(spec: DataSpec, allow_outside: bool) -> Iterator[str]:
+def _all_reads(
+    spec: DataSpec, consts: Mapping[str, Constant], limits: Mapping[str, Limit], allow_outside: bool
+) -> Iterator[str]:
+    fitting = list(_fitting(spec, consts, limits)) if spec.fitted else []
     for split, call in spec.sources.items():
-        yield from _reads(split, call, spec, allow_outside)
+        yield from _reads(split, call, spec, fitting, allow_outside)
 
 
-def _reads(split: str, call: Call, spec: DataSpec, allow_outside: bool) -> Iterator[str]:
-    """The statements that bind the fields of a source to its name, and that which is divided to `table` as well."""
+def _reads(split: str, call: Call, spec: DataSpec, fitting: list[str], allow_outside: bool) -> Iterator[str]:
+    """The statements that bind the fields of a source to its name, and that which is divided to `table` as well.
+
+    `fitting` are those that come between.
+    """
     arguments = source_arguments(call, spec, allow_outside)
-    if split == "source" and spec.split is not None:
+    given = ", statistics" if spec.fitted else ""
+    if split == "source" and (spec.split is not None or spec.fitted):
         yield layout(f"table = sources.{call.name}", arguments, "", indent=4)
-        yield "source = fields(table)"
+        yield from fitting
+        yield f"source = fields(table{given})"
     else:
-        yield layout(f"{split} = fields(sources.{call.name}", arguments, ")", indent=4)
+        yield layout(f"{split} = fields(sources.{call.name}", arguments, f"{given})", indent=4)
 
 
 def _division(spec: DataSpec) -> str:
@@ -242,8 +275,37 @@ def _divided(spec: DataSpec) -> str:
     assert spec.split is not None
     if spec.split.name not in ("stratified", "grouped"):
         return "table.rows"
-    by = spec.split.args.get("by", "label")
-    return f"source[{constant(by)}]" if by in {field.name for field in spec.fields} else f"table.values({constant(by)})"
+    field = _divides(spec)
+    if field is None:
+        return f"table.values({constant(spec.split.args.get('by', 'label'))})"
+    return "labels" if spec.fitted else f"source[{constant(field.name)}]"
+
+
+def _divides(spec: DataSpec) -> FieldSpec | None:
+    """The field whose values tell how rows are divided."""
+    by = spec.split.args.get("by", "label") if spec.split and spec.split.name in ("stratified", "grouped") else None
+    return next((field for field in spec.fields if field.name == by), None)
+
+
+def _fitting(spec: DataSpec, consts: Mapping[str, Constant], limits: Mapping[str, Limit]) -> Iterator[str]:
+    """The statements between a table and its fields, which need to know the rows of the train split.
+
+    Rows that a field divides are divided by that field alone.
+    """
+    field, table = _divides(spec), "table"
+    if field is not None:
+        for column in map(constant, _numbered(field)):
+            yield f"numbered = {table}.numbered({column}, CATEGORIES[{column}])"
+            table = "numbered"
+        yield layout(
+            f"labels = {table}.field",
+            _field_arguments(field, spec, consts, limits.get(field.name), table),
+            "",
+            indent=4,
+        )
+    yield from filter(None, [_division(spec)])
+    train = 'rows["train"]' if spec.split is not None else "torch.arange(table.rows)"
+    yield f"statistics = statistics or sources.Statistics({train})"
 
 
 def _splits(spec: DataSpec) -> tuple[SplitText, ...]:
@@ -302,7 +364,7 @@ def unsupported(spec: DataSpec, consts: Mapping[str, Constant] | None = None) ->
 def _bad_expressions(spec: DataSpec, consts: Mapping[str, Constant]) -> Iterator[Diagnostic]:
     for field in spec.fields:
         try:
-            expression(field.value, consts)
+            expression(field.value, consts, field.name)
         except ProgramError as error:
             yield error.diagnostic
 

@@ -8,10 +8,10 @@ from itertools import zip_longest
 from pathlib import PurePath
 
 from tdsl.compiler.build.unit import EvaluationIR, ModuleIR, ModuleMember, RunIR, Unit
+from tdsl.compiler.emit.data import kept
 from tdsl.compiler.emit.expression import constant
 from tdsl.compiler.emit.python import block_lines, shape_comment
 from tdsl.compiler.emit.render import WIDTH, import_from, layout, plain, render
-from tdsl.compiler.emit.sources import has_texts
 from tdsl.compiler.emit.text import arguments, identifier, mentions
 from tdsl.compiler.folding import Pair, foldable
 from tdsl.compiler.ir import Graph, Node, TensorType, Value
@@ -85,7 +85,7 @@ class EvaluateText:
     categories: bool
     tracks: bool
     distributed: bool
-    texts: bool
+    kept: tuple[str, ...]
     parts: str
     split: str
     batch_size: int
@@ -125,7 +125,7 @@ def evaluate_text(unit: Unit, run: RunIR, evaluation: EvaluationIR | None) -> Ev
         categories=bool(run.spec.data.categories),
         tracks=run.loss.tracks,
         distributed=distributed,
-        texts=has_texts(run.spec.data),
+        kept=tuple(kept(run.spec.data)),
         parts=parts_text(run, "shares", "1"),
         split=evaluation.spec.split if evaluation else splits_of(run.spec.data)[-1],
         batch_size=_integer(run.spec.settings["batch_size"]),

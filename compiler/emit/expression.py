@@ -12,6 +12,7 @@ from tdsl.dsl.names import did_you_mean
 from tdsl.dsl.program import Call, Constant
 from tdsl.dsl.row_shapes import VIEWS
 from tdsl.dsl.signatures import TRANSFORMS
+from tdsl.dsl.statistics import MEAN, MISSING, is_standardized
 
 # How tightly Python's operators bind; what binds tighter needs no parentheses within what binds looser.
 PRECEDENCE = dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), 1)
@@ -23,6 +24,13 @@ TABLE = ("column", "columns")
 # A field's shape is that of a row, the table's has the rows before it.
 ROW_SHAPES = ("reshape", "view")
 # The cure of a function that fields do not have.
+FILLED = 'columns fill in what is missing: `column("a", missing=0)`, or `missing="mean"` for the train split\'s mean'
+STANDARDIZED = 'write `standardized(columns("a*"))`, by the mean and standard deviation of the train split'
+# What other libraries do with columns, in lower case, and what is written instead.
+INSTEAD = {
+    **dict.fromkeys(("fillna", "fill_null", "simpleimputer", "impute", "nan_to_num"), FILLED),
+    **dict.fromkeys(("standardscaler", "standardize", "standardise", "standardised", "zscore", "scale"), STANDARDIZED),
+}
 COMPUTED = 'a field is made of operators, numbers and functions of PyTorch, such as `(log(column("a")) - 3.2) / 1.5`'
 
 
@@ -40,12 +48,12 @@ def _string(value: str) -> str:
     return single if single[0] == '"' or '"' in value else f'"{single[1:-1]}"'
 
 
-def expression(value: ast.Expr, consts: Mapping[str, Constant]) -> str:
-    """`columns("p*") / 16` as `table.columns("p*") / 16`.
+def expression(value: ast.Expr, consts: Mapping[str, Constant], field: str = "", table: str = "table") -> str:
+    """`columns("p*") / 16` as `table.columns("p*") / 16`, of a field and a table of those names.
 
     Calls of ops become their PyTorch text. Raises a located `ProgramError` for what has no meaning over columns.
     """
-    return _Printer(consts).text(value, 0)
+    return _Printer(consts, field, table).text(value, 0)
 
 
 def _mistake(message: str, span: Span, help: str | None = None) -> ProgramError:
@@ -68,8 +76,10 @@ def _from_end(value: ast.Expr) -> bool:
 
 
 class _Printer:
-    def __init__(self, consts: Mapping[str, Constant]) -> None:
+    def __init__(self, consts: Mapping[str, Constant], field: str, table: str) -> None:
         self.consts = consts
+        self.field = field
+        self.table = table
 
     def text(self, value: ast.Expr, outer: int) -> str:
         """The text of `value` where the operator around it binds with strength `outer`."""
@@ -115,9 +125,11 @@ class _Printer:
     def _call(self, value: ast.Call) -> str:
         match value.function:
             case ast.Name() if is_categories(value):
-                return f"table.column({constant(column_named(value))})"  # of the table with numbers in its place
+                return f"{self.table}.column({constant(column_named(value))})"  # of the table with numbers in its place
             case ast.Name(id=name) if name in TABLE:
-                return f"table.{name}({self._arguments(value)})"
+                return f"{self.table}.{name}({', '.join(map(self._of_column, value.args))})"
+            case ast.Name() if is_standardized(value):
+                return f"{self.table}.standardized({constant(self.field)}, {self._arguments(value)}, statistics)"
             case ast.Name(id="tensor"):
                 return self._tensor(value)
             case ast.Name(id=name):
@@ -128,6 +140,15 @@ class _Printer:
                 return self._op(name, value, [self.text(owner, ATOM)])
             case _:
                 raise _mistake("this can't be called in a field", value.function.span)
+
+    def _of_column(self, arg: ast.Argument) -> str:
+        """The name of a column, or what is put in place of its missing values."""
+        text = self.text(arg.value, 0)
+        if arg.name not in (None, MISSING):
+            raise _mistake(f"a column has no argument `{arg.name}`", arg.value.span, FILLED)
+        if arg.name == MISSING and text == constant(MEAN):
+            return f"{MISSING}=statistics.mean"
+        return text if arg.name is None else f"{arg.name}={text}"
 
     def _tensor(self, value: ast.Call) -> str:
         """Constants, one for each element along the last dimension of the rows."""
@@ -173,4 +194,6 @@ def _instead(name: str) -> str | None:
     """What may be written instead of a call that no field takes."""
     if name in TRANSFORMS:
         return f"write it in `transform FIELD = [{name}(...)]`"
+    if name.lower() in INSTEAD:
+        return INSTEAD[name.lower()]
     return None if name in OPS else did_you_mean(name, OPS) or COMPUTED

@@ -31,8 +31,9 @@ class PredictText:
     """All that varies in `predict.py`: Python text, but for `program`, `name` and `source`.
 
     `models` are the statements that make the run's models, by name, `writes` those that write its results; `fields` are
-    those that `predict` reads, `numbered` the columns with categories among theirs; `transforms` the entries of a
-    dictionary; `options` what the program gives its source beside paths.
+    those that `predict` reads, `numbered` the columns with categories among theirs, `fitted` whether they take numbers
+    from the train split; `transforms` the entries of a dictionary; `options` what the program gives its source beside
+    paths.
     """
 
     program: str
@@ -42,6 +43,7 @@ class PredictText:
     writes: tuple[str, ...]
     fields: tuple[FieldText, ...]
     numbered: tuple[str, ...]
+    fitted: bool
     transforms: tuple[str, ...]
     source: str
     options: str
@@ -83,6 +85,7 @@ def predict_text(unit: Unit, run: RunIR, evaluation: EvaluationIR) -> PredictTex
         writes=writes("job.write", list(map(identifier, run.models)), predict, "batches", 4),
         fields=fields,
         numbered=columns_numbered(fields),
+        fitted=any(field.fitted for field in fields),
         transforms=tuple(transforms),
         source=spec.sources["source"].name,
         options=_options(spec),

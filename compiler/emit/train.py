@@ -362,6 +362,7 @@ def _state(spec: TrainSpec) -> str:
     arguments += [f"{name}={text}" for name, text in made.items() if text]
     arguments += ["tokenizer=data.make_tokenizer()"] if has_texts(spec.data) else []
     arguments += ["categories=data.CATEGORIES"] if spec.data.categories else []
+    arguments += ['statistics=data.load()["train"].statistics'] if spec.data.fitted else []
     return layout("state = Training", arguments, "", 4)
 
 

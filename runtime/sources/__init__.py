@@ -15,11 +15,13 @@ from tdsl.runtime.sources.idx_format import idx
 from tdsl.runtime.sources.images import class_names, image_files, image_folder
 from tdsl.runtime.sources.once import once
 from tdsl.runtime.sources.texts import Tokenizer, characters, hf, text, tokens
+from tdsl.runtime.statistics import Statistics
 from tdsl.runtime.table import Fields, Table
 
 __all__ = [
     "DataError",
     "Fields",
+    "Statistics",
     "Table",
     "Tokenizer",
     "Values",

@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 
 from tdsl.runtime.columns import Column, Values
 from tdsl.runtime.conversion import IGNORED
-from tdsl.runtime.table import Array, Table
+from tdsl.runtime.statistics import Statistics
+from tdsl.runtime.table import Array, Filling, Table
 
 
 class Anything(Column):
@@ -38,11 +39,14 @@ class Synthetic(Table):
     classes: int = 10
     seed: int = 0
 
-    def column(self, name: str) -> Tensor | Column:
+    def column(self, name: str, *, missing: Filling | None = None) -> Tensor | Column:
         return Anything(self.rows)
 
-    def columns(self, *patterns: str) -> Tensor | Column:
+    def columns(self, *patterns: str, missing: Filling | None = None) -> Tensor | Column:
         return Anything(self.rows)
+
+    def standardized(self, name: str, value: Tensor | Column, statistics: Statistics) -> Tensor | Column:
+        return value
 
     def numbered(self, name: str, values: Sequence[str] | Sequence[int]) -> Synthetic:
         return self
