@@ -55,8 +55,8 @@ def _spread(index: ast.Index, rank: int) -> list[ast.Expr]:
     dots = [at for at, item in enumerate(items) if isinstance(item, ast.Ellipsis_)]
     taken = sum(not (isinstance(item, ast.Literal) and item.value is None) for item in items) - len(dots)
     if taken > rank:
-        fail("E406", f"{taken} places of an index, and {rank} dimensions", index.span, "rows are the first of them",
-             help="leave out those that there are not")  # fmt: skip
+        dimensions = f"{rank} dimension{'s' * (rank != 1)}, the rows' included"
+        fail("E406", f"an index of {taken} places into {dimensions}", index.span, help="leave out those beyond them")
     for at in dots[:1]:
         items[at : at + 1] = [whole] * (rank - taken)
     return items

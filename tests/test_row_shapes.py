@@ -63,7 +63,7 @@ def test_the_shape_of_a_row_is_pytorchs(value: str, folder: Path) -> None:
         ('column("series")[none]', "a value for each row"),
         ('column("series")[:, 50]', "no place 50 among 50; ; the places are 0 to 49"),
         ('column("series")[:, -51]', "no place -51 among 50"),
-        ('column("series")[:, 0, 0]', "3 places of an index, and 2 dimensions"),
+        ('column("series")[:, 0, 0]', "an index of 3 places into 2 dimensions, the rows' included"),
         ('column("series").flatten(-2)', "a row has no dimension -2; its columns give [50] a row"),
         ('column("image").transpose(-1, -4)', "a row has no dimension -4"),
         ('column("number").flatten(-1)', "a row has no dimension -1; its columns give [] a row; a row is one number"),

@@ -43,6 +43,9 @@ def test_labels_stay_below_the_classes() -> None:
     table = sources.synthetic(rows=100, classes=1000)
     assert table.field("label", table.column("label"), torch.int8, ()).max() <= 127
     assert table.field("label", table.column("label"), torch.int64, (), classes=3).max() == 2
+    numbered = table.numbered("kind", ["a", "b", "c", "d"])
+    assert numbered.field("kind", numbered.column("kind"), torch.int64, ()).max() == 3
+    assert numbered.field("label", numbered.column("label"), torch.int64, ()).max() > 900
     assert table.values("label").shape == (100,)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ from tdsl.runtime.table import Array, Filling, Table
 
 
 class Anything(Column):
-    """A column of any name, with which a field's expression can be written."""
+    """A column of any name, with which a field's expression can be written; of `categories`, if it is numbered."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, length: int, categories: int | None = None) -> None:
+        self.length, self.categories = length, categories
 
     def __len__(self) -> int:
         return self.length
@@ -34,13 +34,17 @@ class Anything(Column):
 
 @dataclass(frozen=True)
 class Synthetic(Table):
-    """Rows whose fields are drawn in the type that they declare, whatever their expressions say."""
+    """Rows whose fields are drawn in the type that they declare, whatever their expressions say.
+
+    `categories` has how many those of a column are.
+    """
 
     classes: int = 10
     seed: int = 0
+    categories: Mapping[str, int] = field(default_factory=dict)
 
     def column(self, name: str, *, missing: Filling | None = None) -> Tensor | Column:
-        return Anything(self.rows)
+        return Anything(self.rows, self.categories.get(name))
 
     def columns(self, *patterns: str, missing: Filling | None = None) -> Tensor | Column:
         return Anything(self.rows)
@@ -49,7 +53,7 @@ class Synthetic(Table):
         return value
 
     def numbered(self, name: str, values: Sequence[str] | Sequence[int]) -> Synthetic:
-        return self
+        return replace(self, categories={**self.categories, name: len(values)})
 
     def values(self, name: str) -> Array:
         return np.asarray(torch.randint(self.classes, (self.rows,), generator=self._generator(name)))
@@ -69,9 +73,9 @@ class Synthetic(Table):
         size, generator = (self.rows, *shape), self._generator(name)
         if dtype.is_floating_point:
             return torch.rand(size, generator=generator).to(dtype)
-        high = (
-            2 if dtype == torch.bool else min(classes or entries or self.classes, self.classes, torch.iinfo(dtype).max)
-        )
+        counts = [self.classes, classes, entries, value.categories if isinstance(value, Anything) else None]
+        most = 2 if dtype == torch.bool else torch.iinfo(dtype).max
+        high = min([most, *(count for count in counts if count)])
         return torch.randint(high, size, generator=generator, dtype=torch.int64).to(dtype)
 
     def _generator(self, name: str) -> Generator:
