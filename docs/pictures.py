@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -161,11 +162,14 @@ def terminal(folder: Path) -> None:
     run = [*TDSL, "train", "shapes.model", "--set", "batch_size=24", "--out", "runs/terminal"]
     size = ["-x", str(COLUMNS), "-y", str(ROWS + 1)]
     environment = [f"-e{name}={_environment()[name]}" for name in ("PYTHONPATH", "OMP_NUM_THREADS", "PYTHONWARNINGS")]
-    subprocess.run([*tmux, "new-session", "-d", *size, *environment, *run], cwd=folder, check=True)
+    told = ["-P", "-F", "#{pane_pid}"]
+    started = [*tmux, "new-session", "-d", *told, *size, *environment, *run]
+    process = int(subprocess.run(started, cwd=folder, check=True, capture_output=True, text=True).stdout)
     try:
         shown = next(screen for screen in _screens(tmux) if _done(screen) >= 0.66)
     finally:
         subprocess.run([*tmux, "kill-server"], check=False, capture_output=True)
+        _wait(process)
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     lines = [line for line in shown.splitlines() if line.strip()]
     first = next(at for at, line in enumerate(lines) if Text.from_ansi(line).plain.startswith("shapes "))
@@ -173,6 +177,14 @@ def terminal(folder: Path) -> None:
     # Without the fonts that a picture of rich would fetch.
     format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.S)
     console.save_svg(str(IMAGES / "terminal.svg"), title="tdsl train shapes.model", code_format=format)
+
+
+def _wait(process: int) -> None:
+    """Until a run has ended, which writes a checkpoint first when its terminal is closed."""
+    with suppress(ProcessLookupError):
+        for _ in range(600):
+            os.kill(process, 0)
+            time.sleep(0.1)
 
 
 def _screens(tmux: Sequence[str]) -> Iterator[str]:
