@@ -30,11 +30,9 @@ def _drawn(data: DataSpec) -> Iterator[Diagnostic]:
         where = [HELD_OUT[name] for name in meant if name in HELD_OUT and name in splits]
         call = next((call for call in each.calls if call.name in DRAWN), None)
         if where and call is not None:
-            message = f"`{call.name}` changes the images of {' and of '.join(where)}, too"
-            help = f"write it in `transform train {each.field} = [...]`, and here what all splits have"
-            if each.split is not None:
-                message, help = (
-                    message.removesuffix(", too"),
-                    "leave it out: what is evaluated should not depend on chance",
-                )
+            message = f"`{call.name}` changes the images of {' and of '.join(where)}"
+            help = "leave it out: what is evaluated should not depend on chance"
+            if each.split is None:
+                message += ", too"
+                help = f"write it in `transform train {each.field} = [...]`, and here what all splits have"
             yield Diagnostic("W402", message, call.span, help=help)

@@ -46,7 +46,6 @@ WANTS = {
     "nll_loss": ("log_softmax", UNBOUNDED | {"softmax", "sigmoid", "tanh"}, "cross_entropy"),
 }
 PRODUCTS = ("*", "/", "//", "%", "@", "**")
-LARGEST_PROBED = 2 << 20  # bytes of a file whose labels are read for a warning's sake
 
 
 def lint(unit: Unit, reporter: Reporter) -> None:
@@ -146,8 +145,7 @@ def _classes(data: DataSpec, name: str, unit: Unit) -> int | None:
     folder = Path(unit.program.source.name).parent
     try:
         found = probe(source.name, source.args, folder, allow_outside=True)
-        small = sum((folder / file).stat().st_size for file in found.files) <= LARGEST_PROBED
-        return found.num_classes(column) if small and column in found.columns else None
+        return found.num_classes(column) if column in found.columns and found.is_small(folder) else None
     except NoClass:
         raise
     except (ProbeError, OSError):

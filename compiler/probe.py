@@ -63,6 +63,8 @@ FORMATS: Mapping[str, Callable[[Path], Header]] = {
 SOURCES = frozenset((*FORMATS, "csv", "idx", "image_folder", "text", "tokens", "huggingface"))
 # Those that are folders.
 FOLDERS = ("image_folder", "huggingface")
+# Bytes of files that are read as a whole for the sake of a warning or of a completion.
+SMALL = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,13 @@ class Probe:
     def vocab_size(self) -> int:
         """Distinct characters or tokens of a text, or the largest token of a file plus one."""
         return self._source.vocab_size()
+
+    def is_small(self, folder: Path) -> bool:
+        """Whether the files, which lie in `folder`, are there and quickly read as a whole."""
+        try:
+            return sum((folder / file).stat().st_size for file in self.files) <= SMALL
+        except OSError:
+            return False
 
     def num_classes(self, column: str) -> int:
         """The largest label of a column of integers, plus one; -100, which losses ignore, is no label."""

@@ -15,9 +15,8 @@ from tdsl.dsl.program import Call, DataSpec, TrainSpec
 LONGEST, USUAL = 0.25, 0.1
 # Runs of fewer steps than this have nothing to average.
 FEWEST = 20
-# Sources whose rows are counted by reading them, and how large their files may be for a warning's sake, in bytes.
+# Sources whose rows are counted by reading them.
 COUNTED_BY_READING = ("csv", "jsonl", "text")
-LARGEST_READ = 2 << 20
 
 
 def long_averages(unit: Unit) -> Iterator[Diagnostic]:
@@ -85,7 +84,6 @@ def _rows(data: DataSpec, folder: Path) -> int | None:
         return None
     try:
         found = probe(source.name, source.args, folder, allow_outside=True)
-        size = sum((folder / file).stat().st_size for file in found.files)
-        return None if source.name in COUNTED_BY_READING and size > LARGEST_READ else found.rows
+        return found.rows if source.name not in COUNTED_BY_READING or found.is_small(folder) else None
     except (ProbeError, OSError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ class _Decided(Metric):
         return super()._scores(prediction, "probabilities" if self.task == "binary" else reads)
 
 
-class _Counts(_Decided):
+class _Counts(_Decided, ABC):
     """A ratio of numbers of predictions, undefined where its denominator is 0.
 
     Of two classes it is that of class 1; `average` asks for both, as if there were a score of each, or for labels.
@@ -36,9 +37,9 @@ class _Counts(_Decided):
         found = super()._scores(prediction, reads)
         return found if self.counted in (self.task, "multilabel") else (found > self.args.get("threshold", 0.5)).long()
 
+    @abstractmethod
     def _denominator(self, right: Tensor, claimed: Tensor, missed: Tensor) -> Tensor:
         """Of true positives, false positives and false negatives."""
-        raise NotImplementedError
 
     def _counted(self) -> tuple[Tensor, Tensor, Tensor]:
         """True positives, false positives and false negatives, of each class or label where they are told apart."""

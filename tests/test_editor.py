@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tdsl.compiler import probe
 from tdsl.compiler.driver import read
-from tdsl.compiler.editor import builtins, columns, sections_doc
+from tdsl.compiler.editor import builtins, sections_doc
 from tdsl.compiler.editor.actions import fixes
 from tdsl.compiler.editor.analysis import analyze
 from tdsl.compiler.editor.completion import complete
@@ -225,7 +226,7 @@ def test_many_values_and_large_files_are_not_offered(tmp_path: Path, monkeypatch
     assert complete(*marked(text, path)).items == ()
     (tmp_path / "iris.csv").write_text("kind\na\nb\n")
     assert [each.label for each in complete(*marked(text, path)).items] == ["a", "b"]
-    monkeypatch.setattr(columns, "LARGEST_PROBED", 3)
+    monkeypatch.setattr(probe, "SMALL", 3)
     assert complete(*marked(text, path)).items == ()
 
 

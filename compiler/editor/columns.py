@@ -10,7 +10,6 @@ from pathlib import Path
 from tdsl.compiler.editor.analysis import Analysis
 from tdsl.compiler.editor.answers import Completion
 from tdsl.compiler.editor.context import Context
-from tdsl.compiler.lints import LARGEST_PROBED
 from tdsl.compiler.probe import Probe, probe
 from tdsl.dsl.signatures import READABLE
 
@@ -44,7 +43,7 @@ def categories(analysis: Analysis, here: Context) -> Iterator[Completion]:
     text = analysis.source.text
     column = _COLUMN.match(text, here.begin + here.call.start)
     found = _files(analysis, here)
-    if column is None or found is None or not _is_small(found, analysis):
+    if column is None or found is None or not found.is_small(Path(analysis.path).parent):
         return
     written = _STRINGS.findall(text, here.begin + here.inner.start, here.start - (here.string is not None))
     for each in found.texts(column[1]) if column[1] in found.columns else ():
@@ -64,12 +63,3 @@ def _files(analysis: Analysis, here: Context) -> Probe | None:
         return probe(source.name, source.args, Path(analysis.path).parent)
     except Exception:  # the source's own error tells what is wrong with the file
         return None
-
-
-def _is_small(found: Probe, analysis: Analysis) -> bool:
-    """Whether the files are quickly read as a whole."""
-    folder = Path(analysis.path).parent
-    try:
-        return sum((folder / file).stat().st_size for file in found.files) <= LARGEST_PROBED
-    except OSError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def _first(plan: Schedule) -> str:
     return f"rows * N_COLS{start.get(plan.form, '')}, BLOCK_COLS, N_COLS"
 
 
-class KernelWriter:
+class KernelWriter(ABC):
     """Writes the body of one kernel; a subclass is a form, and says in which order what is loaded and computed."""
 
     def __init__(
@@ -80,9 +81,9 @@ class KernelWriter:
         self.body = Body(graph, names, scalars, hints, wishes=wishes, flat=flat, first=_first(plan), read_again=again)
         self.sums = [n for n in graph.nodes if n.op.name in SUMS]
 
+    @abstractmethod
     def lines(self) -> list[str]:
         """The statements of the body, indented relative to it."""
-        raise NotImplementedError
 
     def _sum_name(self, node: Node) -> str:
         """What a program's own sum is called."""
